@@ -1,0 +1,266 @@
+"""What the parts hand to each other: victims, attacks, threat models and data.
+
+Every image between parts is float32 RGB, N×3×H×W, in [0, 1]. Stored images are uint8 RGB, N×H×W×3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reid_attack_bench.errors import BenchError
+
+Distance = Literal["euclidean", "cosine"]
+Need = Literal["gradients", "logits", "labels", "gallery"]
+State = dict[str, Tensor]
+"""What a fit leaves behind: named tensors, stored as safetensors."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def to_float(images: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 RGB N×H×W×3 → float32 RGB N×3×H×W in [0, 1] on `device`."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+    return tensor.to(device).permute(0, 3, 1, 2).contiguous().float().div(255.0)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float RGB N×3×H×W in [0, 1] → uint8 RGB N×H×W×3, rounded to the nearest of 256 levels."""
+    levels = images.detach().mul(255.0).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def preprocess(
+    images: Tensor,
+    size: tuple[int, int],
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> Tensor:
+    """Resize (bilinear, antialiased) to `size` = (height, width) and normalise; differentiable.
+
+    For use inside a victim: nothing else in the project resizes or normalises what a model sees.
+    """
+    if images.shape[-2:] != torch.Size(size):
+        images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+    shift = torch.tensor(mean, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+    scale = torch.tensor(std, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+    return (images - shift) / scale
+
+
+class Victim(nn.Module):
+    """A ReID model as the bench sees it: images in, embeddings out.
+
+    Subclass it, set the class attributes, implement `embed`. The harness puts it in eval mode,
+    freezes its parameters and moves it to the device of the run.
+
+    Attributes:
+        name: how tables call it; the class name where empty.
+        distance: what ranks its embeddings, "euclidean" or "cosine".
+        input_size: (height, width) that the model resizes to, in pixels.
+        randomised: True where two calls on one image may differ.
+        differentiable: False where gradients do not reach the images; such a victim is only a target.
+        defence: what defends it, in a few words; empty for an undefended model.
+        citation: where it was published (paper, arXiv number or URL).
+        trained_on: name of the data set it was trained on, where known.
+    """
+
+    name: str = ""
+    distance: Distance = "euclidean"
+    input_size: tuple[int, int] = (256, 128)
+    randomised: bool = False
+    differentiable: bool = True
+    defence: str = ""
+    citation: str = ""
+    trained_on: str = ""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """N×3×H×W float32 RGB in [0, 1] → N×D embeddings, differentiable in `images`."""
+        raise NotImplementedError
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        """N×3×H×W in [0, 1] → N×K scores over the victim's own training identities, or None."""
+        return None
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embed(images)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training split of one data set.
+
+    Attributes:
+        name: data set name.
+        images: uint8 RGB, N×H×W×3 (usually a read-only memory map).
+        identities: int64 N, contiguous labels 0 … K−1.
+        cameras: int64 N.
+    """
+
+    name: str
+    images: np.ndarray
+    identities: np.ndarray
+    cameras: np.ndarray
+
+    @property
+    def identity_count(self) -> int:
+        return int(self.identities.max()) + 1
+
+    def batch(self, indices: np.ndarray | list[int], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Images (float32 N×3×H×W in [0, 1]) and identities (int64 N) at `indices`."""
+        chosen = np.asarray(indices)
+        return to_float(self.images[chosen], device), torch.from_numpy(self.identities[chosen]).to(device)
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a fit may use beside its data.
+
+    Attributes:
+        device: where to compute.
+        generator: seeded CPU generator; the global torch, numpy and random states are seeded too.
+        progress: call it as progress(done, total, note) after each unit of work.
+    """
+
+    device: torch.device
+    generator: torch.Generator
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None
+
+
+@runtime_checkable
+class VictimRecipe(Protocol):
+    """A victim that the bench trains: a frozen dataclass of settings.
+
+    `fit` trains on one data set and returns the weights, `load` turns weights into a victim.
+    """
+
+    def fit(self, data: TrainingData, context: FitContext) -> State: ...
+
+    def load(self, state: State) -> Victim: ...
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What an adversary may do.
+
+    Attributes:
+        epsilon: L-inf budget per colour value, a whole number of 8-bit steps (units of 1/255).
+        pixels: at most this many pixel positions may change (counted on H×W); None for all.
+        perturbs: which images are attacked; the field's default is the query.
+        access: "transfer" crafts on a source and evaluates on every target; "white-box" evaluates only
+            where source and target are the same; "query" lets the attack see that model's outputs
+            but no gradients.
+    """
+
+    epsilon: int = 8
+    pixels: int | None = None
+    perturbs: Literal["query", "gallery", "both"] = "query"
+    access: Literal["transfer", "white-box", "query"] = "transfer"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epsilon, bool) or self.epsilon != int(self.epsilon) or not 0 <= self.epsilon <= 255:
+            raise BenchError(
+                f"epsilon must be a whole number of 8-bit steps from 0 to 255, not {self.epsilon!r}: images are stored "
+                "in 8 bits, so write 8 for 8/255"
+            )
+        object.__setattr__(self, "epsilon", int(self.epsilon))
+        if self.pixels is not None and (self.pixels != int(self.pixels) or self.pixels < 1):
+            raise BenchError(f"pixels must be a positive whole number or null for all, not {self.pixels!r}")
+        for field, allowed in (
+            ("perturbs", ("query", "gallery", "both")),
+            ("access", ("transfer", "white-box", "query")),
+        ):
+            if getattr(self, field) not in allowed:
+                raise BenchError(f"{field} must be one of {', '.join(allowed)}, not {getattr(self, field)!r}")
+
+    @property
+    def radius(self) -> float:
+        """epsilon in the [0, 1] range of the images."""
+        return self.epsilon / 255.0
+
+    def project(self, adversarial: Tensor, clean: Tensor, scores: Tensor | None = None) -> Tensor:
+        """The nearest images inside the budget: L-inf ball, [0, 1], and at most `pixels` positions.
+
+        With a pixel budget the positions kept are those with the largest `scores` (N×H×W), by
+        default the largest summed change over R, G, B.
+        """
+        change = (adversarial - clean).clamp(-self.radius, self.radius)
+        if self.pixels is not None and self.pixels < clean.shape[-1] * clean.shape[-2]:
+            if scores is None:
+                scores = change.detach().abs().sum(dim=1)
+            kept = scores.flatten(1).topk(self.pixels, dim=1).indices
+            mask = torch.zeros_like(scores).flatten(1).scatter_(1, kept, 1.0).view_as(scores)
+            change = change * mask.unsqueeze(1)
+        return (clean + change).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Guides:
+    """Clean images that an attack with the need "gallery" may read: the side of the data it does not perturb.
+
+    Attributes: images uint8 RGB M×H×W×3; identities and cameras int64 M.
+    """
+
+    images: np.ndarray
+    identities: np.ndarray
+    cameras: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean images to attack, with no more than the attack's needs declare.
+
+    Attributes:
+        images: float32 RGB N×3×H×W in [0, 1], exactly representable in 8 bits.
+        identities: int64 N, or None unless the attack needs "labels".
+        guides: None unless the attack needs "gallery".
+    """
+
+    images: Tensor
+    identities: Tensor | None = None
+    guides: Guides | None = None
+
+
+class Attack(Protocol):
+    """A frozen dataclass of settings with `craft`, and `fit` where it must learn first.
+
+    Attributes:
+        needs: what it asks of the source and the data: "gradients", "logits", "labels", "gallery".
+        citation: where it was published.
+
+    An attack never sees a target. `craft` must draw every random number from `generator`.
+    An attack that learns also has
+
+        fit(source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State
+
+    and receives that state in `craft`; `data` is what the source was trained on.
+    """
+
+    @property
+    def needs(self) -> frozenset[Need]: ...
+
+    def craft(
+        self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
+    ) -> Tensor:
+        """Adversarial images, float32 N×3×H×W in [0, 1], within `threat` of `batch.images`."""
+        ...
+
+
+def distances(queries: Tensor, gallery: Tensor, distance: Distance) -> Tensor:
+    """Q×D and G×D embeddings → Q×G distances: squared Euclidean or 1 − cosine, as torchreid ranks them."""
+    if distance == "cosine":
+        return 1.0 - functional.normalize(queries, dim=1) @ functional.normalize(gallery, dim=1).T
+    squares = queries.square().sum(1, keepdim=True) + gallery.square().sum(1)
+    return squares - 2.0 * queries @ gallery.T
+
+
+__all__ = [
+    "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Distance", "FitContext", "Guides", "Need", "State",
+    "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "distances", "preprocess", "to_float", "to_uint8",
+]  # fmt: skip
