@@ -88,6 +88,10 @@ class Victim(nn.Module):
         """N×3×H×W in [0, 1] → N×K scores over the victim's own training identities, or None."""
         return None
 
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embeddings and logits together; override where one pass gives both."""
+        return self.embed(images), self.logits(images)
+
     def forward(self, images: Tensor) -> Tensor:
         return self.embed(images)
 

@@ -1,0 +1,133 @@
+"""Metric-FGSM and its iterative form: move the embedding, not the class (Bai et al., arXiv 1901.10650).
+
+Which reference features the embedding is driven away from is the whole definition, so to be exact:
+
+- references="self" (default, no label, no gallery): the source's embedding of the *same clean image*. At the
+  clean image this distance is zero and so is its gradient; therefore the attack starts at a uniform draw from
+  the ball of radius `start`·epsilon. (Bouniot et al., CVPRW 2020, call the iterative form SMA.)
+- references="same_identity": Bai et al.'s own setting. The references are the source's embeddings of all *clean
+  images of the same identity on the side of the data that is not attacked* (the gallery when queries are
+  attacked, the queries when the gallery is); the objective is the mean distance to them. This is an oracle: it
+  needs labels and that side's images. An image without such a reference falls back to "self".
+
+Distances are those the source ranks by: squared Euclidean on the embeddings, or 1 − cosine. (Bai et al. use the
+squared Euclidean distance of L2-normalised embeddings, which is twice the cosine distance.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from reid_attack_bench.contracts import Batch, Need, State, ThreatModel, Victim, distances, to_float
+from reid_attack_bench.errors import BenchError
+
+from .gradient import ascend, auto_step, uniform_start
+
+References = Literal["self", "same_identity"]
+_GUIDE_BATCH = 64
+
+
+def embedding_distance(source: Victim, batch: Batch, references: References) -> Callable[[Tensor], Tensor]:
+    """Mean distance of each image's embedding to its reference embeddings; N values."""
+    with torch.no_grad():
+        own = source.embed(batch.images)
+        guides, weights = own, torch.eye(len(own), device=own.device)
+        if references == "same_identity":
+            guides, weights = _with_same_identity(source, batch, own)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return lambda images: (distances(source.embed(images), guides, source.distance) * weights).sum(dim=1)
+
+
+def _with_same_identity(source: Victim, batch: Batch, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Reference embeddings (guides of the batch's identities, then the images' own) and N×M weights of 0 and 1."""
+    assert batch.identities is not None and batch.guides is not None  # the needs declare both
+    everyone = torch.from_numpy(batch.guides.identities)
+    chosen = torch.isin(everyone, batch.identities.cpu()).nonzero().flatten()
+    parts = [
+        source.embed(to_float(batch.guides.images[rows.numpy()], batch.images.device))
+        for rows in chosen.split(_GUIDE_BATCH)
+        if len(rows)
+    ]
+    same = batch.identities.cpu()[:, None] == everyone[chosen][None, :]
+    alone = torch.diag(~same.any(dim=1))
+    return torch.cat([*parts, own]), torch.cat([same, alone], dim=1).to(own)
+
+
+def _needs(references: References) -> frozenset[Need]:
+    return frozenset({"gradients"} if references == "self" else {"gradients", "labels", "gallery"})
+
+
+def _check(references: str, start: float) -> None:
+    if references not in ("self", "same_identity"):
+        raise BenchError(f"references must be self or same_identity, not {references!r}")
+    if references == "self" and not 0 < start <= 1:
+        raise BenchError(f"start must lie in (0, 1] with references self, not {start}: at 0 the gradient is zero")
+
+
+@dataclass(frozen=True)
+class MetricFGSM:
+    """One signed step away from the reference embeddings, ending on a corner of the ball.
+
+    Attributes:
+        references: "self" or "same_identity"; see the module's text.
+        start: radius of the random start as a fraction of epsilon; used with references="self".
+    """
+
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "arXiv 1901.10650"
+    references: References = "self"
+    start: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self.references, self.start)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return _needs(self.references)
+
+    def craft(
+        self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
+    ) -> Tensor:
+        away = self.start if self.references == "self" else 0.0
+        start = uniform_start(batch.images, away * threat.radius, generator)
+        objective = embedding_distance(source, batch, self.references)
+        return ascend(objective, batch.images, start, threat, steps=1, step_size=(1.0 + away) * threat.radius)
+
+
+@dataclass(frozen=True)
+class MetricPGD:
+    """Metric-FGSM iterated: signed steps, each projected into the ball.
+
+    Attributes:
+        steps: number of signed-gradient steps.
+        step_size: in 1/255; by default 2.5·epsilon/steps.
+        references: "self" or "same_identity"; see the module's text.
+        start: radius of the random start as a fraction of epsilon.
+    """
+
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "arXiv 1901.10650"
+    steps: int = 20
+    step_size: float | None = None
+    references: References = "self"
+    start: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self.references, self.start)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return _needs(self.references)
+
+    def craft(
+        self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
+    ) -> Tensor:
+        start = uniform_start(batch.images, self.start * threat.radius, generator)
+        step = auto_step(threat, self.steps, self.step_size)
+        objective = embedding_distance(source, batch, self.references)
+        return ascend(objective, batch.images, start, threat, steps=self.steps, step_size=step)

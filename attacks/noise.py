@@ -1,0 +1,31 @@
+"""Uniform noise: the control that every gradient attack must beat at the same budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from reid_attack_bench.contracts import Batch, Need, State, ThreatModel, Victim
+
+from .gradient import uniform_start
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Every colour value moves by an independent uniform draw from [−epsilon, epsilon]. The source is not used."""
+
+    version: ClassVar[int] = 1
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    citation: ClassVar[str] = ""
+
+    def craft(
+        self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
+    ) -> Tensor:
+        scores = None
+        if threat.pixels is not None:  # which pixels is as random as by how much
+            n, _, height, width = batch.images.shape
+            scores = torch.rand(n, height, width, generator=generator).to(batch.images.device)
+        return threat.project(uniform_start(batch.images, threat.radius, generator), batch.images, scores)

@@ -1,0 +1,330 @@
+"""The command line: reid-attack-bench run, evaluate, report, list, data."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from reid_attack_bench import __version__, registry, suite
+from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.suite import Suite, VictimEntry
+
+DEFAULT_STORE = Path("runs/store")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What every command that runs a suite takes."""
+
+    out: Path
+    store: Path
+    data_root: Path | None
+    device: str
+    only: dict[str, list[str]]
+    dry_run: bool
+    as_json: bool
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit status 1."""
+    try:
+        cli(standalone_mode=False)
+    except BenchError as error:
+        _complain(str(error))
+        sys.exit(1)
+    except click.exceptions.Abort:
+        _complain("interrupted; what is finished is kept: run the same command to go on")
+        sys.exit(130)
+    except click.ClickException as error:
+        _complain(" ".join(error.format_message().split()))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("interrupted; what is finished is kept: run the same command to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        sys.exit(1)
+
+
+def _complain(text: str) -> None:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+
+
+class _Commands(click.Group):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            raise BenchError(f"no command is called '{args[0]}': {nearest(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """How robust is a person re-identification model? Attacks × sources × targets, from nothing to a leaderboard."""
+
+
+def _run_options(function: Any) -> Any:
+    for option in reversed(
+        [
+            click.option("--out", type=click.Path(path_type=Path), help="Folder of the tables and plots [runs/SUITE]."),
+            click.option(
+                "--store", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True,
+                help="Folder of every artefact; shared between runs.",
+            ),
+            click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets."),
+            click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+            click.option("--seed", type=click.IntRange(min=0), help="Seed of the whole run [the suite's]."),
+            click.option(
+                "--only", multiple=True, metavar="KEY=VALUE,…",
+                help="Only these cells: attack=…, source=…, target=…, dataset=…; a key may come more than once.",
+            ),
+            click.option("--dry-run", is_flag=True, help="Print the plan and stop."),
+            click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of tables."),
+        ]
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@cli.command("run")
+@click.argument("suite_name", metavar="SUITE")
+@_run_options
+def run_command(suite_name: str, seed: int | None, out: Path | None, only: tuple[str, ...], **options: Any) -> None:
+    """Run a SUITE (a shipped name, or a YAML file): train, attack, evaluate, report.
+
+    Kill it whenever you like: the same command goes on where it stopped.
+    """
+    chosen = _seeded(suite.load(suite_name), seed)
+    _run(chosen, RunOptions(out=out or Path("runs") / chosen.name, only=_parse_only(only), **options))
+
+
+@cli.command("evaluate")
+@click.option("--victim", required=True, metavar="FILE.py:NAME", help="Your model, or the name of a registered one.")
+@click.option("--suite", "suite_name", default="quick", show_default=True, metavar="SUITE")
+@click.option("--name", help="How tables call it [NAME].")
+@click.option("--option", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the victim (YAML value).")
+@click.option("--train-on", multiple=True, metavar="DATASET", help="For a victim that the bench trains.")
+@_run_options
+def evaluate_command(
+    victim: str,
+    suite_name: str,
+    name: str | None,
+    settings: tuple[str, ...],
+    train_on: tuple[str, ...],
+    seed: int | None,
+    out: Path | None,
+    only: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Put one new model beside the shipped ones: a target of every attack, and a white-box source of its own."""
+    chosen = _seeded(suite.load(suite_name), seed)
+    plugin = registry.find("victim", victim)
+    label = name or plugin.short_name
+    if hasattr(plugin.factory, "fit") and not train_on:
+        train_on = tuple(chosen.datasets)
+    entry = VictimEntry(label, victim, _parse_settings(settings), train_on, roles=("white-box", "target"))
+    for data_set in train_on:
+        if data_set not in chosen.datasets:
+            raise BenchError(f"--train-on {data_set}: not a data set of suite {chosen.name}: {nearest(data_set, chosen.datasets)}")
+    folder = out or Path("runs") / f"{chosen.name}+{label}"
+    _run(chosen.with_victim(entry), RunOptions(out=folder, only=_parse_only(only), **options))
+
+
+@cli.command("report")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
+@click.option("--json", "as_json", is_flag=True)
+def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
+    """Write the tables and plots of RUN_DIR again from what is stored; no model is run."""
+    from reid_attack_bench.report.collect import read_manifest
+    from reid_attack_bench.store import Store
+
+    manifest = read_manifest(run_dir)
+    place = store or Path(manifest["store"])
+    if not place.is_dir():
+        raise BenchError(f"the store {place} of this run is gone; say where it is with --store")
+    _report(manifest, Store(place), run_dir, as_json)
+
+
+@cli.command("list")
+@click.argument("what", metavar="attacks|victims|datasets|suites")
+@click.option("--json", "as_json", is_flag=True)
+def list_command(what: str, as_json: bool) -> None:
+    """List what can be named: attacks, victims, datasets or suites."""
+    rows = _listing(what)
+    if as_json:
+        print(json.dumps([{"name": name, "about": about, "from": origin} for name, about, origin in rows]))
+        return
+    table = Table("name", "what it is", "from", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@cli.group("data", cls=_Commands)
+def data_group() -> None:
+    """Work with data sets."""
+
+
+@data_group.command("export")
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--layout", type=click.Choice(["market1501"]), default="market1501", show_default=True)
+@click.option("--suite", "suite_name", default="quick", show_default=True, help="Whose sizes and counts to use.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
+@click.option("--seed", type=click.IntRange(min=0))
+def export_command(
+    name: str, folder: Path, layout: str, suite_name: str, data_root: Path | None, seed: int | None
+) -> None:
+    """Write data set NAME into FOLDER in the layout of a real one, to be read with --data-root FOLDER."""
+    from reid_attack_bench.data import datasets
+    from reid_attack_bench.data.real import write_market1501
+
+    chosen = _seeded(suite.load(suite_name), seed)
+    options = chosen.datasets.get(name, {})
+    source = datasets.source(name, options, size=chosen.image_size, seed=chosen.seed, data_root=data_root)
+    with _bar(f"render {name}") as progress:
+        splits = source.load(progress)
+    written = write_market1501(splits, folder)
+    print(f"{sum(len(s.images) for s in splits.values())} images written to {written}; read them with --data-root {folder}")
+
+
+def _run(chosen: Suite, options: RunOptions) -> None:
+    from reid_attack_bench import manifest as run_manifest
+    from reid_attack_bench.console import JsonWatcher, RichWatcher
+    from reid_attack_bench.execute import execute, missing_steps, repair, resolve_device
+    from reid_attack_bench.plan import make_plan
+    from reid_attack_bench.store import Store
+
+    device = resolve_device(options.device)
+    if options.data_root is not None and not options.data_root.is_dir():
+        raise BenchError(f"--data-root {options.data_root} is not a folder")
+    plan = make_plan(chosen, data_root=options.data_root, only=options.only)
+    store = Store(options.store)
+    if options.dry_run:
+        _print_plan(plan, {step.key for step in missing_steps(plan, store)}, store, options.as_json)
+        return
+    console = Console(stderr=options.as_json)
+    watcher = JsonWatcher() if options.as_json else RichWatcher(console)
+    for step in repair(plan, store):
+        watcher.note(f"stored artefact '{step.label}' was corrupt; making it again")
+    try:
+        outcome = execute(plan, store, device, watcher)
+    finally:
+        watcher.close()
+    manifest = run_manifest.describe(plan, store, outcome, device, shlex.join(["reid-attack-bench", *sys.argv[1:]]))
+    run_manifest.write(manifest, options.out)
+    _report(manifest, store, options.out, options.as_json)
+    if outcome.causes:
+        more = f" (and {len(outcome.causes) - 1} more, see report.md)" if len(outcome.causes) > 1 else ""
+        raise BenchError(f"{outcome.causes[0]}{more}; everything else is in {options.out}")
+
+
+def _report(manifest: Mapping[str, Any], store: Any, out: Path, as_json: bool) -> None:
+    from reid_attack_bench.report.collect import collect
+    from reid_attack_bench.report.text import leaderboard_table
+    from reid_attack_bench.report.write import write_report
+
+    results = collect(manifest, store)
+    with _bar("report", quiet=as_json) as progress:
+        written = write_report(results, out, progress=progress)
+    if as_json:
+        print(json.dumps({"event": "report", "out": str(out), "files": [str(path) for path in written]}))
+        return
+    console = Console()
+    console.print(leaderboard_table(results))
+    for note in results.notes:
+        console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
+    console.print(f"{len(written)} files in {out}: leaderboard.csv, matrix.csv, report.md, plots, sheets", highlight=False)
+
+
+class _bar:  # noqa: N801  used as a function
+    """A progress callback with a bar, the time left and nothing behind it when done."""
+
+    def __init__(self, title: str, quiet: bool = False) -> None:
+        from rich.progress import Progress
+
+        self.bars = Progress(console=Console(stderr=True), transient=True, disable=quiet)
+        self.title = title
+
+    def __enter__(self) -> Any:
+        self.bars.start()
+        task = self.bars.add_task(self.title, total=None)
+        return lambda done, total, note: self.bars.update(task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+
+def _print_plan(plan: Any, todo: set[str], store: Any, as_json: bool) -> None:
+    rows = [
+        (step.kind, step.label, "to do" if key in todo else "stored" if store.has(step.kind, key) else "not needed",
+         round(step.work), key)
+        for key, step in plan.steps.items()
+    ]  # fmt: skip
+    if as_json:
+        for kind, label, state, work, key in rows:
+            print(json.dumps({"kind": kind, "label": label, "state": state, "image_passes": work, "key": key}))
+        return
+    for kind, label, state, work, key in rows:
+        print(f"{state:10}  {kind:10}  {work:>9,}  {key[:12]}  {label}")
+    ahead = sum(row[3] for row in rows if row[2] == "to do")
+    print(
+        f"\n{len(rows)} steps, {len(todo)} to do, {len(plan.cells)} cells of the matrix; about {ahead:,} image passes "
+        "ahead (one pass: one image once forward through a victim; third column)"
+    )
+
+
+def _listing(what: str) -> list[tuple[str, str, str]]:
+    if what in ("attacks", "victims"):
+        kind = what[:-1]
+        rows = []
+        for name in registry.available(kind):
+            plugin = registry.find(kind, name)
+            about = (plugin.factory.__doc__ or "").strip().split("\n")[0]
+            rows.append((name, about, plugin.origin))
+        return rows
+    if what == "datasets":
+        from reid_attack_bench.data import datasets
+
+        return [(name, about, "reid-attack-bench") for name, about in datasets.names().items()]
+    if what == "suites":
+        return [(name, " ".join(suite.load(name).description.split()), str(path)) for name, path in suite.shipped().items()]
+    raise BenchError(f"cannot list '{what}': {nearest(what, ('attacks', 'victims', 'datasets', 'suites'))}")
+
+
+def _seeded(chosen: Suite, seed: int | None) -> Suite:
+    return chosen if seed is None else chosen.with_seed(seed)
+
+
+def _parse_only(given: tuple[str, ...]) -> dict[str, list[str]]:
+    only: dict[str, list[str]] = {}
+    for part in (p.strip() for text in given for p in text.split(",") if p.strip()):
+        key, equals, value = part.partition("=")
+        if not equals or not value:
+            raise BenchError(f"--only {part}: write KEY=VALUE, for example attack=pgd,target=osnet_x0_25@plaza")
+        only.setdefault(key.strip(), []).append(value.strip())
+    return only
+
+
+def _parse_settings(given: tuple[str, ...]) -> dict[str, Any]:
+    import yaml
+
+    settings = {}
+    for part in given:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise BenchError(f"--option {part}: write KEY=VALUE")
+        settings[key] = yaml.safe_load(value)
+    return settings

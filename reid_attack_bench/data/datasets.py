@@ -1,0 +1,115 @@
+"""Data sets by name: the embedded synthetic domains, and real ones from --data-root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from reid_attack_bench.data.synthetic import DOMAINS, RENDERER_VERSION, Split, render_domain
+from reid_attack_bench.errors import BenchError, nearest
+
+Progress = Callable[[int, int, str], None]
+
+_SYNTHETIC_DEFAULTS: dict[str, int] = {
+    "train_identities": 96,
+    "test_identities": 64,
+    "images_per_camera": 2,
+    "queries_per_identity": 2,
+}
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where one data set comes from.
+
+    Attributes:
+        name: as in tables.
+        synthetic: True for the embedded domains; every result on them says so.
+        protocol: how rankings are scored, see metrics.ranking.
+        identity: what its content depends on, as plain values; part of every step's key.
+        image_count: estimate of all images, for the plan.
+        load: decodes or renders everything at the suite's size.
+    """
+
+    name: str
+    synthetic: bool
+    protocol: Literal["market1501", "cuhk03"]
+    identity: Mapping[str, Any]
+    image_count: int
+    load: Callable[[Progress], dict[str, Split]]
+
+
+def names() -> dict[str, str]:
+    """Every data set that a suite may name, with a line about it."""
+    from reid_attack_bench.data.real import REAL
+
+    return {
+        **{name: "synthetic, rendered here" for name in DOMAINS},
+        **{name: f"real, from --data-root/{entry.folder}" for name, entry in REAL.items()},
+    }
+
+
+def source(
+    name: str, options: Mapping[str, Any], *, size: tuple[int, int], seed: int, data_root: Path | None
+) -> DataSource:
+    """The data set `name` at `size` = (height, width).
+
+    Raises:
+        BenchError: unknown name or option, or a real data set that is not there.
+    """
+    if name in DOMAINS:
+        return _synthetic(name, options, size, seed)
+    known = names()
+    if name not in known:
+        raise BenchError(f"no data set is called '{name}': {nearest(name, known)}")
+    return _real(name, options, size, data_root)
+
+
+def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], seed: int) -> DataSource:
+    for option, value in options.items():
+        if option not in _SYNTHETIC_DEFAULTS:
+            raise BenchError(f"data set {name} has no option '{option}': {nearest(option, _SYNTHETIC_DEFAULTS)}")
+        if not isinstance(value, int) or value < 1:
+            raise BenchError(f"data set {name}: {option} must be a positive whole number, not {value!r}")
+    settings = {**_SYNTHETIC_DEFAULTS, **options}
+    people = settings["train_identities"] + settings["test_identities"]
+
+    def load(progress: Progress) -> dict[str, Split]:
+        return render_domain(name, seed=seed, size=size, progress=progress, **settings)
+
+    identity = {"renderer": RENDERER_VERSION, "domain": name, "seed": seed, "size": list(size), **settings}
+    return DataSource(name, True, "market1501", identity, people * settings["images_per_camera"] * 6, load)
+
+
+def _real(name: str, options: Mapping[str, Any], size: tuple[int, int], data_root: Path | None) -> DataSource:
+    from reid_attack_bench.data.real import REAL, content_digest, load_images, protocol_of, read_real
+
+    if data_root is None:
+        raise BenchError(
+            f"data set {name} is read from disk: say where with --data-root DIR "
+            f"(DIR/{REAL[name].folder} must exist; {REAL[name].where})"
+        )
+    lists = read_real(name, data_root, **options)
+
+    def load(progress: Progress) -> dict[str, Split]:
+        return {
+            split: Split(load_images(images.paths, size, progress), images.identities, images.cameras)
+            for split, images in lists.items()
+        }
+
+    identity = {"reader": name, "options": dict(options), "content": content_digest(lists), "size": list(size)}
+    count = sum(len(images.paths) for images in lists.values())
+    return DataSource(name, False, protocol_of(name, options), identity, count, load)
+
+
+def check(splits: Mapping[str, Split], name: str) -> None:
+    """Refuse a data set that cannot be trained on or ranked."""
+    for part in ("train", "query", "gallery"):
+        if len(splits[part].images) == 0:
+            raise BenchError(f"data set {name} has no {part} images")
+    if not np.isin(splits["query"].identities, splits["gallery"].identities).any():
+        raise BenchError(f"data set {name}: no query identity occurs in the gallery")

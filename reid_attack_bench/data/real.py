@@ -1,0 +1,354 @@
+"""Market-1501, DukeMTMC-reID, CUHK03 and MSMT17 from a local folder, through torchreid's own readers.
+
+What is query and what is gallery, which images are junk and how cameras count are torchreid's; the order of images and
+the labels of training identities are made here, so that a result does not depend on the file system.
+Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.torchreid_layout import torchreid_module
+
+Progress = Callable[[int, int, str], None]
+
+_MARKET = "market1501/Market-1501-v15.09.15"
+_MARKET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+_MSMT_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
+_THREADS = 4  # Pillow decodes outside Python's lock
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """One split: N image files, sorted by path.
+
+    Attributes:
+        paths: N absolute paths.
+        identities: int64 N; contiguous labels 0 … K−1 in a training split, the data set's own numbers elsewhere.
+        cameras: int64 N, from 0.
+    """
+
+    paths: tuple[str, ...]
+    identities: np.ndarray
+    cameras: np.ndarray
+
+
+@dataclass(frozen=True)
+class RealData:
+    """What the bench knows of a published data set.
+
+    Attributes:
+        title: its name in papers.
+        layouts: the files and folders that must be below the data root; several sets where several layouts are read.
+        source: where to get it.
+        module, reader: module and class of torchreid that read it.
+        options: keyword arguments of the reader that `read_real` passes on.
+    """
+
+    title: str
+    layouts: tuple[tuple[str, ...], ...]
+    source: str
+    module: str
+    reader: str
+    options: tuple[str, ...] = ()
+
+
+REAL: Mapping[str, RealData] = {
+    "market1501": RealData(
+        title="Market-1501",
+        layouts=tuple(
+            tuple(f"{base}/{folder}" for folder in _MARKET_FOLDERS.values()) for base in (_MARKET, "market1501")
+        ),
+        source="http://www.liangzheng.org/Project/project_reid.html",
+        module="market1501",
+        reader="Market1501",
+        options=("market1501_500k",),
+    ),
+    "dukemtmc-reid": RealData(
+        title="DukeMTMC-reID",
+        layouts=(tuple(f"dukemtmc-reid/DukeMTMC-reID/{folder}" for folder in _MARKET_FOLDERS.values()),),
+        source="https://github.com/layumi/DukeMTMC-reID_evaluation (its authors have withdrawn the images)",
+        module="dukemtmcreid",
+        reader="DukeMTMCreID",
+    ),
+    "cuhk03": RealData(
+        title="CUHK03",
+        layouts=(
+            (
+                "cuhk03/cuhk03_release/cuhk-03.mat",
+                "cuhk03/cuhk03_new_protocol_config_detected.mat",
+                "cuhk03/cuhk03_new_protocol_config_labeled.mat",
+            ),
+        ),
+        source=(
+            "http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html and, for the two config files of the 767/700 "
+            "split, https://github.com/zhunzhong07/person-re-ranking"
+        ),
+        module="cuhk03",
+        reader="CUHK03",
+        options=("split_id", "cuhk03_labeled", "cuhk03_classic_split"),
+    ),
+    "msmt17": RealData(
+        title="MSMT17",
+        layouts=tuple(
+            tuple(f"msmt17/{version}/{entry}" for entry in (*folders, *_MSMT_LISTS))
+            for version, folders in (
+                ("MSMT17_V1", ("train", "test")),
+                ("MSMT17_V2", ("mask_train_v2", "mask_test_v2")),
+            )
+        ),
+        source="http://www.pkuvmc.com/dataset.html (on request)",
+        module="msmt17",
+        reader="MSMT17",
+    ),
+}
+"""The data sets by the names that configurations use."""
+
+
+def protocol(name: str, **options: Any) -> Literal["market1501", "cuhk03"]:
+    """The ranking protocol of the data set: Market-1501's, but single gallery shot for the classic splits of CUHK03."""
+    return "cuhk03" if name == "cuhk03" and options.get("cuhk03_classic_split") else "market1501"
+
+
+def read_real(name: str, data_root: Path, **options: Any) -> dict[str, ImageList]:
+    """The "train", "query" and "gallery" splits of a data set below `data_root`.
+
+    Market-1501 loses its junk (identity −1) and keeps its distractors (identity 0) in the gallery. MSMT17 trains on
+    list_train.txt alone, as published results do. CUHK03 is the 767/700 split of detected boxes unless
+    `options` say otherwise; the first time, torchreid extracts its images next to the .mat file, which needs
+    the packages h5py and imageio.
+
+    Args:
+        name: a key of `REAL`.
+        data_root: the folder that holds "market1501", "dukemtmc-reid", "cuhk03", "msmt17".
+        options: those of torchreid's reader: market1501_500k (bool); split_id (int), cuhk03_labeled (bool),
+            cuhk03_classic_split (bool).
+
+    Raises:
+        BenchError: unknown name or option, a file or folder that is missing, a data set that
+            torchreid cannot read.
+    """
+    if name not in REAL:
+        raise BenchError(f"unknown data set '{name}': {nearest(name, REAL)}")
+    known = REAL[name]
+    for option in options:
+        if option not in known.options:
+            raise BenchError(f"{name} has no option '{option}': {nearest(option, known.options)}")
+    root = Path(os.path.abspath(Path(data_root).expanduser()))  # as torchreid does it, so that paths compare
+    _check_folder(name, root)
+
+    reader = getattr(torchreid_module(f"data.datasets.image.{known.module}"), known.reader)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data = reader(root=str(root), verbose=False, **options)
+    except ImportError as error:
+        raise BenchError(
+            f"torchreid extracts {known.title} once, for which it needs {error.name}: pip install {error.name}"
+        ) from error
+    except (AssertionError, AttributeError, LookupError, OSError, RuntimeError, ValueError) as error:
+        raise BenchError(
+            f"torchreid cannot read {known.title} in {root / name} ({type(error).__name__}: {error}): is it complete, "
+            f"with its own file names? Get it from {known.source}"
+        ) from error
+
+    lists = {
+        split: _image_list(getattr(data, split), relabel=split == "train") for split in ("train", "query", "gallery")
+    }
+    for image_list in lists.values():
+        for path in image_list.paths:
+            if not path.startswith(f"{root / name}{os.sep}"):  # CUHK03's splits are files with absolute paths in them
+                raise BenchError(
+                    f"the splits in {root / name} name {path}, where the data set once was: delete the files "
+                    "splits_*.json there, and they are written anew"
+                )
+    return lists
+
+
+def load_images(
+    paths: Sequence[str],
+    size: tuple[int, int],
+    progress: Progress = lambda done, total, note: None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Decode to RGB and resize (bilinear, antialiased): uint8 N×H×W×3.
+
+    Args:
+        paths: N image files.
+        size: (H, W) in pixels.
+        progress: called as progress(done, total, note), every hundred images and at the end.
+        out: uint8 N×H×W×3 to write to and return, such as a memory map; MSMT17 at 256×128 takes 12 GB.
+
+    Raises:
+        BenchError: a file is missing or cannot be decoded, with its path.
+    """
+    height, width = size
+    shape = (len(paths), height, width, 3)
+    if out is None:
+        out = np.empty(shape, np.uint8)
+    elif out.shape != shape or out.dtype != np.uint8:
+        raise BenchError(f"out must be uint8 {shape} for these {len(paths)} images, not {out.dtype} {out.shape}")
+    with ThreadPoolExecutor(_THREADS) as pool:
+        # a batch at a time: map() would decode the whole list ahead of a slow `out`
+        for start in range(0, len(paths), 100):
+            batch = paths[start : start + 100]
+            for index, pixels in enumerate(pool.map(_decode, batch, [(width, height)] * len(batch)), start):
+                out[index] = pixels
+            progress(start + len(batch), len(paths), "decoding")
+    return out
+
+
+class Labelled(Protocol):
+    """Images with labels: uint8 RGB N×H×W×3, identities and cameras int N."""
+
+    @property
+    def images(self) -> np.ndarray: ...
+    @property
+    def identities(self) -> np.ndarray: ...
+    @property
+    def cameras(self) -> np.ndarray: ...
+
+
+def write_market1501(splits: Mapping[str, Labelled], root: Path) -> Path:
+    """Write a data set as Market-1501, for any tool that reads that; `read_real("market1501", root)` is one.
+
+    The folders bounding_box_train, query and bounding_box_test of <root>/market1501/Market-1501-v15.09.15 hold files
+    0001_c2s1_000345_00.jpg: identity, camera (from 1) and a running number. Readers of Market-1501 look
+    for JPEG only, so the images lose what JPEG loses at quality 100 without chroma subsampling: a few
+    steps of 1/255 per colour value, which is no format for adversarial images.
+
+    Args:
+        splits: "train", "query" and "gallery". Identities 0 … 1501 and cameras 0 … 5, which is all that the
+            file names and their readers can express.
+        root: the data root.
+
+    Returns:
+        The folder Market-1501-v15.09.15.
+
+    Raises:
+        BenchError: a split is missing or empty, a label is out of range, or the folder holds files already.
+    """
+    for split in _MARKET_FOLDERS:
+        if split not in splits or len(splits[split].images) == 0:
+            raise BenchError(f"cannot write Market-1501 without images to train, query and rank: '{split}' has none")
+        for label, values, top in (
+            ("identities", splits[split].identities, 1501),
+            ("cameras", splits[split].cameras, 5),
+        ):
+            if len(values) != len(splits[split].images):
+                raise BenchError(f"{split} has {len(splits[split].images)} images, but {len(values)} {label}")
+            if values.min() < 0 or values.max() > top:
+                raise BenchError(
+                    f"Market-1501 can express {label} 0 … {top}, but those of {split} are "
+                    f"{values.min()} … {values.max()}: renumber them, or export fewer"
+                )
+    folder = Path(root) / _MARKET
+    if folder.exists() and any(folder.iterdir()):
+        raise BenchError(f"{folder} is not empty: remove it, or export to another folder")
+    for split, name in _MARKET_FOLDERS.items():
+        (folder / name).mkdir(parents=True)
+        labelled = splits[split]
+        for index, (identity, camera) in enumerate(zip(labelled.identities, labelled.cameras, strict=True)):
+            file = folder / name / f"{identity:04d}_c{camera + 1}s1_{index:06d}_00.jpg"
+            Image.fromarray(np.asarray(labelled.images[index])).save(file, quality=100, subsampling=0)
+    return folder
+
+
+def content_digest(lists: Mapping[str, ImageList]) -> str:
+    """SHA-256 (hex) of a data set: every split's names, labels and file contents, wherever the folder is.
+
+    It changes when a file does, so it can key what is computed from the images.
+
+    Raises:
+        BenchError: a file cannot be read.
+    """
+    files = sorted({path for image_list in lists.values() for path in image_list.paths})
+    base = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        contents = dict(zip(files, pool.map(_file_digest, files), strict=True))
+    digest = hashlib.sha256()
+    for split in sorted(lists):
+        image_list = lists[split]
+        rows = sorted(zip(image_list.paths, image_list.identities, image_list.cameras, strict=True))
+        for path, identity, camera in rows:
+            name = Path(os.path.relpath(path, base)).as_posix()
+            digest.update(f"{split}\0{name}\0{identity}\0{camera}\0{contents[path]}\n".encode())
+    return digest.hexdigest()
+
+
+def _check_folder(name: str, root: Path) -> None:
+    """Refuse what torchreid would download into, or misread."""
+    known = REAL[name]
+    missing = [[entry for entry in layout if not (root / entry).exists()] for layout in known.layouts]
+    if all(missing):
+        # of several layouts, the user means the one that is most nearly there
+        entry = min(missing, key=len)[0]
+        raise BenchError(
+            f"{known.title}: {root / entry} is missing: get the data from {known.source} and unpack it there"
+        )
+    if name in ("market1501", "dukemtmc-reid"):
+        # their readers glob, and search the whole path for the identity and camera of the file name
+        odd = re.search(r"[-\d]+_c\d|[\[\]*?]", str(root))
+        if odd:
+            raise BenchError(
+                f"torchreid misreads {known.title} in a folder with '{odd.group()}' in its path: move or link {root}"
+            )
+
+
+def _image_list(items: Sequence[tuple[Any, ...]], relabel: bool) -> ImageList:
+    """Sort torchreid's (path, identity, camera, …) by path; label identities in the order of that."""
+    rows = sorted((os.path.normpath(path), int(identity), int(camera)) for path, identity, camera, *_ in items)
+    identities = np.array([identity for _, identity, _ in rows], np.int64)
+    if relabel:
+        labels = {identity: label for label, identity in enumerate(dict.fromkeys(identities.tolist()))}
+        identities = np.array([labels[identity] for identity in identities.tolist()], np.int64)
+    return ImageList(
+        paths=tuple(path for path, _, _ in rows),
+        identities=identities,
+        cameras=np.array([camera for _, _, camera in rows], np.int64),
+    )
+
+
+def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
+    """One file as uint8 H×W×3; `size` is Pillow's (W, H)."""
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except FileNotFoundError as error:
+        raise BenchError(f"{path} is missing, although the data set lists it: restore it from the archive") from error
+    # what Pillow raises on a damaged file depends on the format and on where the damage is
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BenchError(f"{path} cannot be decoded ({error}): restore it from the archive of the data set") from error
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _file_digest(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BenchError(
+            f"cannot read {path} ({error.strerror}): restore it from the archive of the data set"
+        ) from error
+
+
+__all__ = [
+    "REAL", "ImageList", "Labelled", "Progress", "RealData", "content_digest", "load_images", "protocol", "read_real",
+    "write_market1501",
+]  # fmt: skip

@@ -1,0 +1,246 @@
+"""From a seed to the three splits of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from reid_attack_bench.data.synthetic.camera import Camera, make_camera, make_exposure, photograph
+from reid_attack_bench.data.synthetic.domains import DOMAINS, Domain
+from reid_attack_bench.data.synthetic.identity import Person, make_person, pick
+from reid_attack_bench.data.synthetic.paint import Canvas
+from reid_attack_bench.data.synthetic.person import Pose, draw_person
+from reid_attack_bench.data.synthetic.scene import (
+    PANORAMA_HEIGHT,
+    PANORAMA_WIDTH,
+    cast_shadow,
+    crop_panorama,
+    draw_occluder,
+    make_panorama,
+)
+from reid_attack_bench.errors import BenchError, nearest
+
+RENDERER_VERSION = 1
+"""Goes up whenever the same seed would give other images; belongs into every cache key."""
+
+TEST_OFFSET = 100_000
+"""Label of the first test identity; training labels start at 0."""
+
+_OVERSAMPLING = 2
+_PLACES = 2  # panoramas per camera
+
+# The first number of every random stream's key after the seed and the domain, so that no two streams meet.
+_CAMERA, _PLACE, _PERSON, _TRACK, _SHOT, _QUERY = range(6)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split.
+
+    Attributes:
+        images: uint8 RGB, N×H×W×3.
+        identities: int64 N.
+        cameras: int64 N, from 0.
+    """
+
+    images: np.ndarray
+    identities: np.ndarray
+    cameras: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Site:
+    camera: Camera
+    places: list[np.ndarray]
+
+
+def _stream(seed: int, domain: Domain, *key: int) -> np.random.Generator:
+    """The random stream of one thing: depends on nothing but the key."""
+    return np.random.default_rng(np.random.SeedSequence([seed, domain.number, *key]))
+
+
+def _make_sites(domain: Domain, seed: int, rows: int) -> list[_Site]:
+    return [
+        _Site(
+            make_camera(_stream(seed, domain, _CAMERA, number), domain.lens, number),
+            [
+                make_panorama(_stream(seed, domain, _PLACE, number, place), domain.scenery, rows)
+                for place in range(_PLACES)
+            ],
+        )
+        for number in range(domain.cameras)
+    ]
+
+
+def _make_pose(rng: np.random.Generator, domain: Domain, camera: Camera, heading: float) -> Pose:
+    standing = rng.random() < 0.2
+    # phone in the hand, hands in the pockets, or arms that swing
+    bends = [(0.25, 0.25), (1.9, 0.3), (0.3, 1.9), (1.0, 1.0)]
+    elbows = bends[int(np.searchsorted([0.7, 0.8, 0.9], rng.random()))]
+    loose = rng.uniform(-0.15, 0.2, 2)
+    return Pose(
+        yaw=heading + float(rng.normal(0, 0.22)),
+        phase=float(rng.uniform(0, 2 * np.pi)),
+        stride=0.08 if standing else float(np.clip(rng.normal(domain.stride, 0.08), 0.1, 0.62)),
+        elbows=(elbows[0] + float(loose[0]), elbows[1] + float(loose[1])),
+        elevation=camera.elevation,
+        light=float(np.clip(camera.light + rng.normal(0, 0.25), -1, 1)),
+    )
+
+
+def _shoot(
+    domain: Domain, site: _Site, person: Person, track: np.random.Generator, rng: np.random.Generator,
+    size: tuple[int, int], rows: int,
+) -> np.ndarray:  # fmt: skip
+    """One image of `person`; `track` gives what the shots of one passage share."""
+    heading = site.camera.heading + (np.pi if track.random() < 0.5 else 0.0)
+    where = track.uniform(0, 1, 2)
+    place = site.places[int(track.random() < 0.4)]
+    drift = rng.normal(0, 0.12, 2)
+    x = float(np.clip(where[0] * (PANORAMA_WIDTH - 0.5) + drift[0], 0, PANORAMA_WIDTH - 0.5))
+    y = float(np.clip(where[1] * (PANORAMA_HEIGHT - 1.0) + 0.3 * drift[1], 0, PANORAMA_HEIGHT - 1.0))
+    scene = Canvas(crop_panorama(place, x, y, rows), float(rows))
+    habits = domain.boxes
+    scale = float(np.clip(rng.normal(habits.fill, habits.fill_spread), 0.7, 1.12)) * person.height**0.6
+    centre = 0.25 + float(rng.normal(0, habits.shift_x))
+    top = 0.5 - 0.5 * scale + float(rng.normal(0, habits.shift_y))
+    stretch = float(np.exp(rng.normal(0, habits.aspect)))
+    pose = _make_pose(rng, domain, site.camera, heading)
+    shadow = float(rng.uniform(0.3, 0.6))
+
+    company = rng.random()
+    if company < domain.company:
+        other = make_person(rng, domain.wardrobe)
+        side = -1 if rng.random() < 0.5 else 1
+        beside = centre + side * float(rng.uniform(0.2, 0.32))
+        in_front = company < 0.3 * domain.company
+        larger = scale * float(rng.uniform(1.0, 1.12) if in_front else rng.uniform(0.7, 0.95))
+        other_pose = _make_pose(rng, domain, site.camera, heading + (np.pi if rng.random() < 0.4 else 0.0))
+        frame = scene.framed((beside, 0.45 - 0.4 * larger), larger)
+        if not in_front:
+            draw_person(frame, other, other_pose)
+    cast_shadow(scene, (centre, top + scale), pose.light, shadow, domain.sunlight)
+    body = scene.framed((centre, top), scale)
+    draw_person(body, person, pose)
+    if company < 0.3 * domain.company:
+        draw_person(frame, other, other_pose)
+    if rng.random() < domain.occlusion:
+        draw_occluder(scene, rng, pick(rng, domain.occluders))
+    pixels = scene.pixels
+    if abs(stretch - 1) > 0.01:  # boxes of another shape, squeezed into the same one
+        turn = np.array([[stretch, 0, 0.25 * rows * (1 - stretch)], [0, 1, 0]], np.float32)
+        pixels = cv2.warpAffine(pixels, turn, pixels.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+    exposure = make_exposure(rng)
+    return photograph(pixels, site.camera, exposure, size, rng)
+
+
+def _check(
+    name: str, seed: int, size: tuple[int, int], counts: dict[str, int], images_per_camera: int, queries: int
+) -> Domain:
+    if name not in DOMAINS:
+        raise BenchError(f"there is no synthetic domain '{name}'; {nearest(name, DOMAINS)}")
+    if seed < 0:
+        raise BenchError(f"the seed of synthetic domain '{name}' must be 0 or more, not {seed}")
+    if min(size) < 16:
+        raise BenchError(f"synthetic images need at least 16×16 pixels, not {size[0]}×{size[1]}; use e.g. 128×64")
+    for what, count in counts.items():
+        if not 1 <= count < TEST_OFFSET:
+            raise BenchError(f"{what} of synthetic domain '{name}' must be from 1 to {TEST_OFFSET - 1}, not {count}")
+    cameras = DOMAINS[name].cameras
+    if not 1 <= queries < cameras:
+        raise BenchError(
+            f"queries_per_identity of synthetic domain '{name}' must be from 1 to {cameras - 1}, not {queries}: each "
+            f"comes from another one of its {cameras} cameras, and one camera must be left for the gallery"
+        )
+    if images_per_camera < 1:
+        raise BenchError(f"images_per_camera of synthetic domain '{name}' must be at least 1, not {images_per_camera}")
+    return DOMAINS[name]
+
+
+def render_domain(
+    name: str,
+    *,
+    seed: int,
+    size: tuple[int, int],
+    train_identities: int,
+    test_identities: int,
+    images_per_camera: int,
+    queries_per_identity: int,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+) -> dict[str, Split]:
+    """Render the splits "train", "query" and "gallery" of one domain.
+
+    Every camera sees every identity `images_per_camera` times. Of a test identity `queries_per_identity`
+    images, from different cameras, are queries and the rest are gallery. The same arguments give the same
+    bits, and an image depends only on the seed, the domain, the size and its own identity, camera and shot.
+
+    Args:
+        name: one of `DOMAINS`.
+        seed: 0 or more.
+        size: (height, width) in pixels; people are drawn in a 2:1 frame that is then scaled to it.
+        train_identities: labelled 0 … train_identities − 1.
+        test_identities: labelled from `TEST_OFFSET`.
+        images_per_camera: of each identity.
+        queries_per_identity: fewer than the domain has cameras.
+        progress: called as progress(done, total, note), counting identities.
+
+    Raises:
+        BenchError: unknown domain, or counts that cannot be met.
+    """
+    counts = {"train_identities": train_identities, "test_identities": test_identities}
+    domain = _check(name, seed, size, counts, images_per_camera, queries_per_identity)
+    rows = _OVERSAMPLING * max(size[0], 2 * size[1])
+    sites = _make_sites(domain, seed, rows)
+    total = train_identities + test_identities
+    found: dict[str, list[tuple[np.ndarray, int, int]]] = {"train": [], "query": [], "gallery": []}
+    labels = [*range(train_identities), *range(TEST_OFFSET, TEST_OFFSET + test_identities)]
+    for done, label in enumerate(labels):
+        person = make_person(_stream(seed, domain, _PERSON, label), domain.wardrobe)
+        asking = _stream(seed, domain, _QUERY, label).permutation(domain.cameras)[:queries_per_identity]
+        for number, site in enumerate(sites):
+            for shot in range(images_per_camera):
+                track = _stream(seed, domain, _TRACK, label, number)
+                rng = _stream(seed, domain, _SHOT, label, number, shot)
+                image = _shoot(domain, site, person, track, rng, size, rows)
+                if label < TEST_OFFSET:
+                    split = "train"
+                else:
+                    split = "query" if shot == 0 and number in asking else "gallery"
+                found[split].append((image, label, number))
+        progress(done + 1, total, f"{name}: drawing people")
+    return {
+        split: Split(
+            images=np.stack([image for image, _, _ in rows_]),
+            identities=np.array([label for _, label, _ in rows_], np.int64),
+            cameras=np.array([number for _, _, number in rows_], np.int64),
+        )
+        for split, rows_ in found.items()
+    }
+
+
+def contact_sheet(split: Split, *, identities: int, columns: int, seed: int = 0) -> np.ndarray:
+    """A picture of a split (uint8 RGB): a row per identity, its images over the cameras, at twice their size.
+
+    `identities` people are chosen by `seed`; of each, up to `columns` images, spread over the cameras.
+    """
+    if identities < 1 or columns < 1:
+        raise BenchError(f"a contact sheet needs at least 1 identity and 1 column, not {identities} and {columns}")
+    gap, upscale = 4, 2
+    rng = np.random.default_rng(seed)
+    known = np.unique(split.identities)
+    chosen = np.sort(rng.permutation(known)[:identities])
+    height, width = split.images.shape[1] * upscale, split.images.shape[2] * upscale
+    sheet = np.full((len(chosen) * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+    for row, label in enumerate(chosen):
+        mine = np.flatnonzero(split.identities == label)
+        # one image of each camera first, then the second ones
+        turns = [int(np.sum(split.cameras[mine[:i]] == split.cameras[index])) for i, index in enumerate(mine)]
+        order = mine[np.lexsort((split.cameras[mine], turns))][:columns]
+        for column, index in enumerate(order):
+            tile = cv2.resize(split.images[index], (width, height), interpolation=cv2.INTER_CUBIC)
+            y, x = gap + row * (height + gap), gap + column * (width + gap)
+            sheet[y : y + height, x : x + width] = tile
+    return sheet

@@ -1,0 +1,236 @@
+"""Carry out a plan: only what the store lacks, resumable at any step, honest about what failed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from reid_attack_bench import steps
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.plan import Plan, Step
+from reid_attack_bench.store import CorruptArtefact, Store
+
+
+class Watcher(Protocol):
+    """Who is told how a run goes; see console.py."""
+
+    def begin(self, missing: list[Step], total: int) -> None: ...
+
+    def start(self, step: Step) -> None: ...
+
+    def progress(self, done: int, total: int, note: str) -> None: ...
+
+    def finish(self, step: Step, seconds: float) -> None: ...
+
+    def fail(self, step: Step, reason: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """How a run went.
+
+    Attributes:
+        failed: key → reason, for steps that failed and all that stood on them.
+        causes: the reasons that came first, one line each.
+        seconds: key → time, for the steps done in this run.
+        rebuilt: labels of corrupt artefacts made again.
+    """
+
+    failed: dict[str, str] = field(default_factory=dict)
+    causes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    rebuilt: list[str] = field(default_factory=list)
+
+
+def missing_steps(plan: Plan, store: Store) -> list[Step]:
+    """What the goals still need, in order: a stored result needs none of its inputs again."""
+    wanted: set[str] = set()
+    waiting = [key for key in plan.goals if not store.has(plan.steps[key].kind, key)]
+    while waiting:
+        key = waiting.pop()
+        if key in wanted:
+            continue
+        wanted.add(key)
+        step = plan.steps[key]
+        needed = (*step.inputs.values(), *step.after)
+        waiting += [k for k in needed if k not in wanted and not store.has(plan.steps[k].kind, k)]
+    return [step for key, step in plan.steps.items() if key in wanted]
+
+
+def resolve_device(name: str) -> torch.device:
+    """"auto" takes the GPU where there is one.
+
+    Raises:
+        BenchError: cuda was asked for and is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BenchError("--device cuda: this torch sees no GPU; use --device cpu, or install a CUDA build and driver")
+    return torch.device(name)
+
+
+def execute(plan: Plan, store: Store, device: torch.device, watcher: Watcher) -> Outcome:
+    """Do every missing step of `plan`.
+
+    A step that fails with a user's mistake fails its dependents and nothing else. Kill it at any moment: the
+    next run takes up at the first step that was not finished.
+
+    Raises:
+        BenchError: the store is in use by another run, or the disk is full.
+    """
+    with _locked(store):
+        store.sweep()
+        steps.use_deterministic_kernels()
+        return _Run(plan, store, device, watcher).all()
+
+
+class _Run:
+    def __init__(self, plan: Plan, store: Store, device: torch.device, watcher: Watcher) -> None:
+        self.plan, self.store, self.watcher = plan, store, watcher
+        self.outcome = Outcome()
+        self.checked: set[str] = set()
+        self.workspace = steps.Workspace(self.obtain, plan.steps, device)
+
+    def all(self) -> Outcome:
+        todo = missing_steps(self.plan, self.store)
+        self.watcher.begin(todo, len(self.plan.steps))
+        for step in todo:
+            if step.key in self.checked:  # already rebuilt on the way
+                continue
+            self.attempt(step)
+        return self.outcome
+
+    def attempt(self, step: Step) -> None:
+        for key in (*step.inputs.values(), *step.after):
+            if key in self.outcome.failed:
+                self.outcome.failed[step.key] = self.outcome.failed[key]
+                return
+        try:
+            self.do(step)
+        except BenchError as error:
+            self.failed(step, str(error))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                free = shutil.disk_usage(self.store.root).free / 2**20
+                raise BenchError(
+                    f"the disk of {self.store.root} is full ({free:.0f} MiB free) at step '{step.label}'; what is "
+                    "finished is kept: free some space and run the same command again"
+                ) from error
+            self.failed(step, f"{type(error).__name__}: {error}")
+        except torch.cuda.OutOfMemoryError:
+            self.failed(step, "out of GPU memory: lower batch_size in the suite")
+        except Exception as error:  # a plug-in may raise anything
+            if _disk_is_full(error):
+                raise BenchError(
+                    f"the disk of {self.store.root} is full at step '{step.label}'; what is finished is kept: free some "
+                    "space and run the same command again"
+                ) from error
+            self.failed(step, f"{_where(error)}{type(error).__name__}: {error}")
+
+    def failed(self, step: Step, reason: str) -> None:
+        line = " ".join(reason.split())
+        self.outcome.failed[step.key] = line
+        self.outcome.causes.append(f"{step.label}: {line}")
+        self.watcher.fail(step, line)
+
+    def do(self, step: Step) -> None:
+        for key in step.inputs.values():
+            self.obtain(key)
+        self.watcher.start(step)
+        begun = time.monotonic()
+        manifest = {
+            "kind": step.kind,
+            "key": step.key,
+            "label": step.label,
+            "config": step.config,
+            "inputs": dict(step.inputs),
+        }
+        with self.store.write(step.kind, step.key, manifest) as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch names operations without a deterministic kernel, again and again
+            manifest["facts"] = steps.run(step, self.workspace, folder, self.watcher.progress)
+            seconds = time.monotonic() - begun
+            manifest["seconds"] = round(seconds, 3)
+        self.checked.add(step.key)
+        self.outcome.seconds[step.key] = seconds
+        self.watcher.finish(step, seconds)
+
+    def obtain(self, key: str) -> Path:
+        step = self.plan.steps[key]
+        if key in self.checked:
+            return self.store.folder(step.kind, key)
+        if self.store.has(step.kind, key):
+            try:
+                folder = self.store.open(step.kind, key)
+                self.checked.add(key)
+                return folder
+            except CorruptArtefact as error:
+                self.watcher.note(f"{error}; making it again")
+                self.outcome.rebuilt.append(step.label)
+                self.store.discard(step.kind, key)
+        self.do(step)
+        return self.store.folder(step.kind, key)
+
+
+def repair(plan: Plan, store: Store) -> list[Step]:
+    """Check what the report will read and discard what is corrupt; returns the steps to do again."""
+    broken = []
+    for key in plan.goals:
+        step = plan.steps[key]
+        if store.has(step.kind, key):
+            try:
+                store.open(step.kind, key)
+            except CorruptArtefact:
+                store.discard(step.kind, key)
+                broken.append(step)
+    return broken
+
+
+@contextmanager
+def _locked(store: Store) -> Iterator[None]:
+    try:
+        store.root.mkdir(parents=True, exist_ok=True)
+        lock = (store.root / "lock").open("a")
+    except OSError as error:
+        raise BenchError(f"cannot write to the store {store.root}: {error.strerror}; choose another with --store") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BenchError(
+                f"another run is using the store {store.root}; wait for it, or choose another with --store"
+            ) from None
+        yield
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    return "No space left on device" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
+
+
+def _where(error: BaseException) -> str:
+    """FILE:LINE: of the innermost frame that is neither ours nor a library's loop: where to look first."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
+
+
+def seconds_stored(plan: Plan, store: Store) -> Mapping[str, float]:
+    """Time that each stored step took when it was done."""
+    return {
+        key: float(store.manifest(step.kind, key).get("seconds", 0.0))
+        for key, step in plan.steps.items()
+        if store.has(step.kind, key)
+    }

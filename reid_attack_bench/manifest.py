@@ -1,0 +1,94 @@
+"""manifest.json: what a run was, on what, with which versions, and which artefacts hold its figures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reid_attack_bench import __version__
+from reid_attack_bench.execute import Outcome, seconds_stored
+from reid_attack_bench.metrics.images import find_lpips_weights, lpips_missing_message
+from reid_attack_bench.plan import Plan
+from reid_attack_bench.store import Store
+
+_PACKAGES = ("torch", "torchvision", "torchreid", "numpy", "opencv-python-headless", "pytorch-msssim", "lpips", "safetensors")
+
+
+def describe(plan: Plan, store: Store, outcome: Outcome, device: torch.device, command: str) -> dict[str, Any]:
+    """The manifest of a run, as plain values."""
+    seconds = seconds_stored(plan, store)
+    return {
+        "bench": __version__,
+        "command": command,
+        "suite": asdict(plan.suite),
+        "store": str(store.root.resolve()),
+        "device": str(device),
+        "machine": machine(device),
+        "versions": versions(),
+        "notes": notes(plan, outcome),
+        "failures": outcome.failed,
+        "rebuilt": outcome.rebuilt,
+        "clean": [asdict(row) for row in plan.clean],
+        "cells": [asdict(cell) for cell in plan.cells],
+        "steps": [
+            {
+                "kind": step.kind,
+                "label": step.label,
+                "key": key,
+                "seconds": seconds.get(key),
+                "done_in_this_run": key in outcome.seconds,
+            }
+            for key, step in plan.steps.items()
+        ],
+    }
+
+
+def notes(plan: Plan, outcome: Outcome) -> list[str]:
+    """Lines that every report of this run must carry."""
+    lines = []
+    synthetic = sorted({row.dataset for row in plan.clean if row.synthetic})
+    if synthetic:
+        lines.append(
+            f"Synthetic data: {', '.join(synthetic)} {'is' if len(synthetic) == 1 else 'are'} rendered, not photographed; "
+            "these figures compare models and attacks with each other and say nothing about real pedestrians."
+        )
+    if find_lpips_weights() is None:
+        lines.append(lpips_missing_message())
+    lines += [f"Failed: {cause}" for cause in outcome.causes]
+    return lines
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def write(manifest: dict[str, Any], run_dir: Path) -> Path:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / "manifest.json"
+    pending = path.with_suffix(".json.part")
+    pending.write_text(json.dumps(manifest, indent=1) + "\n")
+    pending.replace(path)
+    return path

@@ -1,0 +1,416 @@
+"""From a suite to a plan: the DAG of content-addressed steps, and the cells of the matrix that they fill."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reid_attack_bench import registry
+from reid_attack_bench.contracts import ThreatModel, Victim
+from reid_attack_bench.data import datasets
+from reid_attack_bench.data.datasets import DataSource
+from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.metrics.images import find_lpips_weights
+from reid_attack_bench.store import digest_of, file_digest
+from reid_attack_bench.suite import AttackEntry, Suite, VictimEntry
+
+STEP_VERSIONS = {
+    "data": 1,  # decode or render every image once
+    "victim": 1,  # train a victim, or load and examine a ready one
+    "clean": 1,  # embeddings of query and gallery
+    "clean-rank": 1,  # ranking without an attack
+    "fit": 1,  # train an attack that learns
+    "craft": 1,  # adversarial images, 8 bits, within budget
+    "measure": 1,  # how visible they are
+    "features": 1,  # their embeddings on one target
+    "rank": 1,  # ranking under attack
+}
+"""Version of each step's code: raise it when a step would give another result for the same inputs."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unit of work.
+
+    Attributes:
+        kind: one of STEP_VERSIONS.
+        label: for people.
+        config: everything beside the inputs that decides the result; plain values.
+        inputs: role → key of the step that makes it.
+        after: steps that must have succeeded first though nothing is read from them (the clean Rank-1 gate).
+        subject: the live object that does the work (data source, recipe, victim, attack); stands in config by name.
+        work: estimate, in forward passes of one image.
+    """
+
+    kind: str
+    label: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    subject: Any = None
+    work: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return digest_of([self.kind, STEP_VERSIONS[self.kind], self.config, dict(self.inputs)])
+
+
+@dataclass(frozen=True)
+class CleanRow:
+    """One victim on one data set without an attack, and the steps that say how it does."""
+
+    victim: str
+    dataset: str
+    synthetic: bool
+    home: bool
+    victim_key: str
+    features_key: str
+    rank_key: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the matrix, and the steps that fill it. `impossible` says why it can have none."""
+
+    attack: str
+    threat: ThreatModel
+    access: str
+    needs: tuple[str, ...]
+    source: str
+    target: str
+    dataset: str
+    synthetic: bool
+    clean_rank_key: str
+    data_key: str
+    craft_key: str = ""
+    measure_key: str = ""
+    features_key: str = ""
+    rank_key: str = ""
+    impossible: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in an order that satisfies their inputs, and what they are for."""
+
+    suite: Suite
+    steps: Mapping[str, Step]
+    clean: tuple[CleanRow, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def goals(self) -> list[str]:
+        """Keys that the report reads; everything else exists to make these."""
+        wanted = [row.rank_key for row in self.clean]
+        for cell in self.cells:
+            wanted += [key for key in (cell.craft_key, cell.measure_key, cell.rank_key) if key]
+        return list(dict.fromkeys(wanted))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A victim in the plan: one model, with what planning must know of it."""
+
+    label: str
+    home: str
+    step: Step
+    roles: tuple[str, ...]
+    differentiable: bool
+
+
+def _is_source(victim: _Subject) -> bool:
+    return "source" in victim.roles or "white-box" in victim.roles
+
+
+def make_plan(suite: Suite, *, data_root: Path | None = None, only: Mapping[str, Iterable[str]] | None = None) -> Plan:
+    """Lay out every step of a suite.
+
+    Args:
+        suite: what to cross.
+        data_root: folder of the real data sets.
+        only: restrict cells, e.g. {"attack": ["pgd"], "source": [...], "target": [...], "dataset": [...]}.
+
+    Raises:
+        BenchError: an unknown name or setting anywhere in the suite.
+    """
+    return _Planner(suite, data_root).plan({k: list(v) for k, v in (only or {}).items()})
+
+
+class _Planner:
+    def __init__(self, suite: Suite, data_root: Path | None) -> None:
+        self.suite = suite
+        self.data_root = data_root
+        self.steps: dict[str, Step] = {}
+
+    def plan(self, only: dict[str, list[str]]) -> Plan:
+        suite = self.suite
+        sources = {
+            name: datasets.source(name, options, size=suite.image_size, seed=suite.seed, data_root=self.data_root)
+            for name, options in suite.datasets.items()
+        }
+        data = {name: self._data(source) for name, source in sources.items()}
+        victims = [subject for entry in suite.victims for subject in self._victims(entry, data, sources)]
+        attacks = [(entry, *self._attack(entry)) for entry in suite.attacks]
+        _check_only(
+            only,
+            {
+                "attack": [entry.label for entry in suite.attacks],
+                "source": [v.label for v in victims if _is_source(v)],
+                "target": [v.label for v in victims if "target" in v.roles],
+                "dataset": list(sources),
+            },
+        )
+
+        def wanted(field_name: str, value: str) -> bool:
+            return field_name not in only or value in only[field_name]
+
+        clean: dict[tuple[str, str], CleanRow] = {}
+
+        def clean_row(victim: _Subject, name: str) -> CleanRow:
+            if (victim.label, name) not in clean:
+                clean[victim.label, name] = self._clean(victim, sources[name], data[name])
+            return clean[victim.label, name]
+
+        targets = [v for v in victims if "target" in v.roles and wanted("target", v.label)]
+        chosen = [name for name in sources if wanted("dataset", name)]
+        for victim in targets:  # clean first: a victim that did not learn stops its own cells early
+            for name in chosen:
+                clean_row(victim, name)
+        cells: list[Cell] = []
+        for entry, plugin, attack in attacks:
+            if not wanted("attack", entry.label):
+                continue
+            for threat in entry.threats:
+                for victim in victims:
+                    if not _is_source(victim) or not wanted("source", victim.label):
+                        continue
+                    gate = (clean_row(victim, victim.home).rank_key,) if victim.home in data else ()
+                    for name in chosen:
+                        everyone = threat.access == "transfer" and "source" in victim.roles
+                        meets = [t for t in targets if everyone or t.label == victim.label]
+                        if meets:
+                            rows = {t.label: clean_row(t, name) for t in meets}
+                            cells += self._cells(
+                                entry, plugin, attack, threat, victim, gate, sources[name], data, meets, rows
+                            )
+        if not cells:
+            raise BenchError("nothing to run: no attack meets a source and a target with these settings")
+        return Plan(suite, self.steps, tuple(clean.values()), tuple(cells))
+
+    def _add(self, step: Step) -> Step:
+        return self.steps.setdefault(step.key, step)
+
+    def _data(self, source: DataSource) -> Step:
+        label = f"data {source.name}"
+        config = {"name": source.name, **source.identity}
+        return self._add(Step("data", label, config, subject=source, work=source.image_count / 4))
+
+    def _victims(
+        self, entry: VictimEntry, data: Mapping[str, Step], sources: Mapping[str, DataSource]
+    ) -> list[_Subject]:
+        plugin = registry.find("victim", entry.use)
+        subject = plugin.build(entry.options)
+        config = {"victim": plugin.key, "code": plugin.code, "options": _plain(registry.configuration(subject))}
+        config["options"] = {**_plain(dict(entry.options)), **config["options"]}
+        if isinstance(subject, Victim):
+            if entry.train_on:
+                raise BenchError(f"victim {entry.label} comes trained (it has no fit): remove train_on")
+            config["weights"] = weights_digest(subject)
+            step = self._add(Step("victim", f"victim {entry.label}", config, subject=subject, work=10))
+            home = subject.trained_on
+            return [_Subject(entry.label, home, step, entry.roles, subject.differentiable)]
+        if not (hasattr(subject, "fit") and hasattr(subject, "load")):
+            raise BenchError(
+                f"victim {entry.use} is a {type(subject).__name__}: it must be a reid_attack_bench.contracts.Victim, "
+                "or have fit and load"
+            )
+        if not entry.train_on:
+            raise BenchError(f"victim {entry.label} must be trained: name its data sets in train_on")
+        made = []
+        for name in entry.train_on:
+            label = f"{entry.label}@{name}"
+            passes = 3.0 * getattr(subject, "epochs", 1) * sources[name].image_count * 0.6
+            config_here = {**config, "seed": self.suite.seed}
+            step = self._add(
+                Step("victim", f"train {label}", config_here, {"data": data[name].key}, subject=subject, work=passes)
+            )
+            made.append(_Subject(label, name, step, entry.roles, getattr(subject, "differentiable", True)))
+        return made
+
+    def _attack(self, entry: AttackEntry) -> tuple[registry.Plugin, Any]:
+        plugin = registry.find("attack", entry.use)
+        attack = plugin.build(entry.options)
+        if not (hasattr(attack, "craft") and hasattr(attack, "needs")):
+            raise BenchError(f"attack {entry.use} is a {type(attack).__name__}: it must have needs and craft")
+        for threat in entry.threats:
+            if threat.access == "query" and {"gradients", "logits"} & set(attack.needs):
+                raise BenchError(f"attack {entry.label} needs {' and '.join(sorted(attack.needs))}, not query access only")
+        return plugin, attack
+
+    def _clean(self, victim: _Subject, source: DataSource, data: Step) -> CleanRow:
+        tested = source.image_count * 0.4
+        label = f"{victim.label} on {source.name}"
+        features = self._add(
+            Step("clean", f"clean features {label}", {}, {"victim": victim.step.key, "data": data.key}, work=tested)
+        )
+        expected = self._expected(victim) if victim.home == source.name else 0.0
+        rank = self._add(
+            Step(
+                "clean-rank",
+                f"clean rank {label}",
+                {"protocol": source.protocol, "expected_rank1": expected},
+                {"features": features.key, "data": data.key, "victim": victim.step.key},
+                work=1,
+            )
+        )
+        home = victim.home == source.name
+        return CleanRow(victim.label, source.name, source.synthetic, home, victim.step.key, features.key, rank.key)
+
+    def _expected(self, victim: _Subject) -> float:
+        for entry in self.suite.victims:
+            if victim.label in (entry.label, f"{entry.label}@{victim.home}"):
+                return entry.expected_rank1
+        return 0.0
+
+    def _cells(
+        self,
+        entry: AttackEntry,
+        plugin: registry.Plugin,
+        attack: Any,
+        threat: ThreatModel,
+        source: _Subject,
+        gate: tuple[str, ...],
+        on: DataSource,
+        data: Mapping[str, Step],
+        targets: list[_Subject],
+        clean: Mapping[str, CleanRow],
+    ) -> list[Cell]:
+        needs = tuple(sorted(attack.needs))
+        budget = f"{entry.label} {threat.epsilon}/255" + (f" k{threat.pixels}" if threat.pixels else "")
+
+        def cell(target: _Subject, **keys: str) -> Cell:
+            access = "white-box" if target.label == source.label else "transfer"
+            return Cell(
+                entry.label, threat, "query" if threat.access == "query" else access, needs, source.label,
+                target.label, on.name, on.synthetic, clean[target.label].rank_key, data[on.name].key, **keys,
+            )  # fmt: skip
+
+        if "gradients" in needs and not source.differentiable:
+            reason = f"{source.label} gives no gradients, so it can only be a target of {entry.label}"
+            return [cell(target, impossible=reason) for target in targets]
+        config = {
+            "attack": plugin.key,
+            "code": plugin.code,
+            "options": {**_plain(dict(entry.options)), **_plain(registry.configuration(attack))},
+            "threat": asdict(threat),
+            "seed": self.suite.seed,
+        }
+        images = on.image_count * {"query": 0.07, "gallery": 0.33, "both": 0.4}[threat.perturbs]
+        inputs = {"data": data[on.name].key}
+        if needs:  # an attack that asks nothing of a source is crafted once for all of them
+            inputs["source"] = source.step.key
+        if hasattr(attack, "fit"):
+            # A victim that does not say what it was trained on is attacked with what the attacker has at hand.
+            home = source.home if source.home in data else next(iter(data))
+            fit = self._add(
+                Step(
+                    "fit",
+                    f"fit {budget} against {source.label}",
+                    config,
+                    {"source": source.step.key, "data": data[home].key},
+                    after=gate,
+                    subject=attack,
+                    work=float(getattr(attack, "fit_work", 1000.0)),
+                )
+            )
+            inputs["fit"] = fit.key
+        craft = self._add(
+            Step(
+                "craft",
+                f"craft {budget} on {source.label}, {on.name}" if needs else f"craft {budget}, {on.name}",
+                {**config, "batch_size": self.suite.batch_size},
+                inputs,
+                after=gate if needs else (),
+                subject=attack,
+                work=images * float(getattr(attack, "craft_work", 3.0)),
+            )
+        )
+        weights = find_lpips_weights()
+        measure = self._add(
+            Step(
+                "measure",
+                f"measure {craft.label.removeprefix('craft ')}",
+                {"lpips": file_digest(weights) if weights else None},
+                {"craft": craft.key, "data": data[on.name].key},
+                work=images,
+            )
+        )
+        made = []
+        for target in targets:
+            row = clean[target.label]
+            label = f"{craft.label.removeprefix('craft ')} → {target.label}"
+            features = self._add(
+                Step(
+                    "features",
+                    f"features {label}",
+                    {},
+                    {"craft": craft.key, "victim": target.step.key, "data": data[on.name].key},
+                    after=(row.rank_key,),
+                    work=images,
+                )
+            )
+            rank = self._add(
+                Step(
+                    "rank",
+                    f"rank {label}",
+                    {"protocol": on.protocol},
+                    {
+                        "features": features.key,
+                        "clean": row.features_key,
+                        "data": data[on.name].key,
+                        "victim": target.step.key,
+                    },
+                    work=1,
+                )
+            )
+            made.append(
+                cell(target, craft_key=craft.key, measure_key=measure.key, features_key=features.key, rank_key=rank.key)
+            )
+        return made
+
+
+def weights_digest(victim: Victim) -> str:
+    """sha256 over the names, shapes and bytes of a victim's parameters and buffers, as 32 hexadecimal digits."""
+    total = hashlib.sha256()
+    for name, value in sorted(victim.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return total.hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON has them: tuples become lists, paths text."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(v) for v in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def _check_only(only: Mapping[str, list[str]], known: Mapping[str, list[str]]) -> None:
+    for name, values in only.items():
+        if name not in known:
+            raise BenchError(f"--only knows no '{name}': {nearest(name, known)}")
+        for value in values:
+            if value not in known[name]:
+                raise BenchError(f"--only {name}={value}: no such {name} in this suite: {nearest(value, known[name])}")

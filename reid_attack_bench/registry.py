@@ -1,0 +1,149 @@
+"""Find attacks and victims: by entry point, or as FILE.py:NAME. Ours and a user's come the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reid_attack_bench.errors import BenchError, nearest
+
+GROUPS = {"attack": "reid_attack_bench.attacks", "victim": "reid_attack_bench.victims"}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One registered class (or function) and what identifies its code.
+
+    Attributes:
+        key: registered name, or FILE.py:NAME.
+        factory: called with the options of the suite as keywords.
+        code: its declared `version`, else a digest of its source file; part of every step's key.
+        origin: where it came from, for people.
+    """
+
+    key: str
+    factory: Any
+    code: str
+    origin: str
+
+    @property
+    def short_name(self) -> str:
+        return re.sub(r"[^A-Za-z0-9_.+-]", "-", self.key.rpartition(":")[2])
+
+    def build(self, options: Mapping[str, Any]) -> Any:
+        """Call the factory; a wrong option is an error with the nearest right one."""
+        try:
+            accepted = inspect.signature(self.factory).parameters
+        except (TypeError, ValueError):
+            accepted = {}
+        open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
+        for name in options:
+            if name not in accepted and not open_ended:
+                raise BenchError(f"{self.key} has no option '{name}': {nearest(name, accepted)}")
+        return self.factory(**options)
+
+
+def available(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """Every entry point of one kind ("attack" or "victim"); two of one name are an error naming both."""
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for entry in importlib.metadata.entry_points(group=GROUPS[kind]):
+        other = found.get(entry.name)
+        if other is not None and other.value != entry.value:
+            raise BenchError(
+                f"two {kind}s are registered as '{entry.name}': {_describe(other)} and {_describe(entry)}; "
+                "uninstall or rename one"
+            )
+        found[entry.name] = entry
+    return dict(sorted(found.items()))
+
+
+def find(kind: str, key: str) -> Plugin:
+    """The plugin called `key`: FILE.py:NAME or an entry point.
+
+    Raises:
+        BenchError: no such name (the nearest one is named), no such file, or the code does not import.
+    """
+    path, separator, name = key.rpartition(":")
+    if separator and path.endswith(".py"):
+        return _from_file(kind, Path(path).expanduser(), name)
+    if key.endswith(".py"):
+        raise BenchError(f"'{key}' names a file only: write FILE.py:NAME, where NAME is the {kind}'s class")
+    entries = available(kind)
+    if key not in entries:
+        raise BenchError(f"no {kind} is called '{key}': {nearest(key, entries)}")
+    entry = entries[key]
+    try:
+        factory = entry.load()
+    except Exception as error:
+        raise BenchError(f"{kind} '{key}' ({_describe(entry)}) does not import: {error}") from error
+    return Plugin(key, factory, _code(factory), _describe(entry))
+
+
+def configuration(instance: Any) -> dict[str, Any]:
+    """The settings of a frozen dataclass as plain values; {} for anything else."""
+    if dataclasses.is_dataclass(instance) and not isinstance(instance, type):
+        return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    return {}
+
+
+def _describe(entry: importlib.metadata.EntryPoint) -> str:
+    package = f" from {entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
+    return f"{entry.value}{package}"
+
+
+def _from_file(kind: str, path: Path, name: str) -> Plugin:
+    if not path.is_file():
+        raise BenchError(f"{kind} file {path} does not exist")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    module_name = f"reid_attack_bench_plugin_{digest[:16]}"
+    module = sys.modules.get(module_name)
+    if module is None:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module  # dataclasses look their module up by name
+        try:
+            spec.loader.exec_module(module)
+        except BenchError:
+            del sys.modules[module_name]
+            raise
+        except Exception as error:
+            del sys.modules[module_name]
+            line = _line_in(error, path)
+            raise BenchError(f"{path}{line} does not import: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        own = [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__ == module_name]
+        raise BenchError(f"{path} has no '{name}': {nearest(name, own)}")
+    return Plugin(f"{path.name}:{name}", getattr(module, name), digest[:16], str(path))
+
+
+def _line_in(error: BaseException, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}"
+    line = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = f":{trace.tb_lineno}"
+        trace = trace.tb_next
+    return line
+
+
+def _code(factory: Any) -> str:
+    version = getattr(factory, "version", None)
+    if isinstance(version, int):
+        return f"{factory.__module__}.{factory.__qualname__} v{version}"
+    try:
+        return hashlib.sha256(Path(inspect.getfile(factory)).read_bytes()).hexdigest()[:16]
+    except (TypeError, OSError):
+        return "unknown"

@@ -1,0 +1,86 @@
+"""What a run stored, as tables: the one input of every table, plot and sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CELL_COLUMNS = (
+    # what was run
+    "attack", "epsilon", "pixels", "perturbs", "access", "needs", "source", "target", "dataset", "synthetic",
+    "queries", "seed", "status",
+    # what it did, in % (rank-k, mAP, mINP) before and after; a drop is clean minus attacked, in points
+    "clean_rank1", "clean_rank5", "clean_rank10", "clean_rank20", "clean_mAP", "clean_mINP",
+    "rank1", "rank5", "rank10", "rank20", "mAP", "mINP",
+    "drop_rank1", "drop_rank5", "drop_rank10", "drop_rank20", "drop_mAP", "drop_mINP",
+    "rank1_low", "rank1_high", "mAP_low", "mAP_high",
+    # how visible it is, mean over the perturbed images
+    "linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips",
+    # which artefacts say so
+    "craft_key", "features_key", "rank_key",
+)  # fmt: skip
+"""Columns of matrix.csv, in order.
+
+attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget or empty for all; access: "white-box"
+where source and target are one model, else "transfer", or "query"; needs: what the attack was given, joined by "+";
+source, target: victim labels such as "osnet_x0_25@plaza"; status: "ok", else why the cell is missing (then every
+figure is empty, never zero).
+"""
+
+CLEAN_COLUMNS = (
+    "victim", "dataset", "synthetic", "home", "defence", "distance", "citation", "weights", "queries", "status",
+    "rank1", "rank5", "rank10", "rank20", "mAP", "mINP", "rank1_low", "rank1_high", "mAP_low", "mAP_high",
+    "features_key", "rank_key",
+)  # fmt: skip
+"""Columns of clean.csv: one row per (victim, data set); home says that the victim was trained on this data set."""
+
+
+@dataclass(frozen=True)
+class PerQuery:
+    """Per-query outcome of one ranking. hit: float N, Rank-1 hit in [0, 1]; ap: float N in [0, 1]; valid: bool N."""
+
+    hit: np.ndarray
+    ap: np.ndarray
+    valid: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A few queries of one craft for a picture: uint8 RGB N×H×W×3, clean and adversarial."""
+
+    attack: str
+    epsilon: int
+    source: str
+    dataset: str
+    clean: np.ndarray
+    adversarial: np.ndarray
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a report needs.
+
+    Attributes:
+        suite: name of the suite.
+        seed: seed of the run.
+        headline_epsilon: the leaderboard is ordered by the worst case at this epsilon.
+        cells: CELL_COLUMNS, one row per (attack, epsilon, source, target, data set).
+        clean: CLEAN_COLUMNS.
+        per_query: rank_key → per-query outcome, for cells and clean rows with status "ok".
+        sheets: images for the sheets.
+        manifest: versions, seeds, machine, steps with times.
+        notes: lines that every report must carry (synthetic data, missing LPIPS weights …).
+    """
+
+    suite: str
+    seed: int
+    headline_epsilon: int
+    cells: pd.DataFrame
+    clean: pd.DataFrame
+    per_query: dict[str, PerQuery]
+    sheets: list[Sheet] = field(default_factory=list)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)

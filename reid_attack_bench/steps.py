@@ -1,0 +1,367 @@
+"""What each kind of step does: it reads its inputs from a workspace and fills one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from reid_attack_bench import budget
+from reid_attack_bench.contracts import (
+    Batch,
+    FitContext,
+    Guides,
+    State,
+    ThreatModel,
+    TrainingData,
+    Victim,
+    distances,
+    to_float,
+)
+from reid_attack_bench.data import datasets
+from reid_attack_bench.data.synthetic import Split
+from reid_attack_bench.errors import BenchError, VictimError
+from reid_attack_bench.metrics import images as image_metrics
+from reid_attack_bench.metrics.bootstrap import interval
+from reid_attack_bench.metrics.ranking import Ranking, rank, summary
+from reid_attack_bench.plan import Step, weights_digest
+
+Facts = dict[str, Any]
+"""What a step says of its result in the manifest: plain values."""
+
+Progress = Callable[[int, int, str], None]
+_VICTIMS_IN_MEMORY = 24
+
+
+@dataclass
+class Workspace:
+    """Inputs of steps, loaded once and kept while the run needs them.
+
+    `obtain` returns the checked folder of a step's result (and rebuilds it where it is corrupt).
+    """
+
+    obtain: Callable[[str], Path]
+    steps: Mapping[str, Step]
+    device: torch.device
+    _splits: dict[str, dict[str, Split]] = field(default_factory=dict)
+    _victims: dict[str, Victim] = field(default_factory=dict)
+
+    def splits(self, key: str) -> dict[str, Split]:
+        """The decoded data of one data step, memory-mapped."""
+        if key not in self._splits:
+            self._splits[key] = read_splits(self.obtain(key))
+        return self._splits[key]
+
+    def training_data(self, key: str) -> TrainingData:
+        train = self.splits(key)["train"]
+        labels = np.unique(train.identities, return_inverse=True)[1].astype(np.int64)
+        return TrainingData(str(self.steps[key].config["name"]), train.images, labels, train.cameras)
+
+    def victim(self, key: str) -> Victim:
+        """The victim of one victim step: on the device, in eval mode, frozen."""
+        if key not in self._victims:
+            step = self.steps[key]
+            if isinstance(step.subject, Victim):
+                victim = step.subject
+            else:
+                victim = step.subject.load(load_file(self.obtain(key) / "weights.safetensors"))
+            while len(self._victims) >= _VICTIMS_IN_MEMORY:
+                self._victims.pop(next(iter(self._victims)))
+            self._victims[key] = victim.to(self.device).eval().requires_grad_(False)
+        return self._victims[key]
+
+
+def run(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    """Do one step. Every global random state is seeded from the step's key first."""
+    seed = step_seed(step)
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    return _RUN[step.kind](step, workspace, out, progress)
+
+
+def step_seed(step: Step) -> int:
+    return int(step.key[:15], 16)
+
+
+def read_splits(folder: Path) -> dict[str, Split]:
+    index = load_file(folder / "index.safetensors")
+    return {
+        part: Split(
+            np.load(folder / f"{part}.npy", mmap_mode="r"),
+            index[f"{part}.identities"].numpy(),
+            index[f"{part}.cameras"].numpy(),
+        )
+        for part in ("train", "query", "gallery")
+    }
+
+
+def read_ranking(folder: Path) -> Ranking:
+    return Ranking(**{name: value.numpy() for name, value in load_file(folder / "ranking.safetensors").items()})
+
+
+def _data(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    splits = step.subject.load(progress)
+    datasets.check(splits, step.subject.name)
+    index: State = {}
+    for part, split in splits.items():
+        np.save(out / f"{part}.npy", split.images)
+        index[f"{part}.identities"] = torch.from_numpy(split.identities.astype(np.int64))
+        index[f"{part}.cameras"] = torch.from_numpy(split.cameras.astype(np.int64))
+    save_file(index, out / "index.safetensors")
+    return {
+        part: {
+            "images": len(split.images),
+            "identities": len(np.unique(split.identities)),
+            "cameras": len(np.unique(split.cameras)),
+        }
+        for part, split in splits.items()
+    }
+
+
+def _victim(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    subject = step.subject
+    if isinstance(subject, Victim):
+        victim = subject
+    else:
+        data = workspace.training_data(step.inputs["data"])
+        context = FitContext(workspace.device, torch.Generator().manual_seed(step_seed(step)), progress)
+        state = subject.fit(data, context)
+        save_file(state, out / "weights.safetensors")
+        victim = subject.load(state)
+    victim = victim.to(workspace.device).eval().requires_grad_(False)
+    examine(victim, workspace.device)
+    card = {
+        "name": victim.name or type(victim).__name__,
+        "distance": victim.distance,
+        "input_size": list(victim.input_size),
+        "randomised": victim.randomised,
+        "differentiable": victim.differentiable,
+        "defence": victim.defence,
+        "citation": victim.citation,
+        "weights": weights_digest(victim),
+    }
+    (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    return card
+
+
+def examine(victim: Victim, device: torch.device) -> None:
+    """Hold a victim against its contract on two random images.
+
+    Raises:
+        VictimError: wrong shape or type, not finite, or no gradient though it declares to be differentiable.
+    """
+    name = victim.name or type(victim).__name__
+    if victim.distance not in ("euclidean", "cosine"):
+        raise VictimError(f"victim {name}: distance must be euclidean or cosine, not {victim.distance!r}")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, *victim.input_size, generator=generator).to(device).requires_grad_(True)
+    embeddings = embed(victim, images, name)
+    if not victim.differentiable:
+        return
+    if not embeddings.requires_grad:
+        raise VictimError(
+            f"victim {name}: its embeddings carry no gradient (a detach, no_grad or numpy on the way?); keep it "
+            "differentiable, or declare differentiable = False to have it as a target only"
+        )
+    (gradient,) = torch.autograd.grad(embeddings.square().sum(), images, allow_unused=True)
+    if gradient is None or not torch.isfinite(gradient).all():
+        what = "no gradient reaches the images" if gradient is None else "the gradient is NaN or infinite"
+        raise VictimError(f"victim {name}: {what}; repair embed, or declare differentiable = False")
+    logits = victim.logits(images)
+    if logits is not None and (logits.ndim != 2 or len(logits) != 2):
+        raise VictimError(f"victim {name}: logits returned shape {tuple(logits.shape)} for 2 images, expected 2×K")
+
+
+def embed(victim: Victim, images: torch.Tensor, name: str, first_index: int = 0) -> torch.Tensor:
+    """`victim.embed`, checked: N×D, floating point, finite."""
+    embeddings = victim.embed(images)
+    if not isinstance(embeddings, torch.Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
+        got = tuple(embeddings.shape) if isinstance(embeddings, torch.Tensor) else type(embeddings).__name__
+        raise VictimError(f"victim {name}: embed returned {got} for {len(images)} images, expected {len(images)}×D")
+    if not embeddings.is_floating_point():
+        raise VictimError(f"victim {name}: embed returned {embeddings.dtype}, expected a floating-point tensor")
+    bad = ~torch.isfinite(embeddings).all(dim=1)
+    if bad.any():
+        raise VictimError(f"victim {name}: embed returned NaN or infinity for image {first_index + int(bad.nonzero()[0])}")
+    return embeddings
+
+
+def _embed_all(victim: Victim, images: np.ndarray, label: str, device: torch.device, progress: Progress) -> torch.Tensor:
+    parts = []
+    with torch.no_grad():
+        for first in range(0, len(images), _EMBED_BATCH):
+            batch = to_float(images[first : first + _EMBED_BATCH], device)
+            parts.append(embed(victim, batch, label, first).float().cpu())
+            progress(first + len(batch), len(images), "")
+    return torch.cat(parts)
+
+
+_EMBED_BATCH = 128
+
+
+def _clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    victim = workspace.victim(step.inputs["victim"])
+    splits = workspace.splits(step.inputs["data"])
+    label = workspace.steps[step.inputs["victim"]].label
+    features = {
+        part: _embed_all(victim, splits[part].images, label, workspace.device, progress) for part in ("query", "gallery")
+    }
+    save_file(features, out / "features.safetensors")
+    return {"dimensions": features["query"].shape[1]}
+
+
+def _clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    features = load_file(workspace.obtain(step.inputs["features"]) / "features.safetensors")
+    facts = _rank_features(step, workspace, out, features["query"], features["gallery"])
+    expected = float(step.config["expected_rank1"])
+    if facts["rank1"] < expected:
+        raise VictimError(
+            f"{workspace.steps[step.inputs['victim']].label}: clean Rank-1 is {facts['rank1']:.1f} %, below the expected "
+            f"{expected:.1f} %; a victim that did not learn says nothing about attacks: train longer, or change the seed "
+            "or expected_rank1 in the suite"
+        )
+    return facts
+
+
+def _rank_features(
+    step: Step, workspace: Workspace, out: Path, query: torch.Tensor, gallery: torch.Tensor
+) -> Facts:
+    splits = workspace.splits(step.inputs["data"])
+    distance = workspace.victim(step.inputs["victim"]).distance
+    ranking = rank(
+        distances(query, gallery, distance).numpy(),
+        splits["query"].identities,
+        splits["gallery"].identities,
+        splits["query"].cameras,
+        splits["gallery"].cameras,
+        protocol=step.config["protocol"],
+        rng=np.random.RandomState(0),
+    )
+    arrays = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(ranking).items()}
+    save_file(arrays, out / "ranking.safetensors")
+    intervals = {}
+    for name, values in (("rank1", ranking.hits[:, 0]), ("mAP", ranking.ap)):
+        low, high = interval(values[ranking.valid], seed=0)
+        intervals |= {f"{name}_low": 100.0 * low, f"{name}_high": 100.0 * high}
+    return {**summary(ranking), **intervals, "queries": int(ranking.valid.sum())}
+
+
+def _fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    source = workspace.victim(step.inputs["source"])
+    data = workspace.training_data(step.inputs["data"])
+    context = FitContext(workspace.device, torch.Generator().manual_seed(step_seed(step)), progress)
+    state = step.subject.fit(source, data, _threat(step), context)
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, out / "state.safetensors")
+    return {}
+
+
+def _threat(step: Step) -> ThreatModel:
+    return ThreatModel(**step.config["threat"])
+
+
+def _craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    attack, threat = step.subject, _threat(step)
+    source = workspace.victim(step.inputs["source"]) if "source" in step.inputs else None
+    splits = workspace.splits(step.inputs["data"])
+    learned = {}
+    if "fit" in step.inputs:
+        state = load_file(workspace.obtain(step.inputs["fit"]) / "state.safetensors")
+        learned = {"state": {name: value.to(workspace.device) for name, value in state.items()}}
+    generator = torch.Generator().manual_seed(step_seed(step))
+    parts = ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,)
+    size = int(step.config["batch_size"])
+    for part in parts:
+        split = splits[part]
+        other = splits["gallery" if part == "query" else "query"]
+        guides = Guides(other.images, other.identities, other.cameras) if "gallery" in attack.needs else None
+        stored = np.lib.format.open_memmap(out / f"{part}.npy", mode="w+", dtype=np.uint8, shape=split.images.shape)
+        for first in range(0, len(split.images), size):
+            clean = np.asarray(split.images[first : first + size])
+            labels = torch.from_numpy(split.identities[first : first + size]) if "labels" in attack.needs else None
+            batch = Batch(to_float(clean, workspace.device), labels, guides)
+            adversarial = attack.craft(source, batch, threat, generator, **learned)
+            stored[first : first + size] = budget.enforce(
+                adversarial, clean, threat, attack=str(step.config["attack"]), first_index=first
+            )
+            progress(first + len(clean), len(split.images), "")
+        stored.flush()
+        del stored
+    return {}
+
+
+def read_crafted(folder: Path) -> dict[str, np.ndarray]:
+    """The perturbed sides of one craft: part → uint8 N×H×W×3, memory-mapped."""
+    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+
+
+def _measure(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    splits = workspace.splits(step.inputs["data"])
+    crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
+    columns: dict[str, list[np.ndarray]] = {}
+    weights = image_metrics.find_lpips_weights() if step.config["lpips"] else None
+    lpips = image_metrics.Lpips(weights, workspace.device) if weights else None
+    for part, adversarial in crafted.items():
+        for first in range(0, len(adversarial), _EMBED_BATCH):
+            pair = splits[part].images[first : first + _EMBED_BATCH], adversarial[first : first + _EMBED_BATCH]
+            before, after = (to_float(side, workspace.device) for side in pair)
+            row = dict(image_metrics.change(*(np.asarray(side) for side in pair)))
+            with torch.no_grad():
+                row["ssim"] = image_metrics.ssim(before, after).cpu().numpy()
+                row["ms_ssim"] = image_metrics.ms_ssim(before, after).cpu().numpy()
+                if lpips is not None:
+                    row["lpips"] = lpips(before, after).cpu().numpy()
+            for name, values in row.items():
+                columns.setdefault(name, []).append(values)
+            progress(first + len(before), len(adversarial), "")
+    measures = {name: np.concatenate(values).astype(np.float64) for name, values in columns.items()}
+    save_file({name: torch.from_numpy(values) for name, values in measures.items()}, out / "measures.safetensors")
+    return {name: float(values.mean()) for name, values in measures.items()}
+
+
+def _features(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    victim = workspace.victim(step.inputs["victim"])
+    label = workspace.steps[step.inputs["victim"]].label
+    crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
+    features = {
+        part: _embed_all(victim, images, label, workspace.device, progress) for part, images in crafted.items()
+    }
+    save_file(features, out / "features.safetensors")
+    return {}
+
+
+def _rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    clean = load_file(workspace.obtain(step.inputs["clean"]) / "features.safetensors")
+    attacked = load_file(workspace.obtain(step.inputs["features"]) / "features.safetensors")
+    both = {**clean, **attacked}
+    return _rank_features(step, workspace, out, both["query"], both["gallery"])
+
+
+_RUN: dict[str, Callable[[Step, Workspace, Path, Progress], Facts]] = {
+    "data": _data,
+    "victim": _victim,
+    "clean": _clean,
+    "clean-rank": _clean_rank,
+    "fit": _fit,
+    "craft": _craft,
+    "measure": _measure,
+    "features": _features,
+    "rank": _rank,
+}
+
+
+def use_deterministic_kernels() -> None:
+    """Ask torch and cuBLAS for deterministic kernels; an operation without one warns instead of failing."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+__all__ = ["BenchError", "Workspace", "read_crafted", "read_ranking", "read_splits", "run", "step_seed"]

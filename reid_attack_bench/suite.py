@@ -1,0 +1,218 @@
+"""A suite: which data sets, victims and attacks make one matrix. Read from YAML and checked in full."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reid_attack_bench.contracts import ThreatModel
+from reid_attack_bench.errors import BenchError, nearest
+
+
+@dataclass(frozen=True)
+class VictimEntry:
+    """One victim of a suite.
+
+    Attributes:
+        label: its name in tables.
+        use: registered victim or FILE.py:NAME.
+        options: its settings.
+        train_on: data sets to train it on, one model each; empty for a victim that comes trained.
+        expected_rank1: clean Rank-1 in % below which a trained model counts as failed, on its own data set.
+        roles: "source" (crafted on, against every target), "white-box" (crafted on, against itself only), "target".
+    """
+
+    label: str
+    use: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    train_on: tuple[str, ...] = ()
+    expected_rank1: float = 0.0
+    roles: tuple[str, ...] = ("source", "target")
+
+
+@dataclass(frozen=True)
+class AttackEntry:
+    """One attack of a suite, under one or more threat models."""
+
+    label: str
+    use: str
+    options: Mapping[str, Any]
+    threats: tuple[ThreatModel, ...]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A whole matrix.
+
+    Attributes:
+        name, description: for people.
+        seed: from which every random draw of the run follows.
+        image_size: (height, width) in pixels at which images are stored, attacked and judged.
+        batch_size: images per forward pass; does not change results beyond rounding.
+        headline_epsilon: the leaderboard is ordered by the worst case at this epsilon.
+        datasets: name → options.
+        victims, attacks: what is crossed.
+    """
+
+    name: str
+    description: str
+    seed: int
+    image_size: tuple[int, int]
+    batch_size: int
+    headline_epsilon: int
+    datasets: Mapping[str, Mapping[str, Any]]
+    victims: tuple[VictimEntry, ...]
+    attacks: tuple[AttackEntry, ...]
+
+    def with_seed(self, seed: int) -> Suite:
+        return replace(self, seed=seed)
+
+    def with_victim(self, victim: VictimEntry) -> Suite:
+        if victim.label in {v.label for v in self.victims}:
+            raise BenchError(f"suite {self.name} already has a victim '{victim.label}': give yours another name")
+        return replace(self, victims=(*self.victims, victim))
+
+
+def shipped() -> dict[str, Path]:
+    """Suites that come with the bench: name → file."""
+    folder = Path(str(importlib.resources.files("reid_attack_bench.suites")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(name_or_file: str) -> Suite:
+    """A shipped suite by name, or a YAML file.
+
+    Raises:
+        BenchError: no such suite (the nearest is named), or a mistake in the file.
+    """
+    if name_or_file.endswith((".yaml", ".yml")):
+        path = Path(name_or_file).expanduser()
+        if not path.is_file():
+            raise BenchError(f"suite file {path} does not exist")
+    else:
+        known = shipped()
+        if name_or_file not in known:
+            raise BenchError(f"no suite is called '{name_or_file}': {nearest(name_or_file, known)} (or give a .yaml file)")
+        path = known[name_or_file]
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        return parse(document, default_name=path.stem)
+    except BenchError as error:
+        raise BenchError(f"{path}: {error}") from error
+
+
+def parse(document: Any, default_name: str = "suite") -> Suite:
+    """Check a suite document (as YAML gives it) and return it."""
+    top = _mapping(document, "the suite")
+    _known(
+        top,
+        ("name", "description", "seed", "image_size", "batch_size", "headline_epsilon", "datasets", "victims", "attacks"),
+        "the suite",
+    )
+    datasets = {str(k): _mapping(v or {}, f"datasets.{k}") for k, v in _section(top, "datasets").items()}
+    victims = tuple(_victim(str(k), v, datasets) for k, v in _section(top, "victims").items())
+    attacks = tuple(_attack(str(k), v) for k, v in _section(top, "attacks").items())
+    epsilons = sorted({t.epsilon for a in attacks for t in a.threats})
+    return Suite(
+        name=str(top.get("name", default_name)),
+        description=str(top.get("description", "")),
+        seed=_whole(top.get("seed", 0), "seed"),
+        image_size=_size(top.get("image_size", [256, 128])),
+        batch_size=_whole(top.get("batch_size", 64), "batch_size", least=1),
+        headline_epsilon=_whole(top.get("headline_epsilon", epsilons[0]), "headline_epsilon"),
+        datasets=datasets,
+        victims=victims,
+        attacks=attacks,
+    )
+
+
+def _victim(label: str, value: Any, datasets: Mapping[str, Any]) -> VictimEntry:
+    where = f"victims.{label}"
+    entry = _mapping(value or {}, where)
+    _known(entry, ("use", "options", "train_on", "expected_rank1", "roles"), where)
+    _label(label, where)
+    train_on = entry.get("train_on", [])
+    train_on = tuple(str(d) for d in ([train_on] if isinstance(train_on, str) else train_on))
+    for name in train_on:
+        if name not in datasets:
+            raise BenchError(f"{where}.train_on: no data set '{name}' in this suite: {nearest(name, datasets)}")
+    roles = entry.get("roles", ["source", "target"])
+    roles = tuple([roles] if isinstance(roles, str) else roles)
+    for role in roles:
+        if role not in ("source", "white-box", "target"):
+            raise BenchError(f"{where}.roles: '{role}' is none of source, white-box, target")
+    try:
+        expected = float(entry.get("expected_rank1", 0.0))
+    except (TypeError, ValueError):
+        raise BenchError(f"{where}.expected_rank1 must be a number in %, not {entry['expected_rank1']!r}") from None
+    options = _mapping(entry.get("options") or {}, f"{where}.options")
+    return VictimEntry(label, str(entry.get("use", label)), options, train_on, expected, roles)
+
+
+def _attack(label: str, value: Any) -> AttackEntry:
+    where = f"attacks.{label}"
+    entry = _mapping(value or {}, where)
+    _known(entry, ("use", "options", "epsilon", "pixels", "perturbs", "access"), where)
+    _label(label, where)
+
+    def several(name: str, default: Any) -> list[Any]:
+        given = entry.get(name, default)
+        return given if isinstance(given, list) else [given]
+
+    try:
+        threats = tuple(
+            ThreatModel(epsilon, pixels, entry.get("perturbs", "query"), entry.get("access", "transfer"))
+            for epsilon in several("epsilon", 8)
+            for pixels in several("pixels", None)
+        )
+    except (BenchError, TypeError, ValueError) as error:
+        raise BenchError(f"{where}: {error}") from error
+    if not threats:
+        raise BenchError(f"{where}: epsilon is an empty list")
+    options = _mapping(entry.get("options") or {}, f"{where}.options")
+    return AttackEntry(label, str(entry.get("use", label)), options, threats)
+
+
+def _section(top: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = _mapping(top.get(name) or {}, name)
+    if not section:
+        raise BenchError(f"{name} is missing or empty: a suite needs at least one entry there")
+    return section
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise BenchError(f"{where} must be a mapping of names to values, not {type(value).__name__}")
+    return {str(k): v for k, v in value.items()}
+
+
+def _known(entry: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> None:
+    for name in entry:
+        if name not in allowed:
+            raise BenchError(f"{where} has no setting '{name}': {nearest(name, allowed)}")
+
+
+def _label(label: str, where: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", label):
+        raise BenchError(f"{where}: a label has letters, digits and _ . + - only")
+
+
+def _whole(value: Any, where: str, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BenchError(f"{where} must be a whole number of at least {least}, not {value!r}")
+    return value
+
+
+def _size(value: Any) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise BenchError(f"image_size must be [height, width] in pixels, not {value!r}")
+    return _whole(value[0], "image_size", 16), _whole(value[1], "image_size", 16)

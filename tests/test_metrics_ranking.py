@@ -1,0 +1,215 @@
+"""CMC, mAP and mINP against torchreid and against literal definitions; bootstrap intervals."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchreid.reid.metrics.rank import evaluate_rank
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.metrics import ranking as metric
+from reid_attack_bench.metrics.bootstrap import interval
+from reid_attack_bench.metrics.ranking import rank, summary, top_matches
+
+Case = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def torchreid(case: Case, max_rank: int, classic: bool = False) -> tuple[np.ndarray, float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return evaluate_rank(*case, max_rank=max_rank, use_metric_cuhk03=classic, use_cython=False)
+
+
+def random_case(seed: int, queries: int = 40, gallery: int = 150, identities: int = 12, cameras: int = 3) -> Case:
+    rng = np.random.default_rng(seed)
+    return (
+        rng.random((queries, gallery)).astype(np.float32),
+        rng.integers(0, identities, queries),
+        rng.integers(0, identities, gallery),
+        rng.integers(0, cameras, queries),
+        rng.integers(0, cameras, gallery),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Small and degenerate: ties, few identities, single cameras, queries without a match."""
+    queries, gallery = draw(st.integers(1, 6)), draw(st.integers(1, 40))
+    levels = draw(st.sampled_from([1, 2, 5, 10**6]))
+    identities, cameras = draw(st.integers(1, 8)), draw(st.integers(1, 3))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    distances = rng.integers(0, levels, (queries, gallery)).astype(draw(st.sampled_from([np.float32, np.float64])))
+    return (
+        distances,
+        rng.integers(0, identities, queries),
+        rng.integers(0, identities, gallery),
+        rng.integers(0, cameras, queries),
+        rng.integers(0, cameras, gallery),
+    )
+
+
+def kept_matches(case: Case, query: int) -> list[bool]:
+    """Correct or not, in the order of the ranking, junk removed: the definition, one image at a time."""
+    distances, q_ids, g_ids, q_cams, g_cams = case
+    return [
+        bool(g_ids[j] == q_ids[query])
+        for j in np.argsort(distances, axis=1)[query]
+        if not (g_ids[j] == q_ids[query] and g_cams[j] == q_cams[query])
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases(), st.sampled_from([1, 5, 20, 50]))
+def test_rank_agrees_with_torchreid_and_with_the_definitions(case: Case, max_rank: int) -> None:
+    matches = [kept_matches(case, query) for query in range(len(case[0]))]
+    if not any(map(any, matches)):
+        with pytest.raises(BenchError, match="another camera"):
+            rank(*case, max_rank=max_rank)
+        with pytest.raises(AssertionError):
+            torchreid(case, max_rank)
+        return
+    result = rank(*case, max_rank=max_rank)
+    for query, found in enumerate(matches):
+        assert result.valid[query] == any(found)
+        if not any(found):
+            assert result.first[query] == -1
+            assert np.isnan([result.ap[query], result.inp[query], *result.hits[query]]).all()
+            continue
+        places = [place for place, correct in enumerate(found, 1) if correct]
+        assert result.first[query] == places[0] - 1
+        assert result.ap[query] == pytest.approx(np.mean([n / place for n, place in enumerate(places, 1)]))
+        assert result.inp[query] == pytest.approx(len(places) / places[-1])
+        assert result.hits[query].tolist() == [float(r >= places[0]) for r in range(1, max_rank + 1)]
+
+    lengths = {min(len(found), max_rank) for found in matches if any(found)}
+    if len(lengths) == 1:  # torchreid cannot average curves of different lengths
+        cmc, mean_ap = torchreid(case, max_rank)
+        np.testing.assert_allclose(np.nanmean(result.hits, axis=0)[: len(cmc)], cmc, atol=1e-6)
+        assert summary(result)["mAP"] == pytest.approx(100 * mean_ap, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rank_agrees_with_torchreid_at_size(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = random_case(seed)
+    cmc, mean_ap = torchreid(case, 50)
+    monkeypatch.setattr(metric, "_CHUNK", 7)
+    result = rank(*case)
+    np.testing.assert_allclose(np.nanmean(result.hits, axis=0), cmc, atol=1e-6)
+    scores = summary(result)
+    assert [scores["rank1"], scores["rank5"], scores["rank20"]] == pytest.approx(100 * cmc[[0, 4, 19]], abs=1e-4)
+    assert scores["mAP"] == pytest.approx(100 * mean_ap, abs=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 50]))
+def test_the_cuhk03_protocol_draws_what_torchreid_draws(case: Case, seed: int, max_rank: int) -> None:
+    if not any(any(kept_matches(case, query)) for query in range(len(case[0]))):
+        return
+    state = np.random.get_state()
+    np.random.seed(seed)
+    cmc, mean_ap = torchreid(case, max_rank, classic=True)
+    np.random.set_state(state)
+    result = rank(*case, protocol="cuhk03", max_rank=max_rank, rng=np.random.RandomState(seed))
+    average = np.nanmean(result.hits, axis=0)
+    np.testing.assert_allclose(average[: len(cmc)], cmc, atol=1e-6)
+    np.testing.assert_allclose(average[len(cmc) :], 1.0)
+    assert np.nanmean(result.ap) == pytest.approx(mean_ap, abs=1e-6)
+
+
+def test_cuhk03_hits_are_fractions_and_agree_at_size() -> None:
+    case = random_case(5, identities=60)
+    state = np.random.get_state()
+    np.random.seed(11)
+    cmc, _ = torchreid(case, 20, classic=True)
+    np.random.set_state(state)
+    result = rank(*case, protocol="cuhk03", max_rank=20, rng=np.random.RandomState(11))
+    np.testing.assert_allclose(np.nanmean(result.hits, axis=0), cmc, atol=1e-6)
+    assert (result.hits[result.valid] % 1 != 0).any()
+
+
+def test_a_ranking_worked_by_hand() -> None:
+    # query of identity 7 seen by camera 0; nearest first: junk, wrong, right, wrong, right
+    case = (
+        np.array([[0.1, 0.2, 0.3, 0.4, 0.5]]),
+        np.array([7]),
+        np.array([7, 1, 7, 2, 7]),
+        np.array([0]),
+        np.array([0, 0, 1, 0, 2]),
+    )
+    result = rank(*case, max_rank=5)
+    assert result.first.tolist() == [1]
+    assert result.ap[0] == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert result.inp[0] == pytest.approx(2 / 4)
+    assert result.hits.tolist() == [[0, 1, 1, 1, 1]]
+    assert summary(result) == pytest.approx({"rank1": 0, "rank5": 100, "mAP": 50, "mINP": 50})
+    assert top_matches(*case, k=3).tolist() == [[1, 2, 3]]
+    assert top_matches(*case, k=6).tolist() == [[1, 2, 3, 4, -1, -1]]
+
+
+def test_blocks_of_rows_rank_like_the_whole() -> None:
+    case = random_case(1)
+    whole = rank(*case)
+    blocks = rank(iter(np.split(case[0], [1, 20])), *case[1:])
+    for name in ("valid", "first", "ap", "inp", "hits"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(blocks, name))
+
+
+def test_rank_refuses_what_it_cannot_rank() -> None:
+    distances, *labels = random_case(0)
+    broken = distances.copy()
+    broken[13, 4] = np.nan
+    refused: list[tuple[Any, list[np.ndarray], dict[str, Any], str]] = [
+        (broken, labels, {}, "query 13 contain NaN"),
+        (np.full_like(distances, np.nan), labels, {}, "query 0 contain NaN"),
+        (distances.T, labels, {}, "40×150"),
+        ([distances, distances], labels, {}, "starts at row 40"),
+        ([distances[:30]], labels, {}, "30 queries, but 40"),
+        (distances, [labels[0], labels[1], labels[2][:-1], labels[3]], {}, "query needs one identity"),
+        (distances, labels, {"protocol": "cuhk03"}, "RandomState"),
+        (distances, labels, {"protocol": "market"}, "market1501 or cuhk03"),
+    ]
+    for given_distances, given_labels, options, message in refused:
+        with pytest.raises(BenchError, match=message):
+            rank(given_distances, *given_labels, **options)
+
+
+def test_interval_is_the_percentile_bootstrap() -> None:
+    # three values have 27 equally likely resamples, so the quantiles of their means are known exactly
+    values = np.array([0.0, 0.3, 1.2])
+    exact = [np.mean(draw) for draw in itertools.product(values, repeat=3)]
+    low, high = interval(values, seed=0, samples=40_000, level=0.8)
+    assert [low, high] == pytest.approx(list(np.quantile(exact, [0.1, 0.9])), abs=1e-9)
+
+
+def test_interval_is_seeded_drops_nan_and_narrows_with_queries() -> None:
+    values = np.random.default_rng(0).random(300)
+    first = interval(values, seed=4)
+    assert first == interval(np.append(values, np.nan), seed=4)
+    assert first != interval(values, seed=5)
+    assert first[0] < values.mean() < first[1]
+    assert np.subtract(*first[::-1]) < np.subtract(*interval(values[:30], seed=4)[::-1])
+    assert interval(values, seed=4, level=0.5)[0] > first[0]
+    assert interval(np.array([0.25]), seed=0) == (0.25, 0.25)
+
+
+def test_interval_covers_the_mean_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    truth, trials = 0.7, 300
+    covered = 0
+    for trial in range(trials):
+        low, high = interval(rng.random(150) < truth, seed=trial, samples=400, level=0.9)
+        covered += low <= truth <= high
+    assert 0.84 <= covered / trials <= 0.95
+
+
+def test_interval_refuses_no_queries_and_bad_levels() -> None:
+    with pytest.raises(BenchError, match="at least one query"):
+        interval(np.array([np.nan]), seed=0)
+    with pytest.raises(BenchError, match="level"):
+        interval(np.ones(3), seed=0, level=95)

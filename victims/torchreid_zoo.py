@@ -1,0 +1,183 @@
+"""Every model of torchreid's factory, trained by the bench (Zhou & Xiang, arXiv 1910.10093)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.transforms import v2
+
+from reid_attack_bench.contracts import Distance, FitContext, State, TrainingData, Victim, preprocess
+from reid_attack_bench.data.sampling import pk_batches
+from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.torchreid_layout import torchreid_module
+
+_IDENTITIES = "bench.identities"  # how many classes the stored classifier has
+
+
+def architectures() -> list[str]:
+    """Names that torchreid's model factory knows."""
+    models = torchreid_module("models")
+    return sorted(vars(models)["__model_factory"])
+
+
+class TorchreidModel(Victim):
+    """A torchreid model behind the bench's contract.
+
+    Logits: torchreid returns them in training mode only, and there beside the same embedding. The root module's
+    mode alone decides this, so it is switched while every layer below stays in eval mode. A model with several
+    classifiers (PCB, HACNN) gives the mean of their logits.
+    """
+
+    def __init__(self, model: nn.Module, arch: str, input_size: tuple[int, int], distance: Distance) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.name = arch
+        self.input_size = input_size
+        self.distance = distance
+        self.citation = "arXiv 1910.10093"
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.model(preprocess(images, self.input_size)).flatten(1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self._both(images)[0]
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, features = self._both(images)
+        if isinstance(features, Tensor) and not _normalises(self.model):
+            return features.flatten(1), logits
+        return self.embed(images), logits
+
+    def _both(self, images: Tensor) -> tuple[Tensor, Any]:
+        self.model.training = True
+        try:
+            scores, features = self.model(preprocess(images, self.input_size))
+        finally:
+            self.model.training = False
+        return torch.stack(tuple(_as_list(scores))).mean(dim=0), features
+
+
+def _normalises(model: nn.Module) -> bool:
+    return type(model).__name__ in ("HACNN",)  # its eval embedding is not its training feature
+
+
+def _as_list(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else list(value)
+
+
+@dataclass(frozen=True)
+class TorchreidVictim:
+    """Train one architecture from scratch: label-smoothed cross entropy, then batch-hard triplet beside it.
+
+    Attributes:
+        arch: a name of torchreid's factory.
+        input_size: (height, width); HACNN wants (160, 64), MuDeep (256, 128).
+        distance: how its embeddings are ranked.
+        epochs: an epoch is as many P×K batches as cover the training images once.
+        batch_identities, batch_instances: P and K.
+        learning_rate: peak of a one-cycle schedule over Adam (linear warm-up, cosine decay).
+        warm_up: fraction of the steps over which the learning rate rises; the triplet loss joins after it,
+            since a small network trained from scratch on it from the first step collapses to a point.
+        triplet_weight, margin: batch-hard triplet loss (Hermans et al., arXiv 1703.07737).
+        label_smoothing: of the cross entropy.
+        weight_decay: of Adam (decoupled).
+        erasing: probability of random erasing; flips (0.5) and translations (padding of 1/16) are always on.
+    """
+
+    version: ClassVar[int] = 1
+    arch: str = "osnet_x0_25"
+    input_size: tuple[int, int] = (256, 128)
+    distance: Distance = "cosine"
+    epochs: int = 60
+    batch_identities: int = 16
+    batch_instances: int = 4
+    learning_rate: float = 1.5e-3
+    warm_up: float = 0.2
+    triplet_weight: float = 1.0
+    margin: float = 0.3
+    label_smoothing: float = 0.1
+    weight_decay: float = 5e-4
+    erasing: float = 0.3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_size", tuple(self.input_size))
+        known = architectures()
+        if self.arch not in known:
+            raise BenchError(f"torchreid has no architecture '{self.arch}': {nearest(self.arch, known)}")
+
+    def fit(self, data: TrainingData, context: FitContext) -> State:
+        """Train on `data`; returns the model's weights.
+
+        Raises:
+            BenchError: the loss is not finite, or the architecture does not accept `input_size`.
+        """
+        model = self._build(data.identity_count).to(context.device).train()
+        triplet = torchreid_module("losses").TripletLoss(margin=self.margin)
+        steps = max(1, self.epochs * len(data.images) // (self.batch_identities * self.batch_instances))
+        optimiser = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=self.learning_rate, total_steps=steps, pct_start=self.warm_up, cycle_momentum=False
+        )
+        augment = self._augmentation(data.images.shape[1:3])
+        batches = pk_batches(data.identities, self.batch_identities, self.batch_instances, context.generator)
+        for step in range(steps):
+            images, identities = data.batch(next(batches), context.device)
+            images = torch.stack([augment(image) for image in images])
+            scores, features = self._forward(model, preprocess(images, self.input_size))
+            loss = _mean(
+                functional.cross_entropy(s, identities, label_smoothing=self.label_smoothing) for s in _as_list(scores)
+            )
+            if step >= self.warm_up * steps and self.triplet_weight > 0:
+                rows = [functional.normalize(f.flatten(1)) if self.distance == "cosine" else f.flatten(1)
+                        for f in _as_list(features)]  # fmt: skip
+                loss = loss + self.triplet_weight * _mean(triplet(row, identities) for row in rows)
+            if not math.isfinite(loss.item()):
+                raise BenchError(f"training {self.arch} on {data.name} diverged at step {step}: lower learning_rate")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            context.progress(step + 1, steps, f"loss {loss.item():.2f}")
+        state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        return {**state, _IDENTITIES: torch.tensor(data.identity_count)}
+
+    def load(self, state: State) -> Victim:
+        """The trained model, on the CPU, in eval mode."""
+        weights = dict(state)
+        model = self._build(int(weights.pop(_IDENTITIES)))
+        model.load_state_dict(weights)
+        return TorchreidModel(model, self.arch, self.input_size, self.distance)
+
+    def _build(self, identities: int) -> nn.Module:
+        # pretrained=False: torchreid would download weights without asking.
+        return torchreid_module("models").build_model(
+            self.arch, num_classes=identities, loss="triplet", pretrained=False, use_gpu=False
+        )
+
+    def _forward(self, model: nn.Module, images: Tensor) -> tuple[Any, Any]:
+        try:
+            scores, features = model(images)
+        except (RuntimeError, AssertionError) as error:
+            height, width = self.input_size
+            raise BenchError(f"{self.arch} does not run at input size {height}×{width}: {error}") from error
+        return scores, features
+
+    def _augmentation(self, size: tuple[int, ...]) -> v2.Transform:
+        height, width = size
+        return v2.Compose(
+            [
+                v2.RandomHorizontalFlip(),
+                v2.RandomCrop((height, width), padding=(width // 16, height // 16), padding_mode="edge"),
+                v2.RandomErasing(p=self.erasing, scale=(0.02, 0.2), value=0.5),
+            ]
+        )
+
+
+def _mean(losses: Any) -> Tensor:
+    return torch.stack(list(losses)).mean()
