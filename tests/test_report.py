@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from rich.console import Console
 
 from reid_attack_bench.errors import BenchError
@@ -118,3 +120,375 @@ def make_sheets(
                     adversarial = (clean.astype(int) + change).clip(0, 255).astype(np.uint8)
                     found.append(Sheet(attack, epsilon, source, place, clean, adversarial))
     return found
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return make_results()
+
+
+@pytest.fixture(scope="module")
+def small() -> Results:
+    return make_results(
+        models=("osnet", "mudeep"), places=("plaza",), attacks=("fgsm", "pgd"), epsilons=(8,), missing=0
+    )
+
+
+def change_cells(results: Results, where: pd.Series | np.ndarray, **values: object) -> Results:
+    cells = results.cells.copy().astype(object)
+    for name, value in values.items():
+        cells.loc[where, name] = value
+    return dataclasses.replace(results, cells=cells)
+
+
+def without(results: Results, where: pd.Series | np.ndarray) -> Results:
+    """The same run where some cells failed."""
+    figures = CELL_COLUMNS[CELL_COLUMNS.index("clean_rank1") : CELL_COLUMNS.index("craft_key")]
+    return change_cells(results, where, status="failed", **dict.fromkeys(figures, math.nan), rank_key=math.nan)
+
+
+def row_of(frame: pd.DataFrame, victim: str) -> pd.Series:
+    return frame[frame["victim"] == victim].iloc[0]
+
+
+# Leaderboard
+
+
+def test_worst_case_is_the_per_query_minimum_over_attacks_and_sources(results: Results) -> None:
+    board = tables.leaderboard(results)
+    assert len(board) == 8
+    cells = results.cells.to_dict("records")
+    for _, row in board.iloc[[0, -1]].iterrows():  # the loop is slow, and as plain as can be
+        for epsilon in (4, 8):
+            hits, precisions = [], []
+            for query in range(QUERIES):
+                lowest_hit, lowest_ap, valid = math.inf, math.inf, True
+                for cell in cells:
+                    same = cell["target"] == row["victim"] and cell["dataset"] == row["dataset"]
+                    if not same or cell["epsilon"] != epsilon or cell["status"] != "ok":
+                        continue
+                    outcome = results.per_query[cell["rank_key"]]
+                    valid = valid and bool(outcome.valid[query])
+                    lowest_hit = min(lowest_hit, outcome.hit[query])
+                    lowest_ap = min(lowest_ap, outcome.ap[query])
+                if valid:
+                    hits.append(lowest_hit)
+                    precisions.append(lowest_ap)
+            assert len(hits) == 56
+            assert row[f"worst_e{epsilon}_rank1"] == pytest.approx(100 * sum(hits) / len(hits))
+            assert row[f"worst_e{epsilon}_mAP"] == pytest.approx(100 * sum(precisions) / len(precisions))
+            assert row[f"worst_e{epsilon}_mAP_low"] < row[f"worst_e{epsilon}_mAP"] < row[f"worst_e{epsilon}_mAP_high"]
+
+
+def test_transfer_is_the_other_source_with_the_lowest_map(results: Results) -> None:
+    victim = "mudeep@plaza"
+    cells = results.cells.query("target == @victim and dataset == 'plaza' and epsilon == 8 and attack == 'pgd'")
+    others = cells[(cells["source"] != victim) & (cells["status"] == "ok")]
+    best = others.loc[others["mAP"].astype(float).idxmin()]
+    row = row_of(tables.leaderboard(results), victim)
+    assert (row["pgd_e8_transfer_rank1"], row["pgd_e8_transfer_mAP"]) == (best["rank1"], best["mAP"])
+    own = cells[cells["source"] == victim].iloc[0]
+    assert row["pgd_e8_whitebox_mAP"] == own["mAP"]
+
+
+def test_leaderboard_columns(small: Results) -> None:
+    expected = ["rank", "victim", "defence", "dataset", "synthetic", "queries"]
+    for name in ("clean_rank1", "clean_mAP", "worst_e8_rank1", "worst_e8_mAP"):
+        expected += [name, f"{name}_low", f"{name}_high"]
+    expected.append("worst_e8_missing")
+    for attack in ("fgsm", "pgd"):
+        expected += [f"{attack}_e8_{kind}_{m}" for kind in ("whitebox", "transfer") for m in ("rank1", "mAP")]
+    assert list(tables.leaderboard(small).columns) == expected
+
+
+def test_pixel_budgets_attacked_galleries_and_query_access_have_their_own_columns(small: Results) -> None:
+    fgsm = small.cells["attack"] == "fgsm"
+    plain = row_of(tables.leaderboard(small), "osnet@plaza")
+    budget = row_of(tables.leaderboard(change_cells(small, fgsm, pixels=500)), "osnet@plaza")
+    assert budget["fgsm_e8_k500_whitebox_mAP"] == plain["fgsm_e8_whitebox_mAP"]
+    assert budget["worst_e8_mAP"] == plain["worst_e8_mAP"]  # a pixel budget takes part in the worst case
+    queried = row_of(tables.leaderboard(change_cells(small, fgsm, access="query")), "osnet@plaza")
+    assert queried["fgsm_e8_query_mAP"] == plain["fgsm_e8_whitebox_mAP"]
+    assert "fgsm_e8_whitebox_mAP" not in queried
+    pgd = small.cells["attack"] == "pgd"
+    gallery = row_of(tables.leaderboard(change_cells(small, pgd, perturbs="gallery")), "osnet@plaza")
+    assert gallery["pgd_e8_gallery_whitebox_mAP"] == plain["pgd_e8_whitebox_mAP"]
+    assert gallery["worst_e8_mAP"] > plain["worst_e8_mAP"]  # another threat: no part of the worst case
+
+
+def test_order_is_worst_case_then_clean_then_name(small: Results) -> None:
+    board = tables.leaderboard(small)
+    assert list(board["rank"]) == [1, 2]
+    assert list(board["worst_e8_mAP"]) == sorted(board["worst_e8_mAP"], reverse=True)
+
+    def with_clean(values: dict[str, float]) -> Results:
+        """Both victims with the same attacked outcome, and these clean figures."""
+        key = small.cells["rank_key"].iloc[0]
+        same = change_cells(small, np.ones(len(small.cells), bool), rank_key=key)
+        clean = small.clean.assign(mAP=[values[name] for name in small.clean["victim"]])
+        return dataclasses.replace(same, clean=clean)
+
+    equal = tables.leaderboard(with_clean({"osnet@plaza": 70.0, "mudeep@plaza": 60.0}))
+    assert list(equal["victim"]) == ["osnet@plaza", "mudeep@plaza"]
+    named = tables.leaderboard(with_clean({"osnet@plaza": 60.0, "mudeep@plaza": 60.0}))
+    assert list(named["victim"]) == ["mudeep@plaza", "osnet@plaza"]
+
+
+def test_missing_is_empty_never_zero(small: Results, tmp_path: Path) -> None:
+    best = tables.leaderboard(small)["victim"].iloc[0]
+    partial = without(small, (small.cells["target"] == best).to_numpy())
+    board = tables.leaderboard(partial)
+    last = board.iloc[-1]
+    assert last["victim"] == best
+    assert last["rank"] is pd.NA
+    assert last["worst_e8_missing"] == 4
+    header, *lines = tables.write_csv(board, tmp_path / "board.csv").read_text().splitlines()
+    values = dict(zip(header.split(","), lines[-1].split(","), strict=True))
+    empty = [
+        name for name in values if name == "rank" or name.startswith(("worst_e8_rank1", "worst_e8_mAP", "fgsm", "pgd"))
+    ]
+    assert {values[name] for name in empty} == {""}
+    assert values["clean_mAP"] not in ("", "0.00")
+    cells = pd.read_csv(tables.write_csv(tables.matrix(partial), tmp_path / "matrix.csv"))
+    assert cells[cells["status"] != "ok"][["rank1", "mAP", "drop_mAP", "ssim", "l2"]].isna().all(axis=None)
+
+
+def test_victim_without_home_has_a_row_per_data_set(results: Results) -> None:
+    clean = results.clean.copy()
+    clean.loc[clean["victim"] == "mudeep@plaza", "home"] = False
+    board = tables.leaderboard(dataclasses.replace(results, clean=clean))
+    assert sorted(board[board["victim"] == "mudeep@plaza"]["dataset"]) == ["campus", "plaza"]
+    assert list(board[board["victim"] == "mudeep@campus"]["dataset"]) == ["campus"]
+
+
+def test_contradictions_are_told(small: Results) -> None:
+    key = small.cells["rank_key"].iloc[0]
+    lost = {name: outcome for name, outcome in small.per_query.items() if name != key}
+    with pytest.raises(BenchError, match="no per-query outcome"):
+        tables.leaderboard(dataclasses.replace(small, per_query=lost))
+    short = PerQuery(*(getattr(small.per_query[key], name)[:-1] for name in ("hit", "ap", "valid")))
+    with pytest.raises(BenchError, match="number of queries"):
+        tables.leaderboard(dataclasses.replace(small, per_query=small.per_query | {key: short}))
+
+
+# CSV
+
+
+def test_csv_is_the_same_bytes_whatever_the_order_of_the_rows(results: Results, tmp_path: Path) -> None:
+    shuffled = dataclasses.replace(
+        results, cells=results.cells.sample(frac=1, random_state=1), clean=results.clean.sample(frac=1, random_state=2)
+    )
+    for name, table in (("leaderboard", tables.leaderboard), ("matrix", tables.matrix), ("clean", tables.clean)):
+        first = tables.write_csv(table(results), tmp_path / f"{name}.csv").read_bytes()
+        second = tables.write_csv(table(shuffled), tmp_path / f"{name}.csv").read_bytes()
+        assert first == second
+        assert b"\r" not in first
+    assert {path.name for path in tmp_path.iterdir()} == {"leaderboard.csv", "matrix.csv", "clean.csv"}
+    assert (tmp_path / "matrix.csv").read_text().split("\n")[0] == ",".join(CELL_COLUMNS)
+    assert (tmp_path / "clean.csv").read_text().split("\n")[0] == ",".join(CLEAN_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [
+        ("mAP", 12.345678, "12.35"), ("worst_e8_rank1_low", 0.0, "0.00"), ("drop_mAP", -0.001, "0.00"),
+        ("drop_rank20", -1.5, "-1.50"), ("ssim", 0.98765432, "0.9877"), ("l2", 2, "2.0000"), ("epsilon", 8.0, "8"),
+        ("pixels", math.nan, ""), ("pixels", 500.0, "500"), ("rank", pd.NA, ""), ("synthetic", True, "true"),
+        ("lpips", None, ""), ("seed", 7, "7"),
+    ],
+)  # fmt: skip
+def test_csv_values(column: str, value: object, shown: str) -> None:
+    assert tables.format_value(column, value) == shown
+
+
+# Pictures
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def outside(figure: Figure) -> list[str]:
+    """Words that the edge of the picture would cut."""
+    figure.canvas.draw()
+    box = figure.bbox
+    cut = []
+    for artist in figure.findobj(Text):
+        words, extent = artist.get_text().strip(), artist.get_window_extent()
+        if not artist.get_visible() or not words or re.fullmatch(r"[−.\d]+", words):
+            continue  # numbers: matplotlib keeps labels of ticks that it does not draw
+        if min(extent.x0, extent.y0) < -0.5 or extent.x1 > box.x1 + 0.5 or extent.y1 > box.y1 + 0.5:
+            cut.append(words)
+    return cut
+
+
+def test_heat_map_says_what_it_shows(results: Results) -> None:
+    setting = tables.Setting("pgd", 8)
+    figure = plots.heat_map_figure(results, setting, "rank1")
+    panels = [axes for axes in figure.axes if axes.images and axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "campus, 60 queries, synthetic data",
+        "plaza, 60 queries, synthetic data",
+    ]
+    assert panels[0].get_ylabel() == "source model (attack crafted on)"
+    assert panels[-1].get_xlabel() == "target model (evaluated)"
+    labels = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert labels[0] == "clean (no attack)"
+    assert labels[1:] == sorted(results.clean["victim"].unique())
+    assert all(axes.images[0].get_clim() == (0, 100) for axes in panels)
+    heading = " ".join(text.get_text() for text in figure.texts)
+    assert "Rank-1 under pgd, ε = 8/255" in heading
+    assert "seed 7" in heading
+    assert "SYNTHETIC DATA" in heading
+    mine = results.cells.query("attack == 'pgd' and epsilon == 8")
+    assert texts(figure).count("missing") == (mine["status"] != "ok").sum() > 0
+    figures = [f"{value:.1f}" for value in mine[mine["status"] == "ok"]["rank1"]]
+    assert sorted(set(figures) - set(texts(figure))) == []
+
+
+def test_heat_map_leaves_missing_cells_masked_and_not_run_apart(small: Results) -> None:
+    gone = (small.cells["source"] == "osnet@plaza") & (small.cells["target"] == "mudeep@plaza")
+    failed = plots.heat_map_figure(without(small, gone.to_numpy()), tables.Setting("pgd", 8), "mAP")
+    values = failed.axes[0].images[0].get_array()
+    assert values.shape == (3, 2)
+    assert values.mask.tolist() == [[False, False], [False, False], [True, False]]
+    assert "missing" in texts(failed)
+    kept = dataclasses.replace(small, cells=small.cells[~(gone & (small.cells["attack"] == "pgd"))])
+    assert "not run" in texts(plots.heat_map_figure(kept, tables.Setting("pgd", 8), "mAP"))
+
+
+LONG = "resnet50_fc512_with_a_really_long_name_that_nobody_would_want_to_read"
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 20])
+def test_nothing_is_cut_off_at_any_size(count: int) -> None:
+    run = make_results(
+        models=tuple(f"{LONG if i == 0 else 'model'}_{i}" for i in range(count)),
+        places=("plaza",), attacks=("pgd", "misranking"), epsilons=(8,), missing=0.2,
+    )  # fmt: skip
+    victim = run.clean["victim"].iloc[0]
+    for figure in (
+        plots.heat_map_figure(run, tables.Setting("pgd", 8), "mAP"),
+        plots.overview_figure(run),
+        plots.curves_figure(run, victim, "plaza"),
+        plots.visibility_figure(run),
+    ):
+        assert outside(figure) == []
+    for sheet in run.sheets[:1]:
+        assert outside(sheets.sheet_figure(run, sheet.source, sheet.dataset)) == []
+
+
+def test_overview_names_the_epsilon_it_shows(small: Results) -> None:
+    shown = [plots.overview_figure(dataclasses.replace(small, headline_epsilon=e)) for e in (8, 5)]
+    assert all("mAP under attack, ε = 8/255" in [each.get_text() for each in figure.texts] for figure in shown)
+
+
+def test_numbers_are_dropped_where_they_would_not_fit() -> None:
+    assert plots._Look(0.35, 0.35, 8, 6.5, 1).shows_numbers()
+    assert not plots._Look(0.15, 0.35, 8, 6.5, 1).shows_numbers()
+    assert not plots._Look(0.35, 0.08, 8, 6.5, 1).shows_numbers()
+
+
+def test_curves_start_clean_and_break_at_missing_cells(results: Results) -> None:
+    victim = "osnet_x0_25@plaza"
+    own = (
+        (results.cells["source"] == victim) & (results.cells["target"] == victim) & (results.cells["attack"] == "odfa")
+    )
+    at4 = own & (results.cells["epsilon"] == 4) & (results.cells["dataset"] == "plaza")
+    figure = plots.curves_figure(without(results, at4.to_numpy()), victim, "plaza")
+    clean = results.clean.query("victim == @victim and dataset == 'plaza'").iloc[0]
+    for axes, metric in zip(figure.axes, ("rank1", "mAP"), strict=True):
+        assert axes.get_ylabel() == {"rank1": "Rank-1 (%)", "mAP": "mAP (%)"}[metric]
+        assert "1/255" in axes.get_xlabel()
+        lines = [line for line in axes.lines if len(line.get_xdata()) == 3]
+        assert {line.get_linestyle() for line in lines} == {"-", "--"}
+        assert {line.get_ydata()[0] for line in lines} == {clean[metric]}
+        broken = [line for line in lines if math.isnan(line.get_ydata()[1]) and not math.isnan(line.get_ydata()[2])]
+        assert len(broken) >= 1
+        after = results.cells[own & (results.cells["epsilon"] == 8) & (results.cells["dataset"] == "plaza")]
+        assert after[metric].iloc[0] in [line.get_ydata()[2] for line in broken]
+
+
+def test_pngs_are_the_same_bytes_and_name_no_version(small: Results, tmp_path: Path) -> None:
+    paths = [plots.overview(small, tmp_path / name) for name in ("a", "b")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert b"Software" not in paths[0].read_bytes()
+    assert b"matplotlib" not in paths[0].read_bytes().lower()
+
+
+def test_labels_make_portable_and_different_file_names() -> None:
+    assert plots.file_name("curve", "osnet@plaza") == "curve_osnet@plaza"
+    odd = [plots.file_name(label) for label in ("a/b", "a b", "a-b", "../a")]
+    assert len(set(odd)) == 4
+    assert not any("/" in name or " " in name for name in odd)
+
+
+# Sheets
+
+
+def test_amplified_noise_spans_the_budget() -> None:
+    clean = np.full((1, 1, 3, 3), 100, np.uint8)
+    adversarial = clean.copy()
+    adversarial[0, 0, 1] += 5
+    adversarial[0, 0, 2] -= 5
+    assert sheets.amplified(clean, adversarial, 5)[0, 0, :, 0].tolist() == [127, 254, 0]
+    assert sheets.amplified(clean, adversarial, 10)[0, 0, :, 0].tolist() == [127, 190, 64]
+    assert sheets.amplified(clean, clean, 0).max() == 127
+
+
+def test_sheets_only_where_there_are_images(results: Results, tmp_path: Path) -> None:
+    written = sheets.write_sheets(results, tmp_path)
+    assert len(written) == len({(sheet.source, sheet.dataset) for sheet in results.sheets}) == 2
+    figure = sheets.sheet_figure(results, results.sheets[0].source, results.sheets[0].dataset)
+    assert len(figure.axes) == len(ATTACKS) * 3
+    words = [text.get_text() for text in figure.texts]
+    assert any("misranking\nε = 8/255\nnoise × 15.9" in word for word in words)
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    sheet = min(results.sheets[: len(ATTACKS)], key=lambda each: each.attack)
+    assert (shown[:, :64] == sheet.clean[0]).all()
+    assert (shown[:, 68:132] == sheet.adversarial[0]).all()
+    with pytest.raises(BenchError, match="no images"):
+        sheets.sheet_figure(results, "nobody", "plaza")
+
+
+# Text and report
+
+
+def test_terminal_table_fits_120_columns(results: Results) -> None:
+    console = Console(width=120, file=io.StringIO(), color_system=None)
+    console.print(text.leaderboard_table(results))
+    shown = console.file.getvalue()
+    assert max(map(len, shown.splitlines())) <= 120
+    assert "SYNTHETIC DATA" in shown
+    row = row_of(tables.leaderboard(results), "osnet_x0_25@plaza")
+    line = next(line for line in shown.splitlines() if "osnet_x0_25@plaza" in line)
+    assert f"{row['clean_rank1']:.1f}/{row['clean_mAP']:.1f}" in line
+    assert f"≤{row['worst_e8_rank1']:.1f}/{row['worst_e8_mAP']:.1f}" in line
+    assert f" {row['odfa_e8_whitebox_rank1']:.0f}/{row['odfa_e8_transfer_rank1']:.0f}" in line
+    wide = make_results(models=("a",), attacks=tuple(ATTACKS), epsilons=(2, 4, 8, 16), missing=0)
+    console = Console(width=120, file=io.StringIO(), color_system=None)
+    console.print(text.leaderboard_table(wide))
+    assert max(map(len, console.file.getvalue().splitlines())) <= 120
+
+
+def test_report_folder_is_complete_and_its_links_hold(small: Results, tmp_path: Path) -> None:
+    run = without(small, np.arange(len(small.cells)) == 0)
+    steps: list[tuple[int, int]] = []
+    written = write.write_report(run, tmp_path, lambda done, total, note: steps.append((done, total)))
+    assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    names = {path.relative_to(tmp_path).as_posix() for path in written}
+    assert {"leaderboard.csv", "matrix.csv", "clean.csv", "report.md", "plots/overview.png"} <= names
+    assert {f"plots/matrix_{a}_e8_{m}.png" for a in ("fgsm", "pgd") for m in ("rank1", "mAP")} <= names
+    assert {"plots/curve_osnet@plaza_plaza.png", "sheets/sheet_osnet@plaza_plaza.png"} <= names
+    assert steps[-1][0] == steps[-1][1] == len(steps)
+    report = (tmp_path / "report.md").read_text()
+    links = [part.split(")")[0] for part in report.split("](")[1:]]
+    assert len(links) == len(names) - 1
+    assert all((tmp_path / link).is_file() for link in links)
+    for words in ("All data are synthetic.", "reid-attack-bench run demo", "1 × failed", "≤ ", "osnet@plaza"):
+        assert words in report
+
+
+def test_a_run_without_cells_is_refused(small: Results, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="no cell"):
+        write.write_report(dataclasses.replace(small, cells=small.cells.iloc[:0]), tmp_path)

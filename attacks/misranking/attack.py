@@ -102,7 +102,9 @@ class MisRanking:
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
-                raise BenchError(f"misranking: {field} must be one of {', '.join(allowed)}, not {getattr(self, field)!r}")
+                raise BenchError(
+                    f"misranking: {field} must be one of {', '.join(allowed)}, not {getattr(self, field)!r}"
+                )
         for field, least in (
             ("width", 1),
             ("discriminator_width", 1),
@@ -192,7 +194,7 @@ class MisRanking:
                     f"({self.perception_weight:g}) and gan_weight ({self.gan_weight:g})"
                 )
             context.progress(step, steps, losses_now.note())
-        return {name: tensor.detach().clone() for name, tensor in networks.kept.state_dict().items()}
+        return {name: tensor.detach().clone().contiguous() for name, tensor in networks.kept.state_dict().items()}
 
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
@@ -336,25 +338,27 @@ class _Objective:
         total = torch.stack(list(parts.values())).sum() if parts else adversarial.sum() * 0.0
         return _Losses(total, discriminator, parts, (adversarial.detach() - clean).abs().max().item())
 
-    def _reid_terms(self, clean: Tensor, adversarial: Tensor, identities: Tensor) -> Iterator[tuple[str, float, Tensor]]:
+    def _reid_terms(
+        self, clean: Tensor, adversarial: Tensor, identities: Tensor
+    ) -> Iterator[tuple[str, float, Tensor]]:
         """(name, weight, loss) of the ReID losses that have weight."""
         settings, source = self.settings, self.source
-        ranking_weight = settings.reid_weight * settings.misranking_weight
-        if ranking_weight > 0:
-            anchors = references = source.embed(adversarial)
-            if settings.references == "clean":
-                with torch.no_grad():
-                    references = source.embed(clean)
+        ranking = settings.reid_weight * settings.misranking_weight
+        classification = settings.reid_weight * settings.misclassification_weight
+        with torch.no_grad():
+            references, clean_logits = _outputs(
+                source, clean, ranking > 0 and settings.references == "clean", classification > 0
+            )
+        anchors, logits = _outputs(source, adversarial, ranking > 0, classification > 0)
+        if anchors is not None:
             space: Distance = source.distance if settings.distance == "victim" else settings.distance
-            loss = losses.misranking_loss(anchors, references, identities, settings.margin, space)
-            yield "mis-ranking", ranking_weight, loss
-        class_weight = settings.reid_weight * settings.misclassification_weight
-        if class_weight > 0:
-            with torch.no_grad():
-                clean_logits = _logits(source, clean, identities)
-            target = losses.misclassification_target(clean_logits, identities, settings.label_smoothing)
-            loss = losses.misclassification_loss(_logits(source, adversarial, identities), target)
-            yield "misclassification", class_weight, loss
+            others = anchors if references is None else references
+            yield "mis-ranking", ranking, losses.misranking_loss(anchors, others, identities, settings.margin, space)
+        if classification > 0:
+            known = _check_logits(source, clean_logits, identities)
+            target = losses.misclassification_target(known, identities, settings.label_smoothing)
+            moved = _check_logits(source, logits, identities)
+            yield "misclassification", classification, losses.misclassification_loss(moved, target)
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -376,17 +380,22 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack(chosen)
 
 
-def _training_batches(
-    settings: MisRanking, data: TrainingData, context: FitContext
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _training_batches(settings: MisRanking, data: TrainingData, context: FitContext) -> Iterator[tuple[Tensor, Tensor]]:
     p, k = settings.batch_identities, settings.batch_instances
     for indices in pk_batches(data.identities, p, k, context.generator):
         images, identities = data.batch(indices, context.device)
-        yield augment(images, context.generator), identities
+        # channels last: a fifth faster through the generator on a CPU
+        yield augment(images, context.generator).contiguous(memory_format=torch.channels_last), identities
 
 
-def _logits(source: Victim, images: Tensor, identities: Tensor) -> Tensor:
-    logits = source.logits(images)
+def _outputs(source: Victim, images: Tensor, embeddings: bool, logits: bool) -> tuple[Tensor | None, Tensor | None]:
+    """Those of embeddings and logits that are wanted, in one pass where the source can."""
+    if embeddings and logits:
+        return source.outputs(images)
+    return source.embed(images) if embeddings else None, source.logits(images) if logits else None
+
+
+def _check_logits(source: Victim, logits: Tensor | None, identities: Tensor) -> Tensor:
     name = source.name or type(source).__name__
     if logits is None:
         raise BenchError(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from reid_attack_bench.data import real
 from reid_attack_bench.data.synthetic import DOMAINS, RENDERER_VERSION, Split, render_domain
 from reid_attack_bench.errors import BenchError, nearest
 
@@ -45,11 +46,9 @@ class DataSource:
 
 def names() -> dict[str, str]:
     """Every data set that a suite may name, with a line about it."""
-    from reid_attack_bench.data.real import REAL
-
     return {
         **{name: "synthetic, rendered here" for name in DOMAINS},
-        **{name: f"real, from --data-root/{entry.folder}" for name, entry in REAL.items()},
+        **{name: f"{entry.title}, read from --data-root" for name, entry in real.REAL.items()},
     }
 
 
@@ -86,24 +85,23 @@ def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], see
 
 
 def _real(name: str, options: Mapping[str, Any], size: tuple[int, int], data_root: Path | None) -> DataSource:
-    from reid_attack_bench.data.real import REAL, content_digest, load_images, protocol_of, read_real
-
+    entry = real.REAL[name]
     if data_root is None:
         raise BenchError(
-            f"data set {name} is read from disk: say where with --data-root DIR "
-            f"(DIR/{REAL[name].folder} must exist; {REAL[name].where})"
+            f"data set {name} is read from disk: say where with --data-root DIR, which must hold {entry.layouts[0][0]} "
+            f"(get it from {entry.source})"
         )
-    lists = read_real(name, data_root, **options)
+    lists = real.read_real(name, data_root, **options)
 
     def load(progress: Progress) -> dict[str, Split]:
         return {
-            split: Split(load_images(images.paths, size, progress), images.identities, images.cameras)
+            split: Split(real.load_images(images.paths, size, progress), images.identities, images.cameras)
             for split, images in lists.items()
         }
 
-    identity = {"reader": name, "options": dict(options), "content": content_digest(lists), "size": list(size)}
+    identity = {"reader": name, "options": dict(options), "content": real.content_digest(lists), "size": list(size)}
     count = sum(len(images.paths) for images in lists.values())
-    return DataSource(name, False, protocol_of(name, options), identity, count, load)
+    return DataSource(name, False, real.protocol(name, **options), identity, count, load)
 
 
 def check(splits: Mapping[str, Split], name: str) -> None:

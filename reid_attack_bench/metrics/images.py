@@ -32,7 +32,6 @@ LPIPS_FILE = "alexnet-owt-7be5be79.pth"
 LPIPS_SHA256_PREFIX = "7be5be79"
 LPIPS_URL = "https://download.pytorch.org/models/" + LPIPS_FILE
 
-_ZERO = 1e-12  # a structure term at or below this counts as 0: x^w has no finite slope there
 _CHUNK = 256  # images compared at a time, so that a memory map stays one
 
 
@@ -111,11 +110,9 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
         clean = functional.avg_pool2d(clean, kernel_size=2, padding=padding)
         adversarial = functional.avg_pool2d(adversarial, kernel_size=2, padding=padding)
 
-    stacked = torch.stack(terms)  # scales×N×3
-    positive = stacked > _ZERO
-    # the inner `where` keeps the slope of x^w at 0, which is infinite, out of the backward pass
-    powers = torch.where(positive, stacked, 1.0) ** weights.view(-1, 1, 1)
-    return torch.where(positive, powers, 0.0).prod(dim=0).mean(dim=1)
+    # x^w has no finite slope at 0, but relu passes nothing back there, so the gradient is 0 and not NaN
+    clamped = torch.relu(torch.stack(terms))  # scales×N×3
+    return (clamped ** weights.view(-1, 1, 1)).prod(dim=0).mean(dim=1)
 
 
 def change(clean: np.ndarray, adversarial: np.ndarray) -> Change:

@@ -48,6 +48,8 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "figure.facecolor": "white",
 }
+BOLD = 1.18
+"""Bold text is at most this much wider."""
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 SOURCE_AXIS = "source model (attack crafted on)"
 TARGET_AXIS = "target model (evaluated)"
@@ -63,11 +65,18 @@ def styled() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` × `height` inches with an Agg canvas."""
+def new_figure(width: float, height: float, heading: str, line: str) -> Figure:
+    """A figure of `width` × `height` inches with an Agg canvas, a heading and a line of details below it."""
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
+    figure.text(0.15 / width, 1 - 0.12 / height, heading, fontsize=12, fontweight="bold", va="top")
+    figure.text(0.15 / width, 1 - 0.40 / height, line, fontsize=8.5, va="top", color="#333333")
     return figure
+
+
+def heading_width(heading: str, line: str) -> float:
+    """Inches that the heading and its line need."""
+    return 0.4 + max(BOLD * text_width(heading, 12), text_width(line, 8.5))
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -204,7 +213,8 @@ def _draw_grid(axes: Axes, grid: _Grid, look: _Look, row_labels: bool, column_la
         for label in axes.get_xticklabels():
             label.set_rotation(90)
     axes.axhline(0.5, color="white", linewidth=4)  # clean is no source
-    gap_size = min(look.figure, *(look.figure * 0.9 * look.width / text_width(w, look.figure) for w in ("not run",)))
+    widest_word = max(text_width(word, look.figure) for word in ("missing", "not run"))
+    gap_size = look.figure * min(1.0, 0.8 * look.width / widest_word)
     for y in range(count_rows):
         for x in range(count_columns):
             value = grid.values[y, x]
@@ -218,7 +228,7 @@ def _draw_grid(axes: Axes, grid: _Grid, look: _Look, row_labels: bool, column_la
                     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
                     axes.text(x, y, grid.gaps[y][x], ha="center", va="center", fontsize=gap_size, bbox=box)
             elif look.shows_numbers():
-                shade = "black" if value > 55 else "white"
+                shade = "black" if value > 48 else "white"
                 text = f"{value:.{look.digits}f}"
                 axes.text(x, y, text, ha="center", va="center", fontsize=look.figure, color=shade)
     inset_x, inset_y = 0.02 / look.width, 0.02 / look.height
@@ -261,14 +271,19 @@ def _lay_out(lines: list[_Block], look: _Look, heading: str, subheading: str, sc
     def row_labels(block: list[_Grid], i: int) -> bool:
         return i == 0 or block[i].row_names != block[i - 1].row_names
 
-    def column_labels(b: int, i: int) -> bool:
-        below = blocks[b + 1] if b + 1 < len(blocks) else []
-        return i >= len(below) or blocks[b][i].column_names != below[i].column_names
+    def below(b: int, i: int) -> int | None:
+        """The next block with a panel in column `i`."""
+        return next((later for later in range(b + 1, len(blocks)) if len(blocks[later]) > i), None)
 
+    def column_labels(b: int, i: int) -> bool:
+        later = below(b, i)
+        return later is None or blocks[b][i].column_names != blocks[later][i].column_names
+
+    short = any(block[0].values.shape[0] * look.height <= 1.9 for block in blocks if block)
     gap, title_height = 0.22, title_size / 72 + 0.16
-    axis_words, top, bottom, bar = 0.32, 0.78, 0.62, 0.85
+    axis_words, top, bottom, bar = (0.5 if short else 0.32), 0.62, 0.8 if short else 0.68, 0.85
     positions: list[list[tuple[float, float, float, float]]] = []
-    y, right = top, 0.0
+    y, right, end = top, 0.0, 0.0
     for b, block in enumerate(blocks):
         x, deepest, place = axis_words, 0.0, []
         y += (title_height if any(grid.title for grid in block) else 0.0) + (0.3 if lines[b].title else 0.0)
@@ -280,13 +295,17 @@ def _lay_out(lines: list[_Block], look: _Look, heading: str, subheading: str, sc
             width = max(width, 0.3)
             place.append((x, y, width, height))
             x += max(width, text_width(grid.title, title_size)) + gap
-            deepest = max(deepest, height + (label_height if column_labels(b, i) else 0.0))
+            under = height + (label_height if column_labels(b, i) else 0.0)
+            # labels under the last panel of a column hang free beside the blocks below
+            deepest = max(deepest, height if below(b, i) is None else under)
+            end = max(end, y + under)
         positions.append(place)
         right = max(right, x)
         y += deepest + gap * 0.4
-    wide = max(right + bar, text_width(heading, 12) + 0.5, text_width(subheading, 8.5) + 0.5, 6.0)
-    high = y + bottom
-    figure = new_figure(wide, high)
+    titles = [place[0][0] + BOLD * text_width(b.title, 10) for b, place in zip(lines, positions, strict=True)]
+    wide = max(right + bar, heading_width(heading, subheading), 6.0, *titles)
+    high = end + bottom
+    figure = new_figure(wide, high, heading, subheading)
     image = None
     for b, block in enumerate(blocks):
         if lines[b].title:
@@ -301,11 +320,9 @@ def _lay_out(lines: list[_Block], look: _Look, heading: str, subheading: str, sc
             # in words once per side, on the panels at the edge
             if i == 0:
                 axes.set_ylabel(SOURCE_AXIS if height > 1.9 else SOURCE_AXIS.replace(" (", "\n("), fontsize=9)
-                axes.yaxis.set_label_coords(-(left - 0.2) / width, 0.5)
-            if b == len(blocks) - 1 or i >= len(blocks[b + 1]):
+                axes.yaxis.set_label_coords(-(left - (0.4 if short else 0.24)) / width, 0.5)
+            if below(b, i) is None:
                 axes.set_xlabel(TARGET_AXIS if width > 1.6 else TARGET_AXIS.replace(" (", "\n("), fontsize=9)
-    figure.text(0.15 / wide, 1 - 0.12 / high, heading, fontsize=12, fontweight="bold", va="top")
-    figure.text(0.15 / wide, 1 - 0.40 / high, subheading, fontsize=8.5, va="top", color="#333333")
     first = positions[0][0]
     last = positions[-1][0]
     bar_height = min(last[1] + last[3] - first[1], 4.5)
@@ -318,7 +335,7 @@ def _lay_out(lines: list[_Block], look: _Look, heading: str, subheading: str, sc
         Patch(facecolor="white", edgecolor="black", linewidth=1.2, label="white-box (source = target)"),
         Patch(facecolor="white", edgecolor="#999999", hatch="////", label="no figure (missing or not run)"),
     ]
-    figure.legend(handles=key, loc="lower left", bbox_to_anchor=(0.1 / wide, 0.02), ncols=2, fontsize=8)
+    figure.legend(handles=key, loc="lower left", bbox_to_anchor=(0.1 / wide, 0.06 / high), ncols=2, fontsize=8)
     return figure
 
 
@@ -353,23 +370,39 @@ def _heat_map_name(setting: Setting, metric: str) -> str:
 
 
 def overview_figure(results: Results) -> Figure:
-    """The mAP matrices of every attack at the headline epsilon, one block of panels per data set."""
+    """The mAP matrices of every attack at the headline epsilon (else the largest), a block of panels per data set."""
     with styled():
-        plan = [each for each in tables.settings(results) if each.epsilon == results.headline_epsilon]
-        plan = plan or tables.settings(results)
+        every = tables.settings(results)
+        epsilons = {setting.epsilon for setting in every}
+        epsilon = results.headline_epsilon if results.headline_epsilon in epsilons else max(epsilons)
+        plan = [setting for setting in every if setting.epsilon == epsilon]
         lines = _grids(results, plan, "mAP")
         size = max((max(grid.values.shape) for line in lines for grid in line), default=1)
         cell = min(max(13.0 / (max(len(plan), 1) * size), 0.24 if size <= 10 else 2.6 / size), 0.5)
         look = _Look(cell, cell, min(8.0, cell * 72 * 0.75), min(8.5, cell * 72 * 0.45), 0)
         widest = max([size * cell, *(text_width(setting.variant, 9) for setting in plan)]) + 0.22
-        across = max(1, int(14.5 / widest))
+        across = max(1, int(9.6 / widest))
+        across = math.ceil(len(plan) / math.ceil(len(plan) / across))  # rows of equal length
+        lines = [[_shortened(grid) for grid in line] for line in lines]
         blocks = [
             _Block(describe(results, name) if i == 0 else "", line[i : i + across])
             for name, line in zip(datasets(results), lines, strict=True)
             for i in range(0, len(line), across)
         ]
-        heading = f"mAP under attack, ε = {results.headline_epsilon}/255"
+        heading = f"mAP under attack, ε = {epsilon}/255"
         return _lay_out(blocks, look, heading, run_line(results), "mAP (%)")
+
+
+def _shortened(grid: _Grid, length: int = 26) -> _Grid:
+    """A panel with long names cut in the middle, unless two would become the same."""
+
+    def cut(name: str) -> str:
+        return name if len(name) <= length else f"{name[: length // 2]}…{name[-(length // 2 - 1) :]}"
+
+    def cut_all(names: list[str]) -> list[str]:
+        return [cut(name) for name in names] if len({cut(name) for name in names}) == len(names) else names
+
+    return replace(grid, row_names=cut_all(grid.row_names), column_names=cut_all(grid.column_names))
 
 
 def overview(results: Results, folder: Path) -> Path:
@@ -410,8 +443,10 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
         words = max(
             [text_width(name, 8.5) for name in names.values()] + [text_width("white-box (source = target)", 8.5)]
         )
-        wide, high = 9.6 + words + 0.7, 4.5
-        figure = new_figure(wide, high)
+        heading = f"Robustness of {victim}"
+        line = f"{describe(results, dataset)} · {run_line(results)} · bands: 95 % intervals over queries"
+        wide, high = max(9.6 + words + 0.7, heading_width(heading, line)), 4.5
+        figure = new_figure(wide, high, heading, line)
         drawn: set[Setting] = set()
         for i, metric in enumerate(METRICS):
             axes = figure.add_axes(((0.65 + 4.75 * i) / wide, 0.55 / high, 4.1 / wide, 3.2 / high))
@@ -424,7 +459,7 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
                     if all(point is None for point in points[1:]):
                         continue
                     drawn.add(variant)
-                    middle, low, high_end = (
+                    middle, low, top_ends = (
                         [math.nan if p is None else tables.number(p[f"{metric}{end}"]) for p in points]
                         for end in ("", "_low", "_high")
                     )
@@ -432,16 +467,18 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
                     face = colour if own else "white"
                     axes.plot(
                         x, middle, color=colour, marker=marker, markersize=5, markerfacecolor=face,
-                        linewidth=1.5, linestyle="-" if own else "--",
+                        linewidth=1.5, linestyle="-" if own else "--", markevery=slice(1, None),
                     )  # fmt: skip
-                    axes.fill_between(x, low, high_end, color=colour, alpha=0.12, linewidth=0)
-        figure.text(0.15 / wide, 1 - 0.12 / high, f"Robustness of {victim}", fontsize=12, fontweight="bold", va="top")
-        line = f"{describe(results, dataset)} · {run_line(results)} · bands: 95 % intervals over queries"
-        figure.text(0.15 / wide, 1 - 0.40 / high, line, fontsize=8.5, va="top", color="#333333")
+                    axes.fill_between(x, low, top_ends, color=colour, alpha=0.1, linewidth=0)
+            if start is not None:
+                level, low_end, top_end = (tables.number(start[f"{metric}{end}"]) for end in ("", "_low", "_high"))
+                reach = [[max(level - low_end, 0.0)], [max(top_end - level, 0.0)]]
+                axes.errorbar([0], [level], reach, color="#333333", marker="o", markersize=6, capsize=3, zorder=4)
         key = [
             Line2D([], [], color=looks[v][0], marker=looks[v][1], markersize=5, label=names[v]) for v in sorted(drawn)
         ]
         key += [
+            Line2D([], [], color="#333333", marker="o", markersize=6, linestyle="none", label=CLEAN_ROW),
             Line2D([], [], color="#555555", marker="o", markersize=5, label="white-box (source = target)"),
             Line2D([], [], color="#555555", marker="o", markersize=5, markerfacecolor="white", linestyle="--",
                    label="transfer (strongest source)"),
@@ -479,9 +516,14 @@ def visibility_figure(results: Results) -> Figure:
         done = [cell for cell in tables.rows(results.cells) if cell["status"] == "ok"]
         looks = _lines(results)
         words = max([text_width(v.variant, 8.5) for v in looks] + [text_width("white-box (source = target)", 8.5)])
-        wide, high = 9.6 + words + 0.7, 4.5
-        figure = new_figure(wide, high)
-        columns = {"ssim": "mean SSIM to the clean image (1 = identical)", "l2": "mean L2 norm of the perturbation"}
+        heading = "Attack strength against visibility"
+        line = f"means over all cells; small numbers: ε in 1/255 · {run_line(results)}"
+        wide, high = max(9.6 + words + 0.7, heading_width(heading, line)), 4.5
+        figure = new_figure(wide, high, heading, line)
+        columns = {
+            "ssim": "mean SSIM to the clean image (1 = identical)",
+            "l2": "mean L2 norm of the perturbation (colour values in [0, 1])",
+        }
         for i, (column, label) in enumerate(columns.items()):
             axes = figure.add_axes(((0.65 + 4.75 * i) / wide, 0.55 / high, 4.1 / wide, 3.2 / high))
             axes.grid(True)
@@ -508,10 +550,6 @@ def visibility_figure(results: Results) -> Figure:
                         fontsize=7,
                         color="#333333",
                     )
-        heading = "Attack strength against visibility"
-        figure.text(0.15 / wide, 1 - 0.12 / high, heading, fontsize=12, fontweight="bold", va="top")
-        line = f"means over all cells; small numbers: ε in 1/255 · {run_line(results)}"
-        figure.text(0.15 / wide, 1 - 0.40 / high, line, fontsize=8.5, va="top", color="#333333")
         key = [
             Line2D([], [], color=colour, marker=marker, markersize=6, linestyle="none", label=variant.variant)
             for variant, (colour, marker) in looks.items()

@@ -65,11 +65,9 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
         line = f"noise: adversarial − clean, amplified by 127/ε around mid-grey · {details}"
         gap_x, gap_y, top, bottom = 0.18, 0.14, 1.05, 0.15
         grid_width = columns * (width + gap_x)
-        wide = max(label + grid_width + 0.1, plots.text_width(heading, 12) + 0.5, plots.text_width(line, 8.5) + 0.4)
+        wide = max(label + grid_width + 0.1, plots.heading_width(heading, line))
         high = top + len(chosen) * (height + gap_y) + bottom
-        figure = plots.new_figure(wide, high)
-        figure.text(0.15 / wide, 1 - 0.12 / high, heading, fontsize=12, fontweight="bold", va="top")
-        figure.text(0.15 / wide, 1 - 0.40 / high, line, fontsize=8.5, va="top", color="#333333")
+        figure = plots.new_figure(wide, high, heading, line)
         for column in range(columns):
             left = label + column * (width + gap_x)
             middle = (left + width / 2) / wide

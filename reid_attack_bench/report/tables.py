@@ -37,7 +37,7 @@ class Setting:
 
     @property
     def budget(self) -> str:
-        """What tells this setting from others of its attack, for column and file names: "e8", "e8_k500", "e8_gallery"."""
+        """What tells this setting from others of its attack, for names: "e8", "e8_k500", "e8_gallery"."""
         pixels = f"_k{self.pixels}" if self.pixels else ""
         return f"e{self.epsilon}{pixels}" + ("" if self.perturbs == "query" else f"_{self.perturbs}")
 
@@ -50,7 +50,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class WorstCase:
-    """Per-query worst case over cells. hit, ap: float N in [0, 1], valid queries only; missing: cells without figures."""
+    """Per-query worst case. hit, ap: float N in [0, 1], valid queries only; missing: cells without figures."""
 
     hit: np.ndarray
     ap: np.ndarray
@@ -137,8 +137,8 @@ def worst_case(results: Results, cells: Iterable[Row]) -> WorstCase | None:
     valid = np.logical_and.reduce([each.valid.astype(bool) for each in done])
     if not valid.any():
         return None
-    hit = np.min([each.hit[valid] for each in done], axis=0)
-    ap = np.min([each.ap[valid] for each in done], axis=0)
+    hit = np.min([each.hit[valid] for each in done], axis=0).astype(float)
+    ap = np.min([each.ap[valid] for each in done], axis=0).astype(float)
     return WorstCase(hit, ap, len(planned) - len(done))
 
 
@@ -244,7 +244,7 @@ def _epsilons(plan: list[Setting]) -> list[int]:
 
 def _own_kinds(results: Results) -> dict[Setting, str]:
     """For each setting what its source = target cells are called."""
-    own = {setting: "whitebox" for setting in settings(results)}
+    own = dict.fromkeys(settings(results), "whitebox")
     own |= {setting_of(cell): "query" for cell in rows(results.cells) if cell["access"] == "query"}
     return own
 

@@ -12,6 +12,8 @@ from reid_attack_bench.report.tables import Row, Setting
 
 WIDTH = 120
 """Columns of the terminal that the table is made for."""
+VICTIM_WIDTH = 24
+"""Longer names take two lines."""
 
 
 def pair(row: Row, first: str, second: str, digits: int = 1) -> str:
@@ -23,10 +25,10 @@ def pair(row: Row, first: str, second: str, digits: int = 1) -> str:
 
 
 def worst_pair(row: Row, epsilon: int) -> str:
-    """Worst-case Rank-1/mAP at an epsilon; "≤ " in front where missing cells make it an upper bound."""
+    """Worst-case Rank-1/mAP at an epsilon; "≤" in front where missing cells make it an upper bound."""
     shown = pair(row, f"worst_e{epsilon}_rank1", f"worst_e{epsilon}_mAP")
     missing = row.get(f"worst_e{epsilon}_missing")
-    return f"≤ {shown}" if shown and not tables.is_missing(missing) and int(missing or 0) > 0 else shown
+    return f"≤{shown}" if shown and not tables.is_missing(missing) and int(missing or 0) > 0 else shown
 
 
 def attack_pair(row: Row, setting: Setting) -> str:
@@ -54,6 +56,10 @@ def leaderboard_table(results: Results) -> Table:
         ("#", ["" if tables.is_missing(row["rank"]) else str(row["rank"]) for row in board], True),
         ("victim", [row["victim"] for row in board], False),
         ("data set", [row["dataset"] for row in board], False),
+    ]
+    if all(row["victim"].endswith(f"@{row['dataset']}") for row in board):
+        columns.pop()  # the labels say it already
+    columns += [
         ("clean", [pair(row, "clean_rank1", "clean_mAP") for row in board], True),
     ]
     columns += [(f"worst\nε={epsilon}", [worst_pair(row, epsilon) for row in board], True) for epsilon in epsilons]
@@ -61,7 +67,7 @@ def leaderboard_table(results: Results) -> Table:
     room = WIDTH
     for title, values, _ in columns:
         widest = max(len(word) for word in [*title.split("\n"), *values])
-        room -= (min(widest, 30) if title == "victim" else widest) + 1
+        room -= (min(widest, VICTIM_WIDTH) if title == "victim" else widest) + 1
     left_out = []
     for setting in (each for each in plan if each.epsilon == results.headline_epsilon):
         values = [attack_pair(row, setting) for row in board]
@@ -72,8 +78,8 @@ def leaderboard_table(results: Results) -> Table:
             continue
         room -= width
         columns.append((title, values, True))
-    for title, values, right in columns:
-        wide = min(max(len(name) for name in [*names, "victim"]), 30) if title == "victim" else None
+    for title, _, right in columns:
+        wide = min(max(len(name) for name in [*names, "victim"]), VICTIM_WIDTH) if title == "victim" else None
         table.add_column(
             escape(title), justify="right" if right else "left", overflow="fold", width=wide, no_wrap=wide is None
         )

@@ -16,15 +16,14 @@ Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, note) after each part."""
 
 DEFINITIONS = (
-    "**Rank-1, mAP**: in percent over the valid queries of a data set; single-gallery-shot choices, junk images and the "
-    "distance are those of the run, see `manifest` and `clean.csv`.",
+    "**Rank-1, mAP**: in percent over the valid queries of a data set; the distance of each model is in clean.csv.",
     "**White-box**: the attack was crafted on the model it is evaluated on. **Transfer**: crafted on another model; "
     "tables of victims show the source that leaves the lowest mAP.",
     "**Worst case at ε**: for each query the lowest Rank-1 hit and, separately, the lowest AP over every attack and "
     "source at that ε (attacks on queries, any pixel budget), then the mean over valid queries. Intervals are 95 % "
     "bootstrap intervals over queries.",
     "**≤**: some cells of that worst case are missing, so the true worst case can only be lower.",
-    "**ε**: L∞ budget per colour value in steps of 1/255; adversarial images are stored in 8 bits and evaluated as stored.",
+    "**ε**: L∞ budget per colour value, in steps of 1/255 of the colour range.",
     "**Drop**: clean minus attacked, in percentage points.",
 )
 
@@ -32,8 +31,8 @@ DEFINITIONS = (
 def write_report(results: Results, out_dir: Path, progress: Progress = lambda done, total, note: None) -> list[Path]:
     """Write every table and picture of a run into `out_dir`; returns the paths, report.md last.
 
-    leaderboard.csv, matrix.csv, clean.csv; plots/ with overview, heat maps, curves and visibility; sheets/ with example
-    images; report.md. Each file appears whole, under its final name, or not at all; the same results give the same bytes.
+    leaderboard.csv, matrix.csv, clean.csv; plots/ with overview, heat maps, curves and visibility; sheets/ with
+    example images; report.md. A file appears whole or not at all; the same results give the same bytes.
 
     Raises:
         BenchError: the results hold no cell, or contradict themselves.

@@ -102,10 +102,11 @@ class Exposure:
     sharpness: float
 
 
-def make_exposure(rng: np.random.Generator) -> Exposure:
+def make_exposure(track: np.random.Generator, rng: np.random.Generator) -> Exposure:
+    """`track` gives the hour of the day, which the shots of one passage share, `rng` the rest."""
     return Exposure(
-        gain=float(rng.normal(0.0, 0.1)),
-        warmth=float(rng.normal(0.0, 0.04)),
+        gain=float(track.normal(0.0, 0.13) + rng.normal(0.0, 0.07)),
+        warmth=float(track.normal(0.0, 0.1) + rng.normal(0.0, 0.03)),
         blur_across=float(max(0.0, rng.normal(0.002, 0.006))),
         blur_down=float(max(0.0, rng.normal(0.0, 0.004))),
         sharpness=float(rng.uniform(0.75, 1.1)),
@@ -115,7 +116,7 @@ def make_exposure(rng: np.random.Generator) -> Exposure:
 def photograph(
     scene: np.ndarray, camera: Camera, exposure: Exposure, size: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Float32 RGB scene (any size, about [0, 1]) → uint8 RGB of `size` = (height, width) as the camera stores it."""
+    """Float32 RGB scene (H×W×3, any size, about [0, 1]) → uint8 RGB of `size` = (height, width) as the camera stores it."""
     height, width = size
     rows = scene.shape[0]
     across, down = (1 + 2 * int(rows * blur / 2) for blur in (exposure.blur_across, exposure.blur_down))

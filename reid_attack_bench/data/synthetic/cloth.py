@@ -5,26 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from reid_attack_bench.data.synthetic.identity import Garment
-from reid_attack_bench.data.synthetic.paint import dimmed, mixed
+from reid_attack_bench.data.synthetic.paint import Colour, dimmed, mixed, rgb
 
 _AROUND = 0.1
 """Body radius that turns an angle around the body into a length."""
 
 
-def _where(mask: np.ndarray, colour: np.ndarray, inside: tuple[float, float, float] | np.ndarray) -> np.ndarray:
-    return np.where(mask[..., None], np.asarray(inside, np.float32), colour)
+def _where(mask: np.ndarray, colour: np.ndarray, inside: Colour) -> np.ndarray:
+    return np.where(mask, rgb(inside), colour)
 
 
 def pattern(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
     """The cloth's own colours.
 
     `angle` is the direction around the body in radians (0 front, ±π back), `level` the height on the
-    body in body heights from the crown; both H×W. Returns RGB H×W×3.
+    body in body heights from the crown; both H×W. Returns RGB 3×H×W.
     """
-    ground = np.asarray(garment.colour, np.float32)
+    ground = rgb(garment.colour)
     kind = garment.pattern
     if kind == "plain":
-        return np.broadcast_to(ground, (*angle.shape, 3))
+        return np.broadcast_to(ground, (3, *angle.shape))
     along = level / garment.period + garment.phase
     around = angle * _AROUND / garment.period + garment.phase
     if kind == "stripes":
@@ -33,7 +33,7 @@ def pattern(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarra
         mask = around % 1.0 < 0.35
     elif kind == "check":
         mixture = 0.5 * ((along % 1.0 < 0.45).astype(np.float32) + (around % 1.0 < 0.45))
-        return ground + mixture[..., None] * (np.asarray(garment.second, np.float32) - ground)
+        return ground + mixture * (rgb(garment.second) - ground)
     elif kind == "dots":
         mask = ((along % 1.0 - 0.5) ** 2 + ((around + 0.5 * np.floor(along)) % 1.0 - 0.5) ** 2) < 0.09
     elif kind == "block":
@@ -49,11 +49,11 @@ def pattern(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarra
         mask = np.sin(angle + 6.28 * garment.phase) > 0
     elif kind == "faded":
         share = 0.45 * np.exp(-((angle / 0.7) ** 2) - ((level - 0.62) / 0.1) ** 2)
-        return ground + share[..., None] * (1.0 - ground)
+        return ground + share * (1.0 - ground)
     else:  # "blotch": camouflage-like
         turn = 6.28 * garment.phase
         mask = np.sin(22 * level * 2 + turn + 2 * np.sin(3 * angle)) + np.sin(4 * angle + 37 * level + turn) > 0.4
-    return _where(mask, np.broadcast_to(ground, (*angle.shape, 3)), garment.second)
+    return np.where(mask, rgb(garment.second), ground)
 
 
 def _print_mask(shape: str, across: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -78,13 +78,11 @@ def folds(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
     """Brightness of the wrinkles, around 1."""
     first, second = garment.folds
     strength = 0.045 + 2.0 * garment.ease
-    return 1.0 + strength * (
-        np.sin(34 * level + 2.2 * angle + first) * np.sin(3.1 * angle - 15 * level + second)
-    ).astype(np.float32)
+    return 1.0 + strength * np.sin(34 * level + 2.2 * angle + first) * np.sin(3 * angle - 15 * level + second)
 
 
 def upper_colour(garment: Garment, inner: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """The front and back of an upper garment, before light falls on it: RGB H×W×3."""
+    """The front and back of an upper garment, before light falls on it: RGB 3×H×W."""
     colour = pattern(garment, angle, level)
     front = np.abs(angle)
     if garment.print_shape:
@@ -97,7 +95,7 @@ def upper_colour(garment: Garment, inner: Garment, angle: np.ndarray, level: np.
         if garment.cut == "coat":
             opening = np.where(level < 0.3, 0.3 - (level - 0.16), 0.02)
         colour = _where(front < opening + 0.09, colour, dimmed(garment.colour, 0.6))
-        colour = np.where((front < opening)[..., None], pattern(inner, angle, level), colour)
+        colour = np.where(front < opening, pattern(inner, angle, level), colour)
     elif garment.cut == "zip-jacket":
         colour = _where(front < 0.07, colour, mixed(garment.colour, garment.second, 0.7))
     elif garment.cut == "hoodie":

@@ -99,8 +99,8 @@ PLAZA = Domain(
         relief=0.1,
     ),
     lens=CameraRanges(
-        warmth=(-0.15, 0.45), tint=(-0.08, 0.06), gain=(-0.1, 0.28), gamma=(0.8, 1.25), saturation=(0.75, 1.3),
-        hue=(-0.15, 0.15), haze=(0.0, 0.06), vignette=(0.0, 0.15), elevation=(0.1, 0.24), resolution=(0.75, 1.0),
+        warmth=(-0.1, 0.3), tint=(-0.05, 0.04), gain=(-0.08, 0.22), gamma=(0.85, 1.2), saturation=(0.8, 1.2),
+        hue=(-0.1, 0.1), haze=(0.0, 0.06), vignette=(0.0, 0.15), elevation=(0.1, 0.24), resolution=(0.75, 1.0),
         noise=(0.008, 0.02), quality=(70, 92),
     ),
     boxes=BoxHabits(fill=0.9, fill_spread=0.035, shift_x=0.018, shift_y=0.015, aspect=0.04),
@@ -140,8 +140,8 @@ STATION = Domain(
         relief=0.07,
     ),
     lens=CameraRanges(
-        warmth=(-0.4, 0.15), tint=(-0.02, 0.14), gain=(-0.35, 0.08), gamma=(0.7, 1.05), saturation=(0.5, 0.95),
-        hue=(-0.12, 0.2), haze=(0.03, 0.12), vignette=(0.1, 0.35), elevation=(0.16, 0.34), resolution=(0.6, 0.9),
+        warmth=(-0.26, 0.08), tint=(-0.02, 0.09), gain=(-0.28, 0.04), gamma=(0.78, 1.05), saturation=(0.6, 0.98),
+        hue=(-0.08, 0.14), haze=(0.03, 0.12), vignette=(0.1, 0.35), elevation=(0.16, 0.34), resolution=(0.6, 0.9),
         noise=(0.015, 0.035), quality=(55, 80),
     ),
     boxes=BoxHabits(fill=0.98, fill_spread=0.06, shift_x=0.03, shift_y=0.03, aspect=0.08),
@@ -180,8 +180,8 @@ CAMPUS = Domain(
         relief=0.12,
     ),
     lens=CameraRanges(
-        warmth=(-0.25, 0.2), tint=(-0.05, 0.1), gain=(-0.2, 0.15), gamma=(0.85, 1.4), saturation=(0.6, 1.1),
-        hue=(-0.2, 0.1), haze=(0.02, 0.1), vignette=(0.0, 0.2), elevation=(0.12, 0.3), resolution=(0.65, 0.95),
+        warmth=(-0.18, 0.12), tint=(-0.03, 0.06), gain=(-0.16, 0.1), gamma=(0.9, 1.3), saturation=(0.7, 1.1),
+        hue=(-0.12, 0.06), haze=(0.02, 0.1), vignette=(0.0, 0.2), elevation=(0.12, 0.3), resolution=(0.65, 0.95),
         noise=(0.01, 0.025), quality=(60, 88),
     ),
     boxes=BoxHabits(fill=0.83, fill_spread=0.05, shift_x=0.03, shift_y=0.025, aspect=0.06),

@@ -6,7 +6,7 @@ twice the resolution is the same picture with more detail.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import atan2, ceil, cos, floor, sin
 
@@ -17,14 +17,14 @@ Colour = tuple[float, float, float]
 """RGB in [0, 1]."""
 Point = tuple[float, float]
 Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""x and y of every pixel, in units (both H×W) → RGB H×W×3."""
+"""x and y of every pixel, in units (both H×W) → RGB 3×H×W."""
 
 _SHIFT = 4
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """Float32 RGB pixels (H×W×3, changed in place) and the frame that drawings are given in.
+    """Float32 RGB pixels (3×H×W, changed in place) and the frame that drawings are given in.
 
     Attributes:
         pixels: what is drawn on.
@@ -46,10 +46,10 @@ class Canvas:
             top=self.top + origin[1] * self.scale,
         )
 
-    def fill(self, outline: np.ndarray, colour: Colour | np.ndarray | Field, alpha: float = 1.0) -> None:
+    def fill(self, outline: np.ndarray, colour: Colour | Field, alpha: float = 1.0) -> None:
         """Blend `colour`, or a colour field, into the closed `outline` (N×2, in units)."""
         points = outline * self.scale + (self.left, self.top)
-        height, width = self.pixels.shape[:2]
+        height, width = self.pixels.shape[1:]
         (low_x, low_y), (high_x, high_y) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         x0, y0 = max(floor(low_x) - 1, 0), max(floor(low_y) - 1, 0)
         x1, y1 = min(ceil(high_x) + 2, width), min(ceil(high_y) + 2, height)
@@ -63,9 +63,9 @@ class Canvas:
             y = (np.arange(y0, y1, dtype=np.float32) - np.float32(self.top)) / np.float32(self.scale)
             paint = colour(np.broadcast_to(x, mask.shape), np.broadcast_to(y[:, None], mask.shape))
         else:
-            paint = np.asarray(colour, np.float32)
-        region = self.pixels[y0:y1, x0:x1]
-        region += (mask * np.float32(alpha / 255.0))[..., None] * (paint - region)
+            paint = rgb(colour)
+        region = self.pixels[:, y0:y1, x0:x1]
+        region += mask * np.float32(alpha / 255.0) * (paint - region)
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
@@ -97,14 +97,19 @@ def profile(levels: np.ndarray, halves: np.ndarray, centre: float | np.ndarray =
     return np.concatenate([left, right[::-1]])
 
 
-def shaded(colour: Colour | np.ndarray, shade: np.ndarray) -> np.ndarray:
-    """Colour (3, or H×W×3) times brightness (H×W)."""
-    return np.asarray(colour, np.float32) * shade[..., None]
+def rgb(colour: Colour) -> np.ndarray:
+    """A colour as a 3×1×1 array, to be broadcast over pixels."""
+    return np.array(colour, np.float32)[:, None, None]
+
+
+def between(at: np.ndarray, points: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Piecewise linear interpolation, in float32."""
+    return np.interp(at, points, values).astype(np.float32)
 
 
 def roundness(across: np.ndarray, light: float) -> np.ndarray:
     """Brightness over a cylinder at `across` in [−1, 1], lit from the side `light` in [−1, 1]."""
-    return (1.04 - 0.3 * across * across + 0.24 * light * across).astype(np.float32)
+    return 1.04 - 0.3 * across * across + 0.24 * light * across
 
 
 def mottle(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int], strength: float) -> np.ndarray:

@@ -18,13 +18,14 @@ from reid_attack_bench.data.synthetic.paint import (
     Colour,
     Field,
     Point,
+    between,
     capsule,
     dimmed,
     ellipse,
     mixed,
     profile,
+    rgb,
     roundness,
-    shaded,
 )
 
 
@@ -61,7 +62,13 @@ def _angle(across: np.ndarray, yaw: float) -> np.ndarray:
 
 
 def _tube(
-    start: Point, end: Point, radii: tuple[float, float], cloth: Garment | Colour, pose: Pose, dark: float, side: int = 0
+    start: Point,
+    end: Point,
+    radii: tuple[float, float],
+    cloth: Garment | Colour,
+    pose: Pose,
+    dark: float,
+    side: int = 0,
 ) -> Field:
     """Cloth or skin on a limb; `side` marks the body side of a leg that carries a stripe."""
     length = max(hypot(end[0] - start[0], end[1] - start[1]), 1e-6)
@@ -73,13 +80,13 @@ def _tube(
         across = np.clip(across, -1, 1)
         shade = roundness(across, pose.light) * dark
         if not isinstance(cloth, Garment):
-            return shaded(cloth, shade)
+            return rgb(cloth) * shade
         angle = _angle(across, pose.yaw)
         colour = pattern(cloth, angle, y)
         if cloth.cut == "track" and side:
             stripe = np.abs(angle - side * pi / 2) < 0.42
-            colour = np.where(stripe[..., None], np.asarray(cloth.second, np.float32), colour)
-        return shaded(colour, shade * folds(cloth, angle * 0.6, y))
+            colour = np.where(stripe, rgb(cloth.second), colour)
+        return colour * (shade * folds(cloth, angle * 0.6, y))
 
     return field
 
@@ -146,14 +153,14 @@ def _shoe(
 def _arm(canvas: Canvas, person: Person, pose: Pose, side: int, dark: float) -> None:
     swing = -0.8 * pose.stride * sin(pose.phase + (0.0 if side > 0 else pi)) + 0.03
     bend = pose.elbows[0 if side > 0 else 1]
-    out = side * (person.shoulder - 0.018)
-    shoulder = (0.0, out, 0.195)
+    out = side * (person.shoulder - 0.026)
+    shoulder = (0.0, out, 0.198)
     elbow = (0.155 * sin(swing), out + side * 0.018, shoulder[2] + 0.155 * cos(swing))
     lower = swing + bend
-    wrist = (elbow[0] + 0.135 * sin(lower), out + side * 0.012 - side * 0.03 * bend, elbow[2] + 0.135 * cos(lower))
+    wrist = (elbow[0] + 0.135 * sin(lower), out + side * 0.02 - side * 0.03 * bend, elbow[2] + 0.135 * cos(lower))
     joints = (pose.seen(*shoulder), pose.seen(*elbow), pose.seen(*wrist))
     limb = person.limb
-    radii = (0.031 * limb, 0.025 * limb, 0.019 * limb)
+    radii = (0.029 * limb, 0.025 * limb, 0.019 * limb)
     hand = pose.seen(wrist[0] + 0.03 * sin(lower), wrist[1], wrist[2] + 0.03 * cos(lower))
     if person.bag == "hand" and side == person.bag_side:
         _hand_bag(canvas, person, pose, hand, dark)
@@ -165,7 +172,7 @@ def _arm(canvas: Canvas, person: Person, pose: Pose, side: int, dark: float) -> 
     if sleeve > 0.0:
         ease = 0.5 * upper.ease + (0.006 if sleeve < 1.0 else 0.0)
         cloth: Garment | Colour = upper if upper.sleeve is None else upper.sleeve
-        loose = (radii[0] + ease, radii[1] + ease, radii[2] + ease + 0.002)
+        loose = (radii[0] + 0.5 * ease, radii[1] + ease, radii[2] + ease + 0.002)
         _limb(canvas, joints, loose, sleeve, cloth, pose, dark * 0.96)
 
 
@@ -178,9 +185,9 @@ def _hand_bag(canvas: Canvas, person: Person, pose: Pose, hand: Point, dark: flo
     levels = np.array([top, top + 0.06 * size, top + 0.12 * size])
     canvas.fill(
         profile(levels, np.array([0.85, 1.0, 0.95]) * half, hand[0]),
-        lambda x, y: shaded(
-            np.where((y < top + 0.03)[..., None], np.float32(person.bag_trim), np.float32(person.bag_colour)),
-            roundness(np.clip((x - hand[0]) / half, -1, 1), pose.light) * dark,
+        lambda x, y: (
+            np.where(y < top + 0.03, rgb(person.bag_trim), rgb(person.bag_colour))
+            * (roundness(np.clip((x - hand[0]) / half, -1, 1), pose.light) * dark)
         ),
     )
 
@@ -227,16 +234,16 @@ def _shell(
     halves = _halves(levels, wide, deep, pose)
 
     def field(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        across = np.clip(x / np.interp(y[:, 0], levels, halves)[:, None], -1, 1)
+        across = np.clip(x / between(y[:, 0], levels, halves)[:, None], -1, 1)
         angle = _angle(across, pose.yaw)
         colour = pattern(cloth, angle, y) if inner is None else upper_colour(cloth, inner, angle, y)
         shade = roundness(across, pose.light) * folds(cloth, angle, y)
         if inner is not None:
             # the chest catches the light, the belly and hem fall into shade
-            shade = shade * np.interp(y[:, 0], [0.15, 0.22, 0.4, 0.6], [0.9, 1.06, 0.97, 0.9])[:, None]
+            shade = shade * between(y[:, 0], [0.15, 0.22, 0.4, 0.6], [0.9, 1.06, 0.97, 0.9])[:, None]
         else:
-            shade = shade * np.interp(y[:, 0], [0.45, 0.54], [0.78, 1.0])[:, None]
-        return shaded(colour, shade.astype(np.float32))
+            shade = shade * between(y[:, 0], [0.45, 0.54], [0.78, 1.0])[:, None]
+        return colour * shade
 
     canvas.fill(profile(levels, halves), field)
 
@@ -262,7 +269,7 @@ def _head(canvas: Canvas, person: Person, pose: Pose) -> None:
     nape = {"long": 1.2, "bob": 1.0, "buzz": 0.45, "bald": 0.3}.get(style, 0.68)
     crown = -1.2 if style == "bald" else -0.42
     hat_line = {"cap": -0.25, "beanie": -0.12}.get(person.hat, -2.0)
-    hair = np.float32(mixed(person.hair, person.skin, 0.3) if style == "buzz" else person.hair)
+    hair = rgb(mixed(person.hair, person.skin, 0.3) if style == "buzz" else person.hair)
 
     def field(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         down = np.clip((y - middle) / tall, -1, 1)
@@ -270,28 +277,30 @@ def _head(canvas: Canvas, person: Person, pose: Pose) -> None:
         across = np.clip((x - centre_x) / half, -1, 1)
         angle = _angle(across / around, pose.yaw)
         facing = np.abs(angle)
-        colour = np.broadcast_to(np.float32(person.skin), (*angle.shape, 3))
+        colour = np.broadcast_to(rgb(person.skin), (3, *angle.shape))
         eyes = (np.abs(down - 0.02) < 0.11) & (np.abs(facing - 0.42) < 0.2)
         mouth = (np.abs(down - 0.55) < 0.07) & (facing < 0.3)
-        colour = np.where(eyes[..., None], colour * np.float32(0.45), colour)
-        colour = np.where(mouth[..., None], colour * np.float32([0.85, 0.6, 0.6]), colour)
+        colour = np.where(eyes, 0.45 * colour, colour)
+        colour = np.where(mouth, colour * rgb((0.85, 0.6, 0.6)), colour)
         if person.beard:
-            colour = np.where(((down > 0.38) & (facing < 1.4))[..., None], 0.35 * colour + 0.65 * hair, colour)
-        line = np.interp(facing, [0, 0.75, 1.15, 1.9, pi], [crown, crown + 0.12, sides, nape, nape])
-        strands = hair * (1 + 0.2 * np.sin(9 * angle + 5 * down))[..., None]
-        colour = np.where((down < line)[..., None], strands, colour)
+            colour = np.where(((down > 0.38) & (facing < 1.4)), 0.35 * colour + 0.65 * hair, colour)
+        line = between(facing, [0, 0.75, 1.15, 1.9, pi], [crown, crown + 0.12, sides, nape, nape])
+        strands = hair * (1 + 0.2 * np.sin(9 * angle + 5 * down))
+        colour = np.where((down < line), strands, colour)
         if covered:
             scarf = (facing > 0.75) | (down < -0.45) | (down > 0.85)
-            colour = np.where(scarf[..., None], np.float32(person.hat_colour), colour)
-        colour = np.where((down < hat_line)[..., None], np.float32(person.hat_colour), colour)
-        return shaded(colour, roundness(across, pose.light) - 0.1 * np.maximum(down, 0))
+            colour = np.where(scarf, rgb(person.hat_colour), colour)
+        colour = np.where((down < hat_line), rgb(person.hat_colour), colour)
+        return colour * (roundness(across, pose.light) - 0.1 * np.maximum(down, 0))
 
     taller = 0.008 if person.hat == "beanie" else 0.0
     canvas.fill(ellipse((centre_x, middle - 0.5 * taller), half, tall + taller), field)
     if person.hat == "cap":
         brim = (0.05 + 0.03 * abs(sin(pose.yaw))) * sin(pose.yaw)
         if cos(pose.yaw) > -0.6:
-            canvas.fill(capsule((0.3 * brim, 0.051), (centre_x + brim, 0.057), 0.011, 0.009), person.bag_trim)
+            canvas.fill(
+                capsule((0.3 * brim, 0.045), (centre_x + brim, 0.05), 0.01, 0.007), dimmed(person.hat_colour, 0.7)
+            )
     if covered:
         canvas.fill(ellipse((0, 0.158), 0.062, 0.028), dimmed(person.hat_colour, 0.9))
     elif person.hat != "beanie" and style == "bun":
@@ -309,9 +318,9 @@ def _loose_hair(canvas: Canvas, person: Person, pose: Pose, centre: float, front
     halves = np.array([0.04, 0.051, 0.056, 0.046]) * (1.0 if abs(sin(pose.yaw)) < 0.7 else 0.72)
     canvas.fill(
         profile(levels, halves, centre),
-        lambda x, y: shaded(
-            person.hair,
-            roundness(np.clip((x - centre) / 0.056, -1, 1), pose.light) * (1 + 0.12 * np.sin(330 * (x - centre))),
+        lambda x, y: (
+            rgb(person.hair)
+            * (roundness(np.clip((x - centre) / 0.056, -1, 1), pose.light) * (1 + 0.12 * np.sin(330 * (x - centre))))
         ),
     )
     if front and person.hair_style == "long":  # the face is drawn over this, the neck shows between the strands
@@ -330,11 +339,11 @@ def _backpack(canvas: Canvas, person: Person, pose: Pose) -> None:
 
     def field(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         across = np.clip((x - centre) / half, -1, 1)
-        colour = np.broadcast_to(np.float32(person.bag_colour), (*across.shape, 3))
+        colour = np.broadcast_to(rgb(person.bag_colour), (3, *across.shape))
         trim = (y > pocket) & (np.abs(across) < 0.75) & (y < bottom - 0.025)
-        colour = np.where(trim[..., None], np.float32(mixed(person.bag_colour, person.bag_trim, 0.8)), colour)
+        colour = np.where(trim, rgb(mixed(person.bag_colour, person.bag_trim, 0.8)), colour)
         seam = np.abs(y - top - 0.07) < 0.006
-        return shaded(np.where(seam[..., None], 0.6 * colour, colour), roundness(across, pose.light))
+        return np.where(seam, 0.6 * colour, colour) * roundness(across, pose.light)
 
     canvas.fill(profile(levels, shape, centre), field)
 
@@ -363,8 +372,8 @@ def _shoulder_bag(canvas: Canvas, person: Person, pose: Pose, strap_only: bool) 
 
     def field(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         flap = y < top + 0.045
-        colour = np.where(flap[..., None], np.float32(person.bag_trim), np.float32(person.bag_colour))
-        return shaded(colour, roundness(np.clip((x - place) / half, -1, 1), pose.light))
+        colour = np.where(flap, rgb(person.bag_trim), rgb(person.bag_colour))
+        return colour * roundness(np.clip((x - place) / half, -1, 1), pose.light)
 
     canvas.fill(profile(levels, np.array([0.9, 1, 1, 0.9]) * half, place), field)
 

@@ -30,7 +30,7 @@ TEST_OFFSET = 100_000
 """Label of the first test identity; training labels start at 0."""
 
 _OVERSAMPLING = 2
-_PLACES = 2  # panoramas per camera
+_PLACES = 4  # panoramas per camera
 
 # The first number of every random stream's key after the seed and the domain, so that no two streams meet.
 _CAMERA, _PLACE, _PERSON, _TRACK, _SHOT, _QUERY = range(6)
@@ -98,7 +98,7 @@ def _shoot(
     """One image of `person`; `track` gives what the shots of one passage share."""
     heading = site.camera.heading + (np.pi if track.random() < 0.5 else 0.0)
     where = track.uniform(0, 1, 2)
-    place = site.places[int(track.random() < 0.4)]
+    place = site.places[int(track.integers(_PLACES))]
     drift = rng.normal(0, 0.12, 2)
     x = float(np.clip(where[0] * (PANORAMA_WIDTH - 0.5) + drift[0], 0, PANORAMA_WIDTH - 0.5))
     y = float(np.clip(where[1] * (PANORAMA_HEIGHT - 1.0) + 0.3 * drift[1], 0, PANORAMA_HEIGHT - 1.0))
@@ -129,11 +129,11 @@ def _shoot(
         draw_person(frame, other, other_pose)
     if rng.random() < domain.occlusion:
         draw_occluder(scene, rng, pick(rng, domain.occluders))
-    pixels = scene.pixels
+    pixels = cv2.merge(list(scene.pixels))
     if abs(stretch - 1) > 0.01:  # boxes of another shape, squeezed into the same one
         turn = np.array([[stretch, 0, 0.25 * rows * (1 - stretch)], [0, 1, 0]], np.float32)
         pixels = cv2.warpAffine(pixels, turn, pixels.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
-    exposure = make_exposure(rng)
+    exposure = make_exposure(track, rng)
     return photograph(pixels, site.camera, exposure, size, rng)
 
 

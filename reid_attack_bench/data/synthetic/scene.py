@@ -19,6 +19,7 @@ from reid_attack_bench.data.synthetic.paint import (
     mottle,
     profile,
     rectangle,
+    rgb,
 )
 
 PANORAMA_WIDTH = 3.0
@@ -89,7 +90,9 @@ def _shops(canvas: Canvas, rng: np.random.Generator, ground: float, wall: Colour
                                  ((0.15, 0.4, 0.25), 1), ((0.9, 0.9, 0.88), 1)])  # fmt: skip
         dark = float(rng.uniform(0.12, 0.3))
         canvas.fill(rectangle(x, ground - 0.7, x + width, ground - 0.57), sign)
-        canvas.fill(rectangle(x + 0.03, ground - 0.55, x + width - 0.03, ground - 0.05), (dark, dark * 1.05, dark * 1.1))
+        canvas.fill(
+            rectangle(x + 0.03, ground - 0.55, x + width - 0.03, ground - 0.05), (dark, dark * 1.05, dark * 1.1)
+        )
         for _ in range(4):  # goods and reflections behind the glass
             left = x + float(rng.uniform(0.05, max(0.06, width - 0.15)))
             top = ground - float(rng.uniform(0.25, 0.5))
@@ -143,7 +146,7 @@ def _pillars(canvas: Canvas, rng: np.random.Generator, ground: float, wall: Colo
     for x in np.arange(float(rng.uniform(0, 0.4)), PANORAMA_WIDTH, float(rng.uniform(0.35, 0.7))):
         canvas.fill(
             rectangle(x, 0, x + 0.15, ground + 0.05),
-            lambda u, v, x=x: np.float32(wall) * (1.1 - 9 * np.abs(u - x - 0.06))[..., None],
+            lambda u, v, x=x: rgb(wall) * (1.1 - 9 * np.abs(u - x - 0.06)),
         )
     for x in np.arange(0.1, PANORAMA_WIDTH, 0.6):
         canvas.fill(rectangle(x, 0.02, x + 0.3, 0.05), (0.95, 0.97, 0.92), 0.8)
@@ -187,10 +190,10 @@ def _bicycle(canvas: Canvas, x: float, ground: float, size: float, colour: Colou
     """A bicycle seen from the side, wheels on `ground`, about 0.9 × `size` long."""
     dark, wheel = (0.1, 0.1, 0.11), 0.2 * size
     for hub in (x, x + 0.56 * size):
-        angles = np.linspace(0, 2 * np.pi, 17)
-        rim = np.stack([hub + wheel * np.cos(angles), ground - wheel + wheel * np.sin(angles)], axis=1)
-        for first, last in zip(rim[:-1], rim[1:], strict=True):
-            canvas.fill(capsule(tuple(first), tuple(last), 0.013 * size, 0.013 * size), dark)
+        centre = (hub, ground - wheel)
+        outer, inner = ellipse(centre, wheel, wheel), ellipse(centre, 0.86 * wheel, 0.86 * wheel)
+        # out along one circle and back along the other: a ring
+        canvas.fill(np.concatenate([outer, outer[:1], inner[:1], inner[::-1]]), dark)
     rear, front = (x, ground - wheel), (x + 0.56 * size, ground - wheel)
     crank, seat = (x + 0.24 * size, ground - 0.16 * size), (x + 0.17 * size, ground - 0.45 * size)
     head = (x + 0.49 * size, ground - 0.44 * size)
@@ -212,7 +215,7 @@ def _bin(canvas: Canvas, x: float, ground: float, colour: Colour) -> None:
     levels = np.array([ground - 0.36, ground - 0.34, ground])
     canvas.fill(
         profile(levels, np.array([0.085, 0.09, 0.075]), x),
-        lambda u, v: np.float32(colour) * (1.05 - 60 * (u - x + 0.02) ** 2)[..., None],
+        lambda u, v: rgb(colour) * (1.05 - 60 * (u - x + 0.02) ** 2),
     )
     canvas.fill(ellipse((x, ground - 0.35), 0.08, 0.018), (0.07, 0.07, 0.07))
 
@@ -255,8 +258,8 @@ def _floor(canvas: Canvas, rng: np.random.Generator, kind: str, horizon: float, 
     span = bottom - horizon
 
     def field(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        far = np.clip((bottom - y) / span, 0, 1)[..., None]
-        return np.float32(base) * (0.9 + 0.22 * far)
+        far = np.clip((bottom - y) / span, 0, 1)
+        return rgb(base) * (0.9 + 0.22 * far)
 
     canvas.fill(rectangle(-0.1, horizon, PANORAMA_WIDTH + 0.1, bottom + 0.1), field)
     joint = dimmed(base, 0.68)
@@ -295,10 +298,10 @@ def _floor(canvas: Canvas, rng: np.random.Generator, kind: str, horizon: float, 
 
 
 def make_panorama(rng: np.random.Generator, scenery: Scenery, rows: int) -> np.ndarray:
-    """A place, as float32 RGB; `rows` pixels are one image height."""
+    """A place, as float32 RGB 3×H×W; `rows` pixels are one image height."""
     shape = (round(PANORAMA_HEIGHT * rows), round(PANORAMA_WIDTH * rows))
     wall = pick_colour(rng, scenery.walls, 0.04)
-    canvas = Canvas(np.full((*shape, 3), wall, np.float32), float(rows))
+    canvas = Canvas(np.broadcast_to(rgb(wall), (3, *shape)).copy(), float(rows))
     horizon = float(rng.uniform(*scenery.horizon))
     _BACKDROPS[pick(rng, scenery.backdrops)](canvas, rng, horizon, wall)
     _floor(canvas, rng, pick(rng, scenery.floors), horizon, pick_colour(rng, scenery.grounds, 0.04))
@@ -306,16 +309,16 @@ def make_panorama(rng: np.random.Generator, scenery: Scenery, rows: int) -> np.n
         kind, x = pick(rng, scenery.props), float(rng.uniform(0, PANORAMA_WIDTH - 0.4))
         _prop(canvas, rng, kind, x, horizon + float(rng.uniform(0.04, 0.3)))
     stains = mottle(rng, shape, (7, 16), scenery.relief) * mottle(rng, shape, (60, 150), 0.035)
-    return canvas.pixels * np.clip(stains, 0.4, 1.6)[..., None]
+    return canvas.pixels * np.clip(stains, 0.4, 1.6)
 
 
 def crop_panorama(panorama: np.ndarray, x: float, y: float, rows: int) -> np.ndarray:
     """A rows × rows/2 view at (x, y) in image heights, a little out of focus; a fresh array."""
     columns = rows // 2
     left, top = round(x * rows), round(y * rows)
-    view = panorama[top : top + rows, left : left + columns]
     softness = 1 + 2 * (rows // 110)
-    return cv2.GaussianBlur(view, (softness, softness), 0)
+    view = panorama[:, top : top + rows, left : left + columns]
+    return np.stack([cv2.GaussianBlur(plane, (softness, softness), 0) for plane in view])
 
 
 def cast_shadow(canvas: Canvas, feet: tuple[float, float], light: float, strength: float, hardness: float) -> None:
@@ -336,7 +339,7 @@ def draw_occluder(canvas: Canvas, rng: np.random.Generator, kind: str) -> None:
         tone = pick_colour(rng, [((0.3, 0.31, 0.33), 2), ((0.65, 0.65, 0.62), 1), ((0.2, 0.3, 0.25), 1)])
         canvas.fill(
             rectangle(x - half, -0.1, x + half, 1.1),
-            lambda u, v: np.float32(tone) * (1.15 - 0.5 * ((u - x) / half) ** 2)[..., None],
+            lambda u, v: rgb(tone) * (1.15 - 0.5 * ((u - x) / half) ** 2),
         )
     elif kind == "bicycle":
         _bicycle(canvas, x - 0.35, ground, float(rng.uniform(0.6, 0.85)), colour)
