@@ -47,5 +47,5 @@ def ascend(
 
 
 def auto_step(threat: ThreatModel, steps: int, step_size: float | None) -> float:
-    """`step_size` (1/255) in [0, 1] units; by default 2.5·epsilon/steps, enough to cross the ball (Madry et al. 2018)."""
+    """`step_size` (1/255) in [0, 1] units; by default 2.5·epsilon/steps, which can cross the ball (Madry et al.)."""
     return 2.5 * threat.radius / steps if step_size is None else step_size / 255.0

@@ -45,7 +45,8 @@ def embedding_distance(source: Victim, batch: Batch, references: References) -> 
 
 def _with_same_identity(source: Victim, batch: Batch, own: Tensor) -> tuple[Tensor, Tensor]:
     """Reference embeddings (guides of the batch's identities, then the images' own) and N×M weights of 0 and 1."""
-    assert batch.identities is not None and batch.guides is not None  # the needs declare both
+    assert batch.identities is not None  # the needs declare both
+    assert batch.guides is not None
     everyone = torch.from_numpy(batch.guides.identities)
     chosen = torch.isin(everyone, batch.identities.cpu()).nonzero().flatten()
     parts = [

@@ -136,7 +136,9 @@ def evaluate_command(
     entry = VictimEntry(label, victim, _parse_settings(settings), train_on, roles=("white-box", "target"))
     for data_set in train_on:
         if data_set not in chosen.datasets:
-            raise BenchError(f"--train-on {data_set}: not a data set of suite {chosen.name}: {nearest(data_set, chosen.datasets)}")
+            raise BenchError(
+                f"--train-on {data_set}: not a data set of suite {chosen.name}: {nearest(data_set, chosen.datasets)}"
+            )
     folder = out or Path("runs") / f"{chosen.name}+{label}"
     _run(chosen.with_victim(entry), RunOptions(out=folder, only=_parse_only(only), **options))
 
@@ -197,7 +199,8 @@ def export_command(
     with _bar(f"render {name}") as progress:
         splits = source.load(progress)
     written = write_market1501(splits, folder)
-    print(f"{sum(len(s.images) for s in splits.values())} images written to {written}; read them with --data-root {folder}")
+    count = sum(len(split.images) for split in splits.values())
+    print(f"{count} images written to {written}; read them with --data-root {folder}")
 
 
 def _run(chosen: Suite, options: RunOptions) -> None:
@@ -224,14 +227,21 @@ def _run(chosen: Suite, options: RunOptions) -> None:
     finally:
         watcher.close()
     manifest = run_manifest.describe(plan, store, outcome, device, shlex.join(["reid-attack-bench", *sys.argv[1:]]))
-    run_manifest.write(manifest, options.out)
-    _report(manifest, store, options.out, options.as_json)
+    if run_manifest.is_reported(manifest, options.out):
+        if not options.as_json:
+            print(
+                f"nothing to do: {options.out} is up to date (reid-attack-bench report {options.out} writes it again)"
+            )
+    else:
+        run_manifest.write(manifest, options.out)  # before the report, so that a failing report can be tried again
+        written = _report(manifest, store, options.out, options.as_json)
+        run_manifest.write({**manifest, "files": [str(path.relative_to(options.out)) for path in written]}, options.out)
     if outcome.causes:
         more = f" (and {len(outcome.causes) - 1} more, see report.md)" if len(outcome.causes) > 1 else ""
         raise BenchError(f"{outcome.causes[0]}{more}; everything else is in {options.out}")
 
 
-def _report(manifest: Mapping[str, Any], store: Any, out: Path, as_json: bool) -> None:
+def _report(manifest: Mapping[str, Any], store: Any, out: Path, as_json: bool) -> list[Path]:
     from reid_attack_bench.report.collect import collect
     from reid_attack_bench.report.text import leaderboard_table
     from reid_attack_bench.report.write import write_report
@@ -241,12 +251,15 @@ def _report(manifest: Mapping[str, Any], store: Any, out: Path, as_json: bool) -
         written = write_report(results, out, progress=progress)
     if as_json:
         print(json.dumps({"event": "report", "out": str(out), "files": [str(path) for path in written]}))
-        return
+        return written
     console = Console()
     console.print(leaderboard_table(results))
     for note in results.notes:
         console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
-    console.print(f"{len(written)} files in {out}: leaderboard.csv, matrix.csv, report.md, plots, sheets", highlight=False)
+    console.print(
+        f"{len(written)} files in {out}: leaderboard.csv, matrix.csv, report.md, plots, sheets", highlight=False
+    )
+    return written
 
 
 class _bar:  # noqa: N801  used as a function
@@ -300,7 +313,9 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
 
         return [(name, about, "reid-attack-bench") for name, about in datasets.names().items()]
     if what == "suites":
-        return [(name, " ".join(suite.load(name).description.split()), str(path)) for name, path in suite.shipped().items()]
+        return [
+            (name, " ".join(suite.load(name).description.split()), str(path)) for name, path in suite.shipped().items()
+        ]
     raise BenchError(f"cannot list '{what}': {nearest(what, ('attacks', 'victims', 'datasets', 'suites'))}")
 
 

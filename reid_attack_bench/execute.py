@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -72,7 +72,7 @@ def missing_steps(plan: Plan, store: Store) -> list[Step]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """"auto" takes the GPU where there is one.
+    """ "auto" takes the GPU where there is one.
 
     Raises:
         BenchError: cuda was asked for and is not there.
@@ -124,21 +124,14 @@ class _Run:
             self.do(step)
         except BenchError as error:
             self.failed(step, str(error))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                free = shutil.disk_usage(self.store.root).free / 2**20
-                raise BenchError(
-                    f"the disk of {self.store.root} is full ({free:.0f} MiB free) at step '{step.label}'; what is "
-                    "finished is kept: free some space and run the same command again"
-                ) from error
-            self.failed(step, f"{type(error).__name__}: {error}")
         except torch.cuda.OutOfMemoryError:
             self.failed(step, "out of GPU memory: lower batch_size in the suite")
         except Exception as error:  # a plug-in may raise anything
             if _disk_is_full(error):
+                free = shutil.disk_usage(self.store.root).free / 2**20
                 raise BenchError(
-                    f"the disk of {self.store.root} is full at step '{step.label}'; what is finished is kept: free some "
-                    "space and run the same command again"
+                    f"the disk of {self.store.root} is full ({free:.0f} MiB free) at step '{step.label}'; what is "
+                    "finished is kept: free some space and run the same command again"
                 ) from error
             self.failed(step, f"{_where(error)}{type(error).__name__}: {error}")
 
@@ -153,7 +146,7 @@ class _Run:
             self.obtain(key)
         self.watcher.start(step)
         begun = time.monotonic()
-        manifest = {
+        manifest: dict[str, Any] = {
             "kind": step.kind,
             "key": step.key,
             "label": step.label,
@@ -206,7 +199,9 @@ def _locked(store: Store) -> Iterator[None]:
         store.root.mkdir(parents=True, exist_ok=True)
         lock = (store.root / "lock").open("a")
     except OSError as error:
-        raise BenchError(f"cannot write to the store {store.root}: {error.strerror}; choose another with --store") from error
+        raise BenchError(
+            f"cannot write to the store {store.root}: {error.strerror}; choose another with --store"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -218,11 +213,13 @@ def _locked(store: Store) -> Iterator[None]:
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    return "No space left on device" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
+    # safetensors raises an error of its own, with the system's words in it
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return full or os.strerror(errno.ENOSPC) in str(error)
 
 
 def _where(error: BaseException) -> str:
-    """FILE:LINE: of the innermost frame that is neither ours nor a library's loop: where to look first."""
+    """FILE:LINE of the innermost frame: where to look first."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
 

@@ -16,9 +16,19 @@ from reid_attack_bench import __version__
 from reid_attack_bench.execute import Outcome, seconds_stored
 from reid_attack_bench.metrics.images import find_lpips_weights, lpips_missing_message
 from reid_attack_bench.plan import Plan
+from reid_attack_bench.report.results import REPORT_VERSION
 from reid_attack_bench.store import Store
 
-_PACKAGES = ("torch", "torchvision", "torchreid", "numpy", "opencv-python-headless", "pytorch-msssim", "lpips", "safetensors")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchreid",
+    "numpy",
+    "opencv-python-headless",
+    "pytorch-msssim",
+    "lpips",
+    "safetensors",
+)
 
 
 def describe(plan: Plan, store: Store, outcome: Outcome, device: torch.device, command: str) -> dict[str, Any]:
@@ -26,6 +36,7 @@ def describe(plan: Plan, store: Store, outcome: Outcome, device: torch.device, c
     seconds = seconds_stored(plan, store)
     return {
         "bench": __version__,
+        "report_version": REPORT_VERSION,
         "command": command,
         "suite": asdict(plan.suite),
         "store": str(store.root.resolve()),
@@ -56,8 +67,8 @@ def notes(plan: Plan, outcome: Outcome) -> list[str]:
     synthetic = sorted({row.dataset for row in plan.clean if row.synthetic})
     if synthetic:
         lines.append(
-            f"Synthetic data: {', '.join(synthetic)} {'is' if len(synthetic) == 1 else 'are'} rendered, not photographed; "
-            "these figures compare models and attacks with each other and say nothing about real pedestrians."
+            f"Synthetic data ({', '.join(synthetic)}): rendered, not photographed. These figures compare models and "
+            "attacks with each other and say nothing about real pedestrians."
         )
     if find_lpips_weights() is None:
         lines.append(lpips_missing_message())
@@ -83,6 +94,18 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "missing"
     return found
+
+
+def is_reported(manifest: dict[str, Any], run_dir: Path) -> bool:
+    """Whether `run_dir` already holds the report of a run with the same results."""
+    try:
+        earlier = json.loads((run_dir / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return False
+    told = ("report_version", "suite", "notes", "failures", "clean", "cells")
+    same = all(earlier.get(name) == json.loads(json.dumps(manifest[name])) for name in told)
+    files = earlier.get("files", [])
+    return same and bool(files) and all((run_dir / name).is_file() for name in files)
 
 
 def write(manifest: dict[str, Any], run_dir: Path) -> Path:

@@ -173,8 +173,13 @@ class _Planner:
 
         def clean_row(victim: _Subject, name: str) -> CleanRow:
             if (victim.label, name) not in clean:
-                clean[victim.label, name] = self._clean(victim, sources[name], data[name])
+                clean[victim.label, name] = self._clean(victim, sources[name], data[name], gate(victim, name))
             return clean[victim.label, name]
+
+        def gate(victim: _Subject, name: str | None = None) -> tuple[str, ...]:
+            """The clean ranking at home: where it fails, the victim is neither source nor target."""
+            at_home = victim.home not in data or victim.home == name
+            return () if at_home else (clean_row(victim, victim.home).rank_key,)
 
         targets = [v for v in victims if "target" in v.roles and wanted("target", v.label)]
         chosen = [name for name in sources if wanted("dataset", name)]
@@ -189,14 +194,13 @@ class _Planner:
                 for victim in victims:
                     if not _is_source(victim) or not wanted("source", victim.label):
                         continue
-                    gate = (clean_row(victim, victim.home).rank_key,) if victim.home in data else ()
                     for name in chosen:
                         everyone = threat.access == "transfer" and "source" in victim.roles
                         meets = [t for t in targets if everyone or t.label == victim.label]
                         if meets:
                             rows = {t.label: clean_row(t, name) for t in meets}
                             cells += self._cells(
-                                entry, plugin, attack, threat, victim, gate, sources[name], data, meets, rows
+                                entry, plugin, attack, threat, victim, gate(victim), sources[name], data, meets, rows
                             )
         if not cells:
             raise BenchError("nothing to run: no attack meets a source and a target with these settings")
@@ -249,14 +253,23 @@ class _Planner:
             raise BenchError(f"attack {entry.use} is a {type(attack).__name__}: it must have needs and craft")
         for threat in entry.threats:
             if threat.access == "query" and {"gradients", "logits"} & set(attack.needs):
-                raise BenchError(f"attack {entry.label} needs {' and '.join(sorted(attack.needs))}, not query access only")
+                raise BenchError(
+                    f"attack {entry.label} needs {' and '.join(sorted(attack.needs))}, not query access only"
+                )
         return plugin, attack
 
-    def _clean(self, victim: _Subject, source: DataSource, data: Step) -> CleanRow:
+    def _clean(self, victim: _Subject, source: DataSource, data: Step, gate: tuple[str, ...]) -> CleanRow:
         tested = source.image_count * 0.4
         label = f"{victim.label} on {source.name}"
         features = self._add(
-            Step("clean", f"clean features {label}", {}, {"victim": victim.step.key, "data": data.key}, work=tested)
+            Step(
+                "clean",
+                f"clean features {label}",
+                {},
+                {"victim": victim.step.key, "data": data.key},
+                after=gate,
+                work=tested,
+            )
         )
         expected = self._expected(victim) if victim.home == source.name else 0.0
         rank = self._add(

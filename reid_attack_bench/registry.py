@@ -41,10 +41,7 @@ class Plugin:
 
     def build(self, options: Mapping[str, Any]) -> Any:
         """Call the factory; a wrong option is an error with the nearest right one."""
-        try:
-            accepted = inspect.signature(self.factory).parameters
-        except (TypeError, ValueError):
-            accepted = {}
+        accepted = inspect.signature(self.factory).parameters
         open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
         for name in options:
             if name not in accepted and not open_ended:
@@ -109,7 +106,8 @@ def _from_file(kind: str, path: Path, name: str) -> Plugin:
     module = sys.modules.get(module_name)
     if module is None:
         spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module  # dataclasses look their module up by name
         try:

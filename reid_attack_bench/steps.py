@@ -191,11 +191,15 @@ def embed(victim: Victim, images: torch.Tensor, name: str, first_index: int = 0)
         raise VictimError(f"victim {name}: embed returned {embeddings.dtype}, expected a floating-point tensor")
     bad = ~torch.isfinite(embeddings).all(dim=1)
     if bad.any():
-        raise VictimError(f"victim {name}: embed returned NaN or infinity for image {first_index + int(bad.nonzero()[0])}")
+        raise VictimError(
+            f"victim {name}: embed returned NaN or infinity for image {first_index + int(bad.nonzero()[0])}"
+        )
     return embeddings
 
 
-def _embed_all(victim: Victim, images: np.ndarray, label: str, device: torch.device, progress: Progress) -> torch.Tensor:
+def _embed_all(
+    victim: Victim, images: np.ndarray, label: str, device: torch.device, progress: Progress
+) -> torch.Tensor:
     parts = []
     with torch.no_grad():
         for first in range(0, len(images), _EMBED_BATCH):
@@ -213,7 +217,8 @@ def _clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -> F
     splits = workspace.splits(step.inputs["data"])
     label = workspace.steps[step.inputs["victim"]].label
     features = {
-        part: _embed_all(victim, splits[part].images, label, workspace.device, progress) for part in ("query", "gallery")
+        part: _embed_all(victim, splits[part].images, label, workspace.device, progress)
+        for part in ("query", "gallery")
     }
     save_file(features, out / "features.safetensors")
     return {"dimensions": features["query"].shape[1]}
@@ -224,17 +229,15 @@ def _clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progress)
     facts = _rank_features(step, workspace, out, features["query"], features["gallery"])
     expected = float(step.config["expected_rank1"])
     if facts["rank1"] < expected:
+        label = workspace.steps[step.inputs["victim"]].label
         raise VictimError(
-            f"{workspace.steps[step.inputs['victim']].label}: clean Rank-1 is {facts['rank1']:.1f} %, below the expected "
-            f"{expected:.1f} %; a victim that did not learn says nothing about attacks: train longer, or change the seed "
-            "or expected_rank1 in the suite"
+            f"{label}: clean Rank-1 is {facts['rank1']:.1f} %, below the expected {expected:.1f} %; a victim that did "
+            "not learn says nothing about attacks: train longer, or change the seed or expected_rank1 in the suite"
         )
     return facts
 
 
-def _rank_features(
-    step: Step, workspace: Workspace, out: Path, query: torch.Tensor, gallery: torch.Tensor
-) -> Facts:
+def _rank_features(step: Step, workspace: Workspace, out: Path, query: torch.Tensor, gallery: torch.Tensor) -> Facts:
     splits = workspace.splits(step.inputs["data"])
     distance = workspace.victim(step.inputs["victim"]).distance
     ranking = rank(
@@ -248,7 +251,7 @@ def _rank_features(
     )
     arrays = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(ranking).items()}
     save_file(arrays, out / "ranking.safetensors")
-    intervals = {}
+    intervals: dict[str, float] = {}
     for name, values in (("rank1", ranking.hits[:, 0]), ("mAP", ranking.ap)):
         low, high = interval(values[ranking.valid], seed=0)
         intervals |= {f"{name}_low": 100.0 * low, f"{name}_high": 100.0 * high}
@@ -313,7 +316,7 @@ def _measure(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
         for first in range(0, len(adversarial), _EMBED_BATCH):
             pair = splits[part].images[first : first + _EMBED_BATCH], adversarial[first : first + _EMBED_BATCH]
             before, after = (to_float(side, workspace.device) for side in pair)
-            row = dict(image_metrics.change(*(np.asarray(side) for side in pair)))
+            row: dict[str, np.ndarray] = {**image_metrics.change(*(np.asarray(side) for side in pair))}  # type: ignore[dict-item]
             with torch.no_grad():
                 row["ssim"] = image_metrics.ssim(before, after).cpu().numpy()
                 row["ms_ssim"] = image_metrics.ms_ssim(before, after).cpu().numpy()
@@ -331,9 +334,7 @@ def _features(step: Step, workspace: Workspace, out: Path, progress: Progress) -
     victim = workspace.victim(step.inputs["victim"])
     label = workspace.steps[step.inputs["victim"]].label
     crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
-    features = {
-        part: _embed_all(victim, images, label, workspace.device, progress) for part, images in crafted.items()
-    }
+    features = {part: _embed_all(victim, images, label, workspace.device, progress) for part, images in crafted.items()}
     save_file(features, out / "features.safetensors")
     return {}
 

@@ -98,7 +98,9 @@ def load(name_or_file: str) -> Suite:
     else:
         known = shipped()
         if name_or_file not in known:
-            raise BenchError(f"no suite is called '{name_or_file}': {nearest(name_or_file, known)} (or give a .yaml file)")
+            raise BenchError(
+                f"no suite is called '{name_or_file}': {nearest(name_or_file, known)} (or give a .yaml file)"
+            )
         path = known[name_or_file]
     try:
         document = yaml.safe_load(path.read_text())
@@ -115,7 +117,17 @@ def parse(document: Any, default_name: str = "suite") -> Suite:
     top = _mapping(document, "the suite")
     _known(
         top,
-        ("name", "description", "seed", "image_size", "batch_size", "headline_epsilon", "datasets", "victims", "attacks"),
+        (
+            "name",
+            "description",
+            "seed",
+            "image_size",
+            "batch_size",
+            "headline_epsilon",
+            "datasets",
+            "victims",
+            "attacks",
+        ),
         "the suite",
     )
     datasets = {str(k): _mapping(v or {}, f"datasets.{k}") for k, v in _section(top, "datasets").items()}

@@ -119,7 +119,7 @@ def test_map_shapes(size: tuple[int, int], scores: list[tuple[int, int]]) -> Non
 
 def test_every_convolution_but_the_last_has_spectral_norm_one() -> None:
     for network, free in ((Generator(4, 1), 1), (Discriminator(4), 3), (MaskHead(4), 1)):
-        for _ in range(60):  # power iterations
+        for _ in range(200):  # power iterations
             for module in network.modules():
                 if nn.utils.parametrize.is_parametrized(module):
                     _ = module.weight
@@ -132,7 +132,7 @@ def test_every_convolution_but_the_last_has_spectral_norm_one() -> None:
                 continue
             weight = module.weight.detach()
             matrix = (weight.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else weight).flatten(1)
-            assert torch.linalg.matrix_norm(matrix, ord=2).item() == pytest.approx(1.0, abs=0.02)
+            assert torch.linalg.matrix_norm(matrix, ord=2).item() == pytest.approx(1.0, abs=0.05)
         assert plain == free
 
 

@@ -20,12 +20,14 @@ def small(name: str = "plaza", **changes: object) -> dict[str, Split]:
     return render_domain(name, **{"seed": 3, "size": (64, 32), **SMALL, **changes})  # type: ignore[arg-type]
 
 
-def by_place(splits: dict[str, Split]) -> Iterator[tuple[tuple[int, int], list[bytes]]]:
-    """Images keyed by identity and camera, whatever split they are in."""
-    found: dict[tuple[int, int], list[bytes]] = {}
-    for split in splits.values():
+def by_place(splits: dict[str, Split]) -> Iterator[tuple[tuple[bool, int, int], list[bytes]]]:
+    """Images keyed by side, number of the person on that side, and camera."""
+    found: dict[tuple[bool, int, int], list[bytes]] = {}
+    for name, split in splits.items():
+        training = name == "train"
+        first = 0 if training else int(splits["gallery"].identities.min())
         for image, identity, camera in zip(split.images, split.identities, split.cameras, strict=True):
-            found.setdefault((int(identity), int(camera)), []).append(image.tobytes())
+            found.setdefault((training, int(identity) - first, int(camera)), []).append(image.tobytes())
     return iter((key, sorted(images)) for key, images in found.items())
 
 

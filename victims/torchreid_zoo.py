@@ -36,14 +36,14 @@ class TorchreidModel(Victim):
 
     def __init__(self, model: nn.Module, arch: str, input_size: tuple[int, int], distance: Distance) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = model.eval().to(memory_format=torch.channels_last)
         self.name = arch
         self.input_size = input_size
         self.distance = distance
         self.citation = "arXiv 1910.10093"
 
     def embed(self, images: Tensor) -> Tensor:
-        return self.model(preprocess(images, self.input_size)).flatten(1)
+        return self.model(_ready(images, self.input_size)).flatten(1)
 
     def logits(self, images: Tensor) -> Tensor:
         return self._both(images)[0]
@@ -57,10 +57,15 @@ class TorchreidModel(Victim):
     def _both(self, images: Tensor) -> tuple[Tensor, Any]:
         self.model.training = True
         try:
-            scores, features = self.model(preprocess(images, self.input_size))
+            scores, features = self.model(_ready(images, self.input_size))
         finally:
             self.model.training = False
         return torch.stack(tuple(_as_list(scores))).mean(dim=0), features
+
+
+def _ready(images: Tensor, size: tuple[int, int]) -> Tensor:
+    # channels last: up to half as fast again through depth-wise convolutions on a CPU
+    return preprocess(images, size).contiguous(memory_format=torch.channels_last)
 
 
 def _normalises(model: nn.Module) -> bool:
@@ -82,9 +87,10 @@ class TorchreidVictim:
         epochs: an epoch is as many P×K batches as cover the training images once.
         batch_identities, batch_instances: P and K.
         learning_rate: peak of a one-cycle schedule over Adam (linear warm-up, cosine decay).
-        warm_up: fraction of the steps over which the learning rate rises; the triplet loss joins after it,
-            since a small network trained from scratch on it from the first step collapses to a point.
+        warm_up: fraction of the steps over which the learning rate rises.
         triplet_weight, margin: batch-hard triplet loss (Hermans et al., arXiv 1703.07737).
+        triplet_from: fraction of the steps after which the triplet loss joins: a small network trained from
+            scratch on it from the first step collapses to a point.
         label_smoothing: of the cross entropy.
         weight_decay: of Adam (decoupled).
         erasing: probability of random erasing; flips (0.5) and translations (padding of 1/16) are always on.
@@ -95,10 +101,11 @@ class TorchreidVictim:
     input_size: tuple[int, int] = (256, 128)
     distance: Distance = "cosine"
     epochs: int = 60
-    batch_identities: int = 16
+    batch_identities: int = 8
     batch_instances: int = 4
-    learning_rate: float = 1.5e-3
-    warm_up: float = 0.2
+    learning_rate: float = 2e-3
+    warm_up: float = 0.1
+    triplet_from: float = 0.5
     triplet_weight: float = 1.0
     margin: float = 0.3
     label_smoothing: float = 0.1
@@ -117,7 +124,7 @@ class TorchreidVictim:
         Raises:
             BenchError: the loss is not finite, or the architecture does not accept `input_size`.
         """
-        model = self._build(data.identity_count).to(context.device).train()
+        model = self._build(data.identity_count).to(context.device).to(memory_format=torch.channels_last).train()
         triplet = torchreid_module("losses").TripletLoss(margin=self.margin)
         steps = max(1, self.epochs * len(data.images) // (self.batch_identities * self.batch_instances))
         optimiser = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
@@ -129,11 +136,11 @@ class TorchreidVictim:
         for step in range(steps):
             images, identities = data.batch(next(batches), context.device)
             images = torch.stack([augment(image) for image in images])
-            scores, features = self._forward(model, preprocess(images, self.input_size))
+            scores, features = self._forward(model, _ready(images, self.input_size))
             loss = _mean(
                 functional.cross_entropy(s, identities, label_smoothing=self.label_smoothing) for s in _as_list(scores)
             )
-            if step >= self.warm_up * steps and self.triplet_weight > 0:
+            if step >= self.triplet_from * steps and self.triplet_weight > 0:
                 rows = [functional.normalize(f.flatten(1)) if self.distance == "cosine" else f.flatten(1)
                         for f in _as_list(features)]  # fmt: skip
                 loss = loss + self.triplet_weight * _mean(triplet(row, identities) for row in rows)

@@ -1,5 +1,5 @@
 """Deep Mis-Ranking (Wang et al., CVPR 2020, arXiv 2004.04199)."""
 
-from reid_attack_bench.attacks.misranking.attack import MisRanking
+from .attack import MisRanking
 
 __all__ = ["MisRanking"]

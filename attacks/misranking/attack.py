@@ -18,18 +18,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from reid_attack_bench.attacks.misranking import losses
-from reid_attack_bench.attacks.misranking.mask import MaskHead, gumbel, straight_through_top_k, top_k
-from reid_attack_bench.attacks.misranking.networks import (
+from reid_attack_bench.contracts import Batch, Distance, FitContext, Need, State, ThreatModel, TrainingData, Victim
+from reid_attack_bench.data.sampling import pk_batches
+from reid_attack_bench.errors import BenchError
+
+from . import losses
+from .mask import MaskHead, gumbel, straight_through_top_k, top_k
+from .networks import (
     Discriminator,
     Generator,
     Normalisation,
     Upsampling,
     score_maps,
 )
-from reid_attack_bench.contracts import Batch, Distance, FitContext, Need, State, ThreatModel, TrainingData, Victim
-from reid_attack_bench.data.sampling import pk_batches
-from reid_attack_bench.errors import BenchError
 
 SMALLEST_SIDE = 16  # reflection padding after the generator's two halvings needs it
 PATIENCE = 20  # training steps in a row without any visible noise before the fit gives up
@@ -146,7 +147,7 @@ class MisRanking:
 
         Returns:
             Weights and buffers under "generator.", and with a pixel budget under "discriminator." and
-            "mask_head." too (the mask head reads the discriminator's maps).
+            "mask_head." too (the mask head reads the discriminator's maps); on the CPU.
 
         Raises:
             BenchError: the source has no logits or too few classes, too few identities, images too small,
@@ -194,7 +195,8 @@ class MisRanking:
                     f"({self.perception_weight:g}) and gan_weight ({self.gan_weight:g})"
                 )
             context.progress(step, steps, losses_now.note())
-        return {name: tensor.detach().clone().contiguous() for name, tensor in networks.kept.state_dict().items()}
+            del losses_now  # its graph, before the next one is built
+        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in networks.kept.state_dict().items()}
 
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
@@ -237,10 +239,11 @@ class MisRanking:
                 "fit it with this threat model"
             )
         with torch.random.fork_rng(devices=[]):  # the initialisation that is overwritten draws numbers
-            networks = _Networks(self, masked).eval()
-        wanted = networks.kept.state_dict().keys()
+            networks = _Networks(self, masked)
+        kept = networks.kept
+        wanted = kept.state_dict().keys()
         try:
-            networks.kept.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted})
+            kept.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted})
         except RuntimeError as error:
             raise BenchError(
                 f"misranking: the state does not belong to these settings ({_second_line(error)}): fit again"

@@ -47,7 +47,7 @@ class DataSource:
 def names() -> dict[str, str]:
     """Every data set that a suite may name, with a line about it."""
     return {
-        **{name: "synthetic, rendered here" for name in DOMAINS},
+        **dict.fromkeys(DOMAINS, "synthetic, rendered here"),
         **{name: f"{entry.title}, read from --data-root" for name, entry in real.REAL.items()},
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, PerQuery, Results, Sheet
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, PerQuery, Results, Sheet
 from reid_attack_bench.steps import read_crafted, read_ranking, read_splits
 from reid_attack_bench.store import Store
 
@@ -68,7 +70,8 @@ class _Collector:
         out |= {name: cell[name] for name in ("craft_key", "features_key", "rank_key")}
         before = self.ranking("clean-rank", cell["clean_rank_key"])
         figures = self.ranking("rank", cell["rank_key"]) if cell["rank_key"] else None
-        out["status"] = cell["impossible"] or self.status(cell["rank_key"], figures)
+        impossible = NOT_APPLICABLE + cell["impossible"] if cell["impossible"] else ""
+        out["status"] = impossible or self.status(cell["rank_key"], figures)
         if before is not None:
             out |= {f"clean_{name}": before[name] for name in _RANKS}
         if figures is not None and before is not None:
@@ -116,7 +119,12 @@ class _Collector:
             clean = read_splits(self.store.folder("data", cell["data_key"]))["query"].images
             chosen = np.unique(np.linspace(0, len(clean) - 1, _SHEET_QUERIES).astype(int))
             made[place] = Sheet(
-                cell["attack"], cell["threat"]["epsilon"], cell["source"], cell["dataset"], clean[chosen], crafted[chosen]
+                cell["attack"],
+                cell["threat"]["epsilon"],
+                cell["source"],
+                cell["dataset"],
+                clean[chosen],
+                crafted[chosen],
             )
         return list(made.values())
 
@@ -127,10 +135,6 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     Raises:
         BenchError: the folder is not a run.
     """
-    import json
-
-    from reid_attack_bench.errors import BenchError
-
     path = run_dir / "manifest.json"
     try:
         return dict(json.loads(path.read_text()))

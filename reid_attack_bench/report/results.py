@@ -27,8 +27,12 @@ CELL_COLUMNS = (
 attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget or empty for all; access: "white-box"
 where source and target are one model, else "transfer", or "query"; needs: what the attack was given, joined by "+";
 source, target: victim labels such as "osnet_x0_25@plaza"; status: "ok", else why the cell is missing (then every
-figure is empty, never zero).
+figure is empty, never zero); where that begins with NOT_APPLICABLE the cell cannot exist and nobody misses it.
 """
+
+NOT_APPLICABLE = "not applicable: "
+REPORT_VERSION = 1
+"""Raise it when the same results give another report: a finished run then writes its report again."""
 
 CLEAN_COLUMNS = (
     "victim", "dataset", "synthetic", "home", "defence", "distance", "citation", "weights", "queries", "status",

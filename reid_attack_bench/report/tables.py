@@ -17,7 +17,7 @@ import pandas as pd
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.bootstrap import interval
-from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, PerQuery, Results
+from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, PerQuery, Results
 
 Row = dict[str, Any]
 """One row of a table, by column name."""
@@ -278,7 +278,9 @@ def _leaderboard_row(
     cells = by_place.get((clean["victim"], clean["dataset"]), [])
     for epsilon in _epsilons(plan):
         at_epsilon = [c for c in cells if int(c["epsilon"]) == epsilon and setting_of(c).perturbs == "query"]
-        row[f"worst_e{epsilon}_missing"] = sum(c["status"] != "ok" for c in at_epsilon)
+        row[f"worst_e{epsilon}_missing"] = sum(
+            c["status"] != "ok" and not str(c["status"]).startswith(NOT_APPLICABLE) for c in at_epsilon
+        )
         worst = worst_case(results, at_epsilon)
         if worst is None:
             continue

@@ -105,8 +105,8 @@ class Exposure:
 def make_exposure(track: np.random.Generator, rng: np.random.Generator) -> Exposure:
     """`track` gives the hour of the day, which the shots of one passage share, `rng` the rest."""
     return Exposure(
-        gain=float(track.normal(0.0, 0.13) + rng.normal(0.0, 0.07)),
-        warmth=float(track.normal(0.0, 0.1) + rng.normal(0.0, 0.03)),
+        gain=float(track.normal(0.0, 0.09) + rng.normal(0.0, 0.05)),
+        warmth=float(track.normal(0.0, 0.06) + rng.normal(0.0, 0.03)),
         blur_across=float(max(0.0, rng.normal(0.002, 0.006))),
         blur_down=float(max(0.0, rng.normal(0.0, 0.004))),
         sharpness=float(rng.uniform(0.75, 1.1)),
@@ -116,7 +116,7 @@ def make_exposure(track: np.random.Generator, rng: np.random.Generator) -> Expos
 def photograph(
     scene: np.ndarray, camera: Camera, exposure: Exposure, size: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Float32 RGB scene (H×W×3, any size, about [0, 1]) → uint8 RGB of `size` = (height, width) as the camera stores it."""
+    """Float32 RGB scene (H×W×3, any size, about [0, 1]) → uint8 RGB of `size` = (height, width), as stored."""
     height, width = size
     rows = scene.shape[0]
     across, down = (1 + 2 * int(rows * blur / 2) for blur in (exposure.blur_across, exposure.blur_down))
@@ -130,7 +130,7 @@ def photograph(
     if camera.vignette > 0:
         y = np.linspace(-1, 1, small[1], dtype=np.float32)[:, None]
         x = np.linspace(-1, 1, small[0], dtype=np.float32)[None, :]
-        image *= (1 - camera.vignette * (0.6 * y * y + 0.4 * x * x))[..., None]
+        image = image * (1 - camera.vignette * (0.6 * y * y + 0.4 * x * x))[..., None]
     image = cv2.pow(np.clip(image, 0.0, 1.0), camera.gamma)
     image = camera.haze + (0.98 - camera.haze) * image
     # the sensor's noise belongs to its own pixels, so it comes before the picture is scaled up
@@ -139,4 +139,4 @@ def photograph(
     if share < 1.0:
         levels = cv2.resize(levels, (width, height), interpolation=cv2.INTER_LINEAR)
     _, coded = cv2.imencode(".jpg", levels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(camera.quality)])
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1]

@@ -26,8 +26,7 @@ from reid_attack_bench.errors import BenchError, nearest
 RENDERER_VERSION = 1
 """Goes up whenever the same seed would give other images; belongs into every cache key."""
 
-TEST_OFFSET = 100_000
-"""Label of the first test identity; training labels start at 0."""
+_TEST_OFFSET = 100_000  # number of the first test person in every random stream's key, whatever the counts
 
 _OVERSAMPLING = 2
 _PLACES = 4  # panoramas per camera
@@ -147,8 +146,8 @@ def _check(
     if min(size) < 16:
         raise BenchError(f"synthetic images need at least 16×16 pixels, not {size[0]}×{size[1]}; use e.g. 128×64")
     for what, count in counts.items():
-        if not 1 <= count < TEST_OFFSET:
-            raise BenchError(f"{what} of synthetic domain '{name}' must be from 1 to {TEST_OFFSET - 1}, not {count}")
+        if not 1 <= count < _TEST_OFFSET:
+            raise BenchError(f"{what} of synthetic domain '{name}' must be from 1 to {_TEST_OFFSET - 1}, not {count}")
     cameras = DOMAINS[name].cameras
     if not 1 <= queries < cameras:
         raise BenchError(
@@ -182,7 +181,7 @@ def render_domain(
         seed: 0 or more.
         size: (height, width) in pixels; people are drawn in a 2:1 frame that is then scaled to it.
         train_identities: labelled 0 … train_identities − 1.
-        test_identities: labelled from `TEST_OFFSET`.
+        test_identities: labelled from train_identities on.
         images_per_camera: of each identity.
         queries_per_identity: fewer than the domain has cameras.
         progress: called as progress(done, total, note), counting identities.
@@ -196,21 +195,19 @@ def render_domain(
     sites = _make_sites(domain, seed, rows)
     total = train_identities + test_identities
     found: dict[str, list[tuple[np.ndarray, int, int]]] = {"train": [], "query": [], "gallery": []}
-    labels = [*range(train_identities), *range(TEST_OFFSET, TEST_OFFSET + test_identities)]
-    for done, label in enumerate(labels):
-        person = make_person(_stream(seed, domain, _PERSON, label), domain.wardrobe)
-        asking = _stream(seed, domain, _QUERY, label).permutation(domain.cameras)[:queries_per_identity]
+    people = [*range(train_identities), *range(_TEST_OFFSET, _TEST_OFFSET + test_identities)]
+    for label, who in enumerate(people):
+        person = make_person(_stream(seed, domain, _PERSON, who), domain.wardrobe)
+        asking = _stream(seed, domain, _QUERY, who).permutation(domain.cameras)[:queries_per_identity]
         for number, site in enumerate(sites):
             for shot in range(images_per_camera):
-                track = _stream(seed, domain, _TRACK, label, number)
-                rng = _stream(seed, domain, _SHOT, label, number, shot)
+                track = _stream(seed, domain, _TRACK, who, number)
+                rng = _stream(seed, domain, _SHOT, who, number, shot)
                 image = _shoot(domain, site, person, track, rng, size, rows)
-                if label < TEST_OFFSET:
-                    split = "train"
-                else:
-                    split = "query" if shot == 0 and number in asking else "gallery"
+                asked = shot == 0 and number in asking
+                split = "train" if who < _TEST_OFFSET else "query" if asked else "gallery"
                 found[split].append((image, label, number))
-        progress(done + 1, total, f"{name}: drawing people")
+        progress(label + 1, total, f"{name}: drawing people")
     return {
         split: Split(
             images=np.stack([image for image, _, _ in rows_]),
@@ -238,7 +235,7 @@ def contact_sheet(split: Split, *, identities: int, columns: int, seed: int = 0)
         mine = np.flatnonzero(split.identities == label)
         # one image of each camera first, then the second ones
         turns = [int(np.sum(split.cameras[mine[:i]] == split.cameras[index])) for i, index in enumerate(mine)]
-        order = mine[np.lexsort((split.cameras[mine], turns))][:columns]
+        order = mine[np.lexsort((split.cameras[mine], np.array(turns)))][:columns]
         for column, index in enumerate(order):
             tile = cv2.resize(split.images[index], (width, height), interpolation=cv2.INTER_CUBIC)
             y, x = gap + row * (height + gap), gap + column * (width + gap)

@@ -141,13 +141,14 @@ def _train(canvas: Canvas, rng: np.random.Generator, ground: float, wall: Colour
         x += 0.85
 
 
+def _column(canvas: Canvas, x: float, ground: float, wall: Colour) -> None:
+    canvas.fill(rectangle(x, 0, x + 0.15, ground + 0.05), lambda u, v: rgb(wall) * (1.1 - 9 * np.abs(u - x - 0.06)))
+
+
 def _pillars(canvas: Canvas, rng: np.random.Generator, ground: float, wall: Colour) -> None:
     canvas.fill(rectangle(0, 0, PANORAMA_WIDTH, ground), dimmed(wall, 0.45))
     for x in np.arange(float(rng.uniform(0, 0.4)), PANORAMA_WIDTH, float(rng.uniform(0.35, 0.7))):
-        canvas.fill(
-            rectangle(x, 0, x + 0.15, ground + 0.05),
-            lambda u, v, x=x: rgb(wall) * (1.1 - 9 * np.abs(u - x - 0.06)),
-        )
+        _column(canvas, float(x), ground, wall)
     for x in np.arange(0.1, PANORAMA_WIDTH, 0.6):
         canvas.fill(rectangle(x, 0.02, x + 0.3, 0.05), (0.95, 0.97, 0.92), 0.8)
 

@@ -1,0 +1,349 @@
+"""The matrix from a suite: counts, resuming, repairing, failing in part. Runs the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from reid_attack_bench import cli, steps, suite
+from reid_attack_bench.execute import execute, missing_steps
+from reid_attack_bench.plan import make_plan
+from reid_attack_bench.store import Store
+
+from .conftest import TOY
+
+
+class Silent:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.failures: list[str] = []
+        self.notes: list[str] = []
+
+    def begin(self, missing, total) -> None: ...
+    def start(self, step) -> None: ...
+    def progress(self, done, total, note) -> None: ...
+
+    def finish(self, step, seconds) -> None:
+        self.done.append(step.label)
+
+    def fail(self, step, reason) -> None:
+        self.failures.append(f"{step.label}: {reason}")
+
+    def note(self, text) -> None:
+        self.notes.append(text)
+
+
+def bench(*arguments: str, cwd: Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess:
+    """Run the command line as a user would; error output must be one line without a traceback."""
+    process = subprocess.run(
+        [sys.executable, "-m", "reid_attack_bench", *arguments],
+        cwd=cwd, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )  # fmt: skip
+    assert process.returncode == expect, process.stdout + process.stderr
+    assert "Traceback" not in process.stderr
+    return process
+
+
+def run_here(document: dict, store: Path, **options) -> tuple:
+    plan = make_plan(suite.parse(document), **options)
+    watcher = Silent()
+    return plan, execute(plan, Store(store), torch.device("cpu"), watcher), watcher
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished run of the tiny suite: the folder it was started in."""
+    folder = tmp_path_factory.mktemp("finished")
+    import yaml
+
+    people = {"train_identities": 8, "test_identities": 4, "images_per_camera": 1, "queries_per_identity": 2}
+    document = {
+        "image_size": [64, 32],
+        "batch_size": 5,
+        "datasets": {"plaza": people, "station": people},
+        "victims": {"toy": {"use": f"{TOY}:ToyRecipe", "train_on": ["plaza", "station"]}},
+        "attacks": {
+            "noise": {"epsilon": [4, 8]},
+            "pgd": {"options": {"steps": 2}},
+            "learner": {"use": f"{TOY}:Learner"},
+        },
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    bench("run", "tiny.yaml", cwd=folder)
+    return folder
+
+
+def test_the_whole_matrix_is_there(finished: Path) -> None:
+    matrix = pd.read_csv(finished / "runs/tiny/matrix.csv")
+    assert len(matrix) == 4 * 2 * 2 * 2  # (attack, epsilon) × sources × targets × data sets
+    assert (matrix.status == "ok").all()
+    assert matrix.synthetic.all()
+    assert (matrix[matrix.source == matrix.target].access == "white-box").all()
+    assert (matrix.linf <= matrix.epsilon).all()
+    assert np.allclose(matrix.drop_mAP, matrix.clean_mAP - matrix.mAP, atol=0.011)
+    assert ((matrix.mAP_low <= matrix.mAP) & (matrix.mAP <= matrix.mAP_high)).all()
+    assert matrix.lpips.isna().all()  # no weights here: empty, never made up
+    board = pd.read_csv(finished / "runs/tiny/leaderboard.csv")
+    assert sorted(board.victim) == ["toy@plaza", "toy@station"]
+    manifest = json.loads((finished / "runs/tiny/manifest.json").read_text())
+    assert any("Synthetic" in note for note in manifest["notes"])
+    assert any("LPIPS" in note for note in manifest["notes"])
+    assert manifest["versions"]["torch"] == torch.__version__.split("+")[0] or manifest["versions"]["torch"]
+
+
+def test_a_second_run_does_no_work_and_report_gives_the_same_bytes(finished: Path) -> None:
+    tables = {path: path.read_bytes() for path in (finished / "runs/tiny").glob("*.csv")}
+    assert len(tables) == 3
+    said = bench("run", "tiny.yaml", cwd=finished).stdout
+    assert "0 to do" in said
+    assert "nothing to do" in said
+    for path in tables:
+        path.unlink()
+    bench("report", "runs/tiny", cwd=finished)
+    assert {path: path.read_bytes() for path in tables} == tables
+
+
+def test_killed_in_three_steps_it_ends_with_the_same_tables(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text((finished / "tiny.yaml").read_text())
+    deaths = tmp_path / "deaths"
+    deaths.mkdir()
+    for moment in ("train", "fit", "craft"):
+        (deaths / moment).touch()
+        bench("run", "tiny.yaml", cwd=tmp_path, expect=-9, TOY_DIES=str(deaths))
+        assert not (deaths / moment).exists()
+        assert not (tmp_path / "runs/tiny/matrix.csv").exists()
+    bench("run", "tiny.yaml", cwd=tmp_path, TOY_DIES=str(deaths))
+    assert list((tmp_path / "runs/store/pending").glob("*")) == []
+    for name in ("matrix.csv", "leaderboard.csv", "clean.csv"):
+        assert (tmp_path / "runs/tiny" / name).read_bytes() == (finished / "runs/tiny" / name).read_bytes()
+
+
+def test_each_thing_is_done_once(tiny, tmp_path: Path) -> None:
+    plan, outcome, watcher = run_here(tiny, tmp_path)
+    assert not outcome.failed
+    assert len(watcher.done) == len(set(watcher.done)) == len(plan.steps)
+    kinds = pd.Series([step.kind for step in plan.steps.values()]).value_counts()
+    assert kinds["victim"] == 2
+    assert kinds["clean"] == 2 * 2
+    assert kinds["fit"] == 2
+    # noise asks nothing of a source: once per budget and data set; the others once per source and data set
+    assert kinds["craft"] == kinds["measure"] == 2 * 2 + 2 * (2 * 2)
+    assert kinds["features"] == 2 * kinds["craft"]
+    again = run_here(tiny, tmp_path)[2]
+    assert again.done == []
+
+
+def test_a_stored_result_needs_none_of_its_inputs_again(tiny, tmp_path: Path) -> None:
+    plan, _, _ = run_here(tiny, tmp_path)
+    store = Store(tmp_path)
+    for step in plan.steps.values():
+        if step.kind in ("victim", "fit", "features", "clean"):
+            store.discard(step.kind, step.key)
+    assert missing_steps(plan, store) == []
+
+
+def test_a_corrupt_artefact_is_made_again_and_said(finished: Path) -> None:
+    before = (finished / "runs/tiny/matrix.csv").read_bytes()
+    victim = next((finished / "runs/store/rank").iterdir()) / "ranking.safetensors"
+    victim.write_bytes(b"\0" * victim.stat().st_size)
+    said = bench("run", "tiny.yaml", cwd=finished).stdout
+    assert "corrupt; making it again" in said
+    bench("report", "runs/tiny", cwd=finished)
+    assert (finished / "runs/tiny/matrix.csv").read_bytes() == before
+
+
+def test_a_corrupt_input_is_made_again_on_the_way(tiny, tmp_path: Path) -> None:
+    plan, _, _ = run_here(tiny, tmp_path)
+    store = Store(tmp_path)
+    craft = next(s for s in plan.steps.values() if s.kind == "craft" and "pgd" in s.label)
+    original = np.load(store.folder("craft", craft.key) / "query.npy")
+    np.save(store.folder("craft", craft.key) / "query.npy", np.zeros_like(original))
+    features = next(s for s in plan.steps.values() if s.kind == "features" and s.inputs["craft"] == craft.key)
+    rank = next(s for s in plan.steps.values() if s.kind == "rank" and s.inputs["features"] == features.key)
+    for step in (features, rank):
+        store.discard(step.kind, step.key)
+    _, outcome, watcher = run_here(tiny, tmp_path)
+    assert outcome.rebuilt == [craft.label]
+    assert any("does not match its digest" in note for note in watcher.notes)
+    assert np.array_equal(np.load(store.folder("craft", craft.key) / "query.npy"), original)
+
+
+def test_one_failure_costs_only_what_stands_on_it(tiny, tmp_path: Path) -> None:
+    tiny["attacks"] = {"noise": {}, "cheat": {"use": f"{TOY}:Cheat"}}
+    plan, outcome, watcher = run_here(tiny, tmp_path)
+    assert any("exceeded its L-inf budget on image 0: 11/255" in line for line in watcher.failures)
+    from reid_attack_bench import manifest
+    from reid_attack_bench.report.collect import collect
+
+    results = collect(manifest.describe(plan, Store(tmp_path), outcome, torch.device("cpu"), "x"), Store(tmp_path))
+    cheat, noise = (results.cells[results.cells.attack == name] for name in ("cheat", "noise"))
+    assert (noise.status == "ok").all()
+    assert cheat.status.str.contains("exceeded its L-inf budget").all()
+    assert cheat[["rank1", "mAP", "drop_mAP", "linf"]].isna().all().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("NanVictim", "NaN or infinity for image 0"),
+        ("FlatVictim", r"embed returned \(128,\) for 2 images, expected 2×D"),
+        ("DetachedVictim", "no gradient.*declare differentiable = False"),
+    ],
+)
+def test_a_victim_that_breaks_its_contract(tiny, tmp_path: Path, name: str, says: str) -> None:
+    tiny["victims"] = {"bad": {"use": f"{TOY}:{name}"}}
+    _, outcome, _ = run_here(tiny, tmp_path)
+    import re
+
+    assert re.search(says, outcome.causes[0]), outcome.causes
+    assert "victim bad" in outcome.causes[0]
+
+
+def test_a_victim_without_gradients_is_a_target_only(tiny, tmp_path: Path) -> None:
+    tiny["victims"]["fixed"] = {"use": f"{TOY}:TargetOnly"}
+    plan, outcome, _ = run_here(tiny, tmp_path)
+    assert not outcome.failed
+    cells = [c for c in plan.cells if c.attack == "pgd"]
+    assert all(("no gradients" in c.impossible) == (c.source == "fixed") for c in cells)
+    assert all(c.rank_key for c in cells if c.target == "fixed" and c.source != "fixed")
+
+
+def test_a_victim_below_its_expected_rank1_is_an_error_not_a_row(tiny, tmp_path: Path) -> None:
+    tiny["victims"]["toy"]["expected_rank1"] = 101
+    plan, outcome, _ = run_here(tiny, tmp_path)
+    assert len(outcome.causes) == 2
+    assert all("below the expected 101.0 %" in cause for cause in outcome.causes)
+    assert all(cell.rank_key in outcome.failed for cell in plan.cells)
+
+
+def test_only_restricts_cells(tiny) -> None:
+    chosen = suite.parse(tiny)
+    plan = make_plan(chosen, only={"attack": ["pgd"], "source": ["toy@plaza"], "dataset": ["station"]})
+    assert {(c.attack, c.source, c.dataset) for c in plan.cells} == {("pgd", "toy@plaza", "station")}
+    assert {c.target for c in plan.cells} == {"toy@plaza", "toy@station"}
+
+
+def test_gallery_and_both_are_perturbed(tiny, tmp_path: Path) -> None:
+    tiny["attacks"] = {"noise": {"perturbs": "gallery"}, "pgd": {"perturbs": "both", "options": {"steps": 1}}}
+    tiny["victims"]["toy"]["train_on"] = ["plaza"]
+    plan, outcome, _ = run_here(tiny, tmp_path, only={"dataset": ["plaza"]})
+    assert not outcome.failed
+    store = Store(tmp_path)
+    for cell in plan.cells:
+        parts = set(steps.read_crafted(store.open("craft", cell.craft_key)))
+        assert parts == ({"gallery"} if cell.attack == "noise" else {"gallery", "query"})
+
+
+def test_white_box_access_stays_on_the_diagonal(tiny) -> None:
+    tiny["attacks"] = {"pgd": {"access": "white-box"}}
+    assert {(c.source, c.target) for c in make_plan(suite.parse(tiny)).cells} == {
+        ("toy@plaza", "toy@plaza"),
+        ("toy@station", "toy@station"),
+    }
+
+
+def test_evaluate_puts_a_new_victim_beside_the_stored_ones(finished: Path) -> None:
+    said = bench("evaluate", "--victim", f"{TOY}:ToyVictim", "--suite", "tiny.yaml", "--json", cwd=finished).stdout
+    events = [json.loads(line) for line in said.splitlines()]
+    done = [e for e in events if e["event"] == "done"]
+    assert not [e for e in done if e["kind"] in ("data", "fit") and "ToyVictim" not in e["label"]]
+    assert not [e for e in done if "ToyVictim" not in e["label"]]
+    matrix = pd.read_csv(finished / "runs/tiny+ToyVictim/matrix.csv")
+    new = matrix[matrix.target == "ToyVictim"]
+    assert set(new.source) == {"toy@plaza", "toy@station", "ToyVictim"}
+    assert set(matrix[matrix.source == "ToyVictim"].target) == {"ToyVictim"}
+    assert "ToyVictim" in set(pd.read_csv(finished / "runs/tiny+ToyVictim/leaderboard.csv").victim)
+
+
+def test_dry_run_prints_the_plan_and_does_nothing(tiny, write_suite, tmp_path: Path) -> None:
+    said = bench("run", write_suite(tiny), "--dry-run", cwd=tmp_path).stdout
+    assert "to do" in said
+    assert "image passes" in said
+    assert "craft pgd 8/255 on toy@plaza, station" in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "quik"], "did you mean 'quick'"),
+        (["runn", "quick"], "did you mean 'run'"),
+        (["run", "quick", "--only", "attack=pdg"], "did you mean 'pgd'"),
+        (["run", "quick", "--only", "atack=pgd"], "did you mean 'attack'"),
+        (["run", "quick", "--data-root", "/nowhere"], "not a folder"),
+        (["run", "quick", "--device", "tpu"], "tpu"),
+        (["list", "atacks"], "did you mean 'attacks'"),
+        (["report", "."], "not a run"),
+        (["evaluate", "--victim", "none.py:X"], "does not exist"),
+        (["data", "export", "plazza", "x"], "did you mean 'plaza'"),
+    ],
+)
+def test_mistakes_on_the_command_line_get_one_line(arguments, says, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["reid-attack-bench", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code not in (0, None)
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "\n" not in error
+    assert says in error
+
+
+def test_a_full_disk_is_said_and_keeps_what_is_done(tiny, tmp_path: Path, monkeypatch) -> None:
+    from reid_attack_bench.errors import BenchError
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(steps, "save_file", full)
+    with pytest.raises(BenchError, match=r"disk .* is full .*what is finished is kept"):
+        run_here(tiny, tmp_path)
+
+
+def test_two_runs_cannot_share_a_store_at_once(tiny, tmp_path: Path) -> None:
+    import fcntl
+
+    from reid_attack_bench.errors import BenchError
+
+    with (tmp_path / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BenchError, match="another run is using the store"):
+            run_here(tiny, tmp_path)
+
+
+def test_an_exported_domain_runs_as_market1501(tiny, write_suite, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    tiny["attacks"] = {"pgd": {"options": {"steps": 2}}}
+    source = write_suite(tiny)
+    bench("data", "export", "plaza", str(root), "--suite", source, cwd=tmp_path)
+    tiny["datasets"] = {"market1501": {}}
+    tiny["victims"]["toy"]["train_on"] = ["market1501"]
+    real = write_suite(tiny, "real.yaml")
+    bench("run", real, "--data-root", str(root), cwd=tmp_path)
+    matrix = pd.read_csv(tmp_path / "runs/tiny/matrix.csv")
+    assert not matrix.synthetic.any()
+    assert (matrix.status == "ok").all()
+    harmed = next((root / "market1501/Market-1501-v15.09.15/query").glob("*.jpg"))
+    harmed.write_bytes(b"no jpeg")
+    said = bench("run", real, "--data-root", str(root), cwd=tmp_path, expect=1).stderr
+    assert harmed.name in said
+
+
+def test_missing_real_data_says_where_it_should_be(tiny, write_suite, tmp_path: Path) -> None:
+    tiny["datasets"] = {"market1501": {}}
+    tiny["victims"]["toy"]["train_on"] = ["market1501"]
+    said = bench("run", write_suite(tiny), "--data-root", str(tmp_path), cwd=tmp_path, expect=1).stderr
+    assert "market1501" in said
+    assert "http" in said
+    assert len(said.strip().splitlines()) == 1

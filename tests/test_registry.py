@@ -1,0 +1,90 @@
+"""Plug-ins: ours and a user's come the same way, and every mistake gets one helpful line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+from reid_attack_bench import registry
+from reid_attack_bench.errors import BenchError
+
+from .conftest import TOY
+
+
+def test_ours_are_found_as_a_user_s_would_be() -> None:
+    assert set(registry.available("attack")) >= {"noise", "fgsm", "pgd", "metric_fgsm", "metric_pgd", "misranking"}
+    assert registry.find("attack", "pgd").build({"steps": 3}).steps == 3
+    source = Path(registry.__file__).read_text()
+    assert "attacks.pgd" not in source  # no private door: the harness never names a plug-in
+    assert "victims.torchreid" not in source
+
+
+def test_the_harness_never_imports_attacks_or_victims() -> None:
+    package = Path(registry.__file__).parent
+    for path in package.rglob("*.py"):
+        text = path.read_text()
+        for folder in ("attacks", "victims"):
+            assert f"import reid_attack_bench.{folder}" not in text, path
+            assert f"from reid_attack_bench.{folder}" not in text, path
+            assert f"from reid_attack_bench import {folder}" not in text, path
+
+
+def test_from_a_file() -> None:
+    plugin = registry.find("victim", f"{TOY}:ToyRecipe")
+    assert plugin.key == "toy.py:ToyRecipe"
+    assert plugin.short_name == "ToyRecipe"
+    assert plugin.build({"steps": 2}).steps == 2
+    assert registry.configuration(plugin.build({})) == {"seed": 0, "steps": 4}
+
+
+def test_the_code_of_a_file_is_part_of_its_identity(tmp_path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("class A:\n    x = 1\n")
+    before = registry.find("attack", f"{path}:A")
+    path.write_text("class A:\n    x = 2\n")
+    after = registry.find("attack", f"{path}:A")
+    assert before.code != after.code
+    assert (before.factory.x, after.factory.x) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "says"),
+    [
+        ("attack", "pdg", "did you mean 'pgd'"),
+        ("victim", "torchried", "did you mean 'torchreid'"),
+        ("attack", "no_such_file.py:X", "does not exist"),
+        ("victim", str(TOY), "write FILE.py:NAME"),
+        ("victim", f"{TOY}:ToyRecip", "did you mean 'ToyRecipe'"),
+    ],
+)
+def test_unknown_names(kind: str, key: str, says: str) -> None:
+    with pytest.raises(BenchError, match=says):
+        registry.find(kind, key)
+
+
+def test_unknown_option_names_the_nearest() -> None:
+    with pytest.raises(BenchError, match=r"no option 'step'.*did you mean 'steps'"):
+        registry.find("attack", "pgd").build({"step": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("import nothing_like_this\n", ":1 does not import.*nothing_like_this"), ("x = (\n", "SyntaxError")],
+)
+def test_a_file_that_does_not_import_names_the_line(tmp_path, text: str, says: str) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=says):
+        registry.find("victim", f"{path}:X")
+
+
+def test_two_of_one_name_are_an_error_that_names_both(monkeypatch) -> None:
+    entries = [
+        importlib.metadata.EntryPoint("pgd", value, registry.GROUPS["attack"])
+        for value in ("one.mod:PGD", "other.mod:PGD")
+    ]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
+    with pytest.raises(BenchError, match=r"registered as 'pgd': one\.mod:PGD and other\.mod:PGD"):
+        registry.available("attack")
