@@ -29,6 +29,7 @@ class RunOptions:
     store: Path
     data_root: Path | None
     device: str
+    workers: int | None
     only: dict[str, list[str]]
     dry_run: bool
     as_json: bool
@@ -84,6 +85,7 @@ def _run_options(function: Any) -> Any:
             ),
             click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets."),
             click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+            click.option("--workers", type=click.IntRange(min=1), help="Steps at once [a core each; one on a GPU]."),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of the whole run [the suite's]."),
             click.option(
                 "--only", multiple=True, metavar="KEY=VALUE,…",
@@ -206,7 +208,7 @@ def export_command(
 def _run(chosen: Suite, options: RunOptions) -> None:
     from reid_attack_bench import manifest as run_manifest
     from reid_attack_bench.console import JsonWatcher, RichWatcher
-    from reid_attack_bench.execute import execute, missing_steps, repair, resolve_device
+    from reid_attack_bench.execute import default_workers, execute, missing_steps, repair, resolve_device
     from reid_attack_bench.plan import make_plan
     from reid_attack_bench.store import Store
 
@@ -223,7 +225,7 @@ def _run(chosen: Suite, options: RunOptions) -> None:
     for step in repair(plan, store):
         watcher.note(f"stored artefact '{step.label}' was corrupt; making it again")
     try:
-        outcome = execute(plan, store, device, watcher)
+        outcome = execute(plan, store, device, watcher, options.workers or default_workers(device))
     finally:
         watcher.close()
     manifest = run_manifest.describe(plan, store, outcome, device, shlex.join(["reid-attack-bench", *sys.argv[1:]]))

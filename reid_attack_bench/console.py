@@ -21,7 +21,7 @@ from reid_attack_bench.plan import Step
 
 
 class RichWatcher:
-    """Two bars on a terminal (the run, the step); one line per finished slow step elsewhere."""
+    """Bars on a terminal (the run, and each step under way); one line per slow step that is finished."""
 
     slow = 1.0  # seconds: what a person would wonder about
 
@@ -40,10 +40,10 @@ class RichWatcher:
             speed_estimate_period=600,
         )
         self.run: TaskID | None = None
-        self.step: TaskID | None = None
-        self.work = 0.0
-        self.steps_done = 0
+        self.under_way: dict[str, TaskID] = {}
+        self.done_of: dict[str, float] = {}
         self.steps_total = 0
+        self.steps_done = 0
 
     def begin(self, missing: list[Step], total: int) -> None:
         stored = total - len(missing)
@@ -54,27 +54,20 @@ class RichWatcher:
             self.bars.start()
 
     def start(self, step: Step) -> None:
-        if self.step is not None:
-            self.bars.remove_task(self.step)
-        self.step = self.bars.add_task(step.label, total=None, note="")
-        self.work = max(step.work, 1.0)
-        self.start_at = self.bars.tasks[0].completed if self.run is not None else 0.0
+        self.under_way[step.key] = self.bars.add_task(step.label, total=None, note="")
 
-    def progress(self, done: int, total: int, note: str) -> None:
-        if self.step is not None:
-            self.bars.update(self.step, completed=done, total=total, note=note)
-        if self.run is not None:
-            self.bars.update(self.run, completed=self.start_at + self.work * done / max(total, 1))
+    def progress(self, step: Step, done: int, total: int, note: str) -> None:
+        if step.key in self.under_way:
+            self.bars.update(self.under_way[step.key], completed=done, total=total, note=note)
+        self._advance(step, done / max(total, 1))
 
     def finish(self, step: Step, seconds: float) -> None:
-        self.steps_done += 1
-        if self.run is not None:
-            note = f"{self.steps_done} of {self.steps_total} steps"
-            self.bars.update(self.run, completed=self.start_at + self.work, note=note)
+        self._end(step)
         if seconds >= self.slow:
             self.console.print(f"[dim]{seconds:7.1f} s[/dim]  {step.label}", highlight=False)
 
     def fail(self, step: Step, reason: str) -> None:
+        self._end(step)
         self.console.print(f"[bold red]failed[/bold red]   {step.label}: {reason}", highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
@@ -82,6 +75,18 @@ class RichWatcher:
 
     def close(self) -> None:
         self.bars.stop()
+
+    def _end(self, step: Step) -> None:
+        self.steps_done += 1
+        self._advance(step, 1.0)
+        if step.key in self.under_way:
+            self.bars.remove_task(self.under_way.pop(step.key))
+
+    def _advance(self, step: Step, share: float) -> None:
+        if self.run is not None:
+            self.done_of[step.key] = share * max(step.work, 1.0)
+            note = f"{self.steps_done} of {self.steps_total} steps"
+            self.bars.update(self.run, completed=sum(self.done_of.values()), note=note)
 
 
 class JsonWatcher:
@@ -97,7 +102,7 @@ class JsonWatcher:
     def start(self, step: Step) -> None:
         self._say("start", kind=step.kind, label=step.label, key=step.key)
 
-    def progress(self, done: int, total: int, note: str) -> None:
+    def progress(self, step: Step, done: int, total: int, note: str) -> None:
         pass
 
     def finish(self, step: Step, seconds: float) -> None:

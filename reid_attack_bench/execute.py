@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import shutil
 import time
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 
 import torch
 
-from reid_attack_bench import steps
+from reid_attack_bench import lanes, steps
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.plan import Plan, Step
 from reid_attack_bench.store import CorruptArtefact, Store
@@ -30,7 +31,7 @@ class Watcher(Protocol):
 
     def start(self, step: Step) -> None: ...
 
-    def progress(self, done: int, total: int, note: str) -> None: ...
+    def progress(self, step: Step, done: int, total: int, note: str) -> None: ...
 
     def finish(self, step: Step, seconds: float) -> None: ...
 
@@ -84,11 +85,19 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def execute(plan: Plan, store: Store, device: torch.device, watcher: Watcher) -> Outcome:
-    """Do every missing step of `plan`.
+def default_workers(device: torch.device) -> int:
+    """How many steps to do at once: one on a GPU, else a core each as far as 3 GiB of memory each allow, at most 8."""
+    if device.type == "cuda":
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return max(1, min(len(os.sched_getaffinity(0)), int(memory / 3), 8))
 
-    A step that fails with a user's mistake fails its dependents and nothing else. Kill it at any moment: the
-    next run takes up at the first step that was not finished.
+
+def execute(plan: Plan, store: Store, device: torch.device, watcher: Watcher, workers: int = 1) -> Outcome:
+    """Do every missing step of `plan`, `workers` at a time, each in a process of its own where it is more than one.
+
+    A step that fails fails its dependents and nothing else. Kill it at any moment: the next run takes up at the
+    first steps that were not finished. Results do not depend on `workers` as long as each has as many threads.
 
     Raises:
         BenchError: the store is in use by another run, or the disk is full.
@@ -96,36 +105,79 @@ def execute(plan: Plan, store: Store, device: torch.device, watcher: Watcher) ->
     with _locked(store):
         store.sweep()
         steps.use_deterministic_kernels()
-        return _Run(plan, store, device, watcher).all()
+        todo = missing_steps(plan, store)
+        watcher.begin(todo, len(plan.steps))
+        outcome = Outcome()
+        record = _Record(outcome, watcher)
+        if workers > 1 and len(todo) > 1:
+            threads = max(1, len(os.sched_getaffinity(0)) // workers)
+            lanes.run_in_parallel(
+                todo, record, min(workers, len(todo)), lambda teller: _Runner(plan, store, device, teller).run, threads
+            )
+        else:
+            runner = _Runner(plan, store, device, record)
+            for step in todo:
+                if not record.blocked(step):
+                    runner.run(step)
+        return outcome
 
 
-class _Run:
-    def __init__(self, plan: Plan, store: Store, device: torch.device, watcher: Watcher) -> None:
-        self.plan, self.store, self.watcher = plan, store, watcher
-        self.outcome = Outcome()
-        self.checked: set[str] = set()
-        self.workspace = steps.Workspace(self.obtain, plan.steps, device)
+@dataclass
+class _Record:
+    """Takes what happens into the outcome, and passes it on to the watcher."""
 
-    def all(self) -> Outcome:
-        todo = missing_steps(self.plan, self.store)
-        self.watcher.begin(todo, len(self.plan.steps))
-        for step in todo:
-            if step.key in self.checked:  # already rebuilt on the way
-                continue
-            self.attempt(step)
-        return self.outcome
+    outcome: Outcome
+    watcher: Watcher
 
-    def attempt(self, step: Step) -> None:
+    def blocked(self, step: Step) -> bool:
+        """Whether something that `step` stands on has failed; then so has it, for the same reason."""
         for key in (*step.inputs.values(), *step.after):
             if key in self.outcome.failed:
                 self.outcome.failed[step.key] = self.outcome.failed[key]
-                return
+                return True
+        return False
+
+    def start(self, step: Step) -> None:
+        self.watcher.start(step)
+
+    def progress(self, step: Step, done: int, total: int, note: str) -> None:
+        self.watcher.progress(step, done, total, note)
+
+    def finish(self, step: Step, seconds: float) -> None:
+        self.outcome.seconds[step.key] = seconds
+        self.watcher.finish(step, seconds)
+
+    def fail(self, step: Step, reason: str) -> None:
+        line = " ".join(reason.split())
+        self.outcome.failed[step.key] = line
+        self.outcome.causes.append(f"{step.label}: {line}")
+        self.watcher.fail(step, line)
+
+    def rebuild(self, step: Step, reason: str) -> None:
+        self.outcome.rebuilt.append(step.label)
+        self.watcher.note(f"{reason}; making it again")
+
+
+class _Runner:
+    """Does one step after the other, and keeps what several of them read."""
+
+    def __init__(self, plan: Plan, store: Store, device: torch.device, teller: lanes.Teller) -> None:
+        self.plan, self.store, self.teller = plan, store, teller
+        self.checked: set[str] = set()
+        self.workspace = steps.Workspace(self.obtain, plan.steps, device)
+
+    def run(self, step: Step) -> None:
+        """Do `step` and tell how it went.
+
+        Raises:
+            BenchError: the disk is full, so nothing else can be done either.
+        """
         try:
             self.do(step)
         except BenchError as error:
-            self.failed(step, str(error))
+            self.teller.fail(step, str(error))
         except torch.cuda.OutOfMemoryError:
-            self.failed(step, "out of GPU memory: lower batch_size in the suite")
+            self.teller.fail(step, "out of GPU memory: lower batch_size in the suite")
         except Exception as error:  # a plug-in may raise anything
             if _disk_is_full(error):
                 free = shutil.disk_usage(self.store.root).free / 2**20
@@ -133,18 +185,12 @@ class _Run:
                     f"the disk of {self.store.root} is full ({free:.0f} MiB free) at step '{step.label}'; what is "
                     "finished is kept: free some space and run the same command again"
                 ) from error
-            self.failed(step, f"{_where(error)}{type(error).__name__}: {error}")
-
-    def failed(self, step: Step, reason: str) -> None:
-        line = " ".join(reason.split())
-        self.outcome.failed[step.key] = line
-        self.outcome.causes.append(f"{step.label}: {line}")
-        self.watcher.fail(step, line)
+            self.teller.fail(step, f"{_where(error)}{type(error).__name__}: {error}")
 
     def do(self, step: Step) -> None:
         for key in step.inputs.values():
             self.obtain(key)
-        self.watcher.start(step)
+        self.teller.start(step)
         begun = time.monotonic()
         manifest: dict[str, Any] = {
             "kind": step.kind,
@@ -155,14 +201,15 @@ class _Run:
         }
         with self.store.write(step.kind, step.key, manifest) as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch names operations without a deterministic kernel, again and again
-            manifest["facts"] = steps.run(step, self.workspace, folder, self.watcher.progress)
+            progress = functools.partial(self.teller.progress, step)
+            manifest["facts"] = steps.run(step, self.workspace, folder, progress)
             seconds = time.monotonic() - begun
             manifest["seconds"] = round(seconds, 3)
         self.checked.add(step.key)
-        self.outcome.seconds[step.key] = seconds
-        self.watcher.finish(step, seconds)
+        self.teller.finish(step, seconds)
 
     def obtain(self, key: str) -> Path:
+        """The checked folder of a step's result; made again where it is missing or corrupt."""
         step = self.plan.steps[key]
         if key in self.checked:
             return self.store.folder(step.kind, key)
@@ -172,8 +219,7 @@ class _Run:
                 self.checked.add(key)
                 return folder
             except CorruptArtefact as error:
-                self.watcher.note(f"{error}; making it again")
-                self.outcome.rebuilt.append(step.label)
+                self.teller.rebuild(step, str(error))
                 self.store.discard(step.kind, key)
         self.do(step)
         return self.store.folder(step.kind, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -107,9 +108,12 @@ class Store:
             _sync(pending)
             final = self.folder(kind, key)
             final.parent.mkdir(parents=True, exist_ok=True)
-            if final.exists():
-                shutil.rmtree(final)
-            pending.rename(final)
+            try:
+                pending.rename(final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                shutil.rmtree(pending)  # another worker was first with the same result
             _sync(final.parent)
         except BaseException:
             shutil.rmtree(pending, ignore_errors=True)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ class Silent:
 
     def begin(self, missing, total) -> None: ...
     def start(self, step) -> None: ...
-    def progress(self, done, total, note) -> None: ...
+    def progress(self, step, done, total, note) -> None: ...
 
     def finish(self, step, seconds) -> None:
         self.done.append(step.label)
@@ -120,7 +121,7 @@ def test_killed_in_three_steps_it_ends_with_the_same_tables(finished: Path, tmp_
     deaths.mkdir()
     for moment in ("train", "fit", "craft"):
         (deaths / moment).touch()
-        bench("run", "tiny.yaml", cwd=tmp_path, expect=-9, TOY_DIES=str(deaths))
+        bench("run", "tiny.yaml", "--workers", "1", cwd=tmp_path, expect=-9, TOY_DIES=str(deaths))
         assert not (deaths / moment).exists()
         assert not (tmp_path / "runs/tiny/matrix.csv").exists()
     bench("run", "tiny.yaml", cwd=tmp_path, TOY_DIES=str(deaths))
@@ -347,3 +348,51 @@ def test_missing_real_data_says_where_it_should_be(tiny, write_suite, tmp_path: 
     assert "market1501" in said
     assert "http" in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_two_workers_give_the_same_tables_as_one(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text((finished / "tiny.yaml").read_text())
+    bench("run", "tiny.yaml", "--workers", "2", cwd=tmp_path)
+    for name in ("matrix.csv", "leaderboard.csv", "clean.csv"):
+        assert (tmp_path / "runs/tiny" / name).read_bytes() == (finished / "runs/tiny" / name).read_bytes()
+
+
+def test_a_worker_that_dies_fails_its_step_and_what_stands_on_it(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text((finished / "tiny.yaml").read_text())
+    (tmp_path / "fit").touch()
+    said = bench("run", "tiny.yaml", "--workers", "2", cwd=tmp_path, expect=1, TOY_DIES=str(tmp_path)).stderr
+    assert "fit learner 8/255" in said
+    assert "exit status -9" in said
+    matrix = pd.read_csv(tmp_path / "runs/tiny/matrix.csv")
+    missing = matrix[matrix.status != "ok"]
+    assert set(missing.attack) == {"learner"}
+    assert missing.source.nunique() == 1
+    bench("run", "tiny.yaml", "--workers", "2", cwd=tmp_path, TOY_DIES=str(tmp_path))  # and it is made good
+    assert (tmp_path / "runs/tiny/matrix.csv").read_bytes() == (finished / "runs/tiny/matrix.csv").read_bytes()
+
+
+def test_workers_die_with_a_killed_run(tiny, write_suite, tmp_path: Path) -> None:
+    tiny["victims"]["toy"]["options"] = {"steps": 100_000}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reid_attack_bench", "run", write_suite(tiny), "--workers", "2", "--json"],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line).get("kind") == "victim":
+            break
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{child}").exists() and _state(child) != "Z" for child in children):
+        assert time.monotonic() < deadline, "a worker outlived its run, and would hold the store"
+        time.sleep(0.05)
+
+
+def _state(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"

@@ -49,6 +49,8 @@ class Scenery:
     relief: float
 
 
+_CONTRAST = 0.5  # of a background, against its own mean colour
+
 _Draw = Callable[[Canvas, np.random.Generator, float, Colour], None]
 
 
@@ -310,14 +312,17 @@ def make_panorama(rng: np.random.Generator, scenery: Scenery, rows: int) -> np.n
         kind, x = pick(rng, scenery.props), float(rng.uniform(0, PANORAMA_WIDTH - 0.4))
         _prop(canvas, rng, kind, x, horizon + float(rng.uniform(0.04, 0.3)))
     stains = mottle(rng, shape, (7, 16), scenery.relief) * mottle(rng, shape, (60, 150), 0.035)
-    return canvas.pixels * np.clip(stains, 0.4, 1.6)
+    place = canvas.pixels * np.clip(stains, 0.4, 1.6)
+    # distance and haze: people stand out from what is behind them
+    middle = place.mean(axis=(1, 2), keepdims=True)
+    return middle + np.float32(_CONTRAST) * (place - middle)
 
 
 def crop_panorama(panorama: np.ndarray, x: float, y: float, rows: int) -> np.ndarray:
     """A rows × rows/2 view at (x, y) in image heights, a little out of focus; a fresh array."""
     columns = rows // 2
     left, top = round(x * rows), round(y * rows)
-    softness = 1 + 2 * (rows // 110)
+    softness = 1 + 2 * (rows // 60)
     view = panorama[:, top : top + rows, left : left + columns]
     return np.stack([cv2.GaussianBlur(plane, (softness, softness), 0) for plane in view])
 
