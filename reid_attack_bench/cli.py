@@ -205,6 +205,32 @@ def export_command(
     print(f"{count} images written to {written}; read them with --data-root {folder}")
 
 
+@data_group.command("sheet")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--suite", "suite_name", default="quick", show_default=True, help="Whose sizes and counts to use.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
+@click.option("--identities", default=6, show_default=True, type=click.IntRange(1, 50))
+@click.option("--columns", default=12, show_default=True, type=click.IntRange(1, 50))
+def sheet_command(
+    name: str, file: Path, suite_name: str, data_root: Path | None, identities: int, columns: int
+) -> None:
+    """Draw a contact sheet of data set NAME into FILE.png: a row per identity, its images over the cameras."""
+    from PIL import Image
+
+    from reid_attack_bench.data import datasets
+    from reid_attack_bench.data.synthetic import contact_sheet
+
+    chosen = suite.load(suite_name)
+    options = chosen.datasets.get(name, {})
+    source = datasets.source(name, options, size=chosen.image_size, seed=chosen.seed, data_root=data_root)
+    with _bar(f"render {name}") as progress:
+        train = source.load(progress)["train"]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(contact_sheet(train, identities=identities, columns=columns)).save(file)
+    print(f"contact sheet of {name}{' (synthetic)' if source.synthetic else ''} written to {file}")
+
+
 def _run(chosen: Suite, options: RunOptions) -> None:
     from reid_attack_bench import manifest as run_manifest
     from reid_attack_bench.console import JsonWatcher, RichWatcher

@@ -73,6 +73,7 @@ class Workspace:
                 victim = step.subject
             else:
                 victim = step.subject.load(load_file(self.obtain(key) / "weights.safetensors"))
+                victim.trained_on = str(self.steps[step.inputs["data"]].config["name"])
             while len(self._victims) >= _VICTIMS_IN_MEMORY:
                 self._victims.pop(next(iter(self._victims)))
             self._victims[key] = victim.to(self.device).eval().requires_grad_(False)

@@ -13,8 +13,7 @@ torch.set_num_threads(1)
 TOY = Path(__file__).parent / "plugins" / "toy.py"
 
 
-@pytest.fixture
-def tiny() -> dict:
+def tiny_document() -> dict:
     """A suite document: two domains of a dozen people, one toy architecture, one attack of each kind."""
     people = {"train_identities": 8, "test_identities": 4, "images_per_camera": 1, "queries_per_identity": 2}
     return {
@@ -30,6 +29,11 @@ def tiny() -> dict:
             "learner": {"use": f"{TOY}:Learner"},
         },
     }
+
+
+@pytest.fixture
+def tiny() -> dict:
+    return tiny_document()
 
 
 @pytest.fixture

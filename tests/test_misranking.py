@@ -303,7 +303,8 @@ def test_the_objective_adds_up(references: str) -> None:
     clean, identities = data.batch([0, 1, 4, 5, 8, 9])
     networks = config._networks(ThreatModel(16), seeded(), CPU).eval()
     with torch.no_grad():
-        total = attack_module._Objective(config, source, networks, ThreatModel(16), seeded())(clean, identities)
+        objective = attack_module._Objective(config, source, networks, ThreatModel(16), seeded(), "toy", CLASSES)
+        total = objective(clean, identities)
         adversarial = (clean + 16 / 255 * networks.generator(clean)).clamp(0, 1)
         anchors = source.embed(adversarial)
         compared = anchors if references == "adversarial" else source.embed(clean)
@@ -534,8 +535,31 @@ def test_needs_follow_the_misclassification_loss() -> None:
     assert MisRanking(misclassification_weight=0).needs == {"gradients"}
     with pytest.raises(BenchError, match="has no logits"):
         fit(TINY, ThreatModel(8), ToyVictim(None))
-    with pytest.raises(BenchError, match="scores 2 identities"):
-        fit(changed(TINY, batch_identities=6), ThreatModel(8), ToyVictim(2))
+    with pytest.raises(BenchError, match="has a single class"):
+        fit(TINY, ThreatModel(8), ToyVictim(1))
+
+
+def test_labels_of_other_data_are_not_taken_for_the_source_s_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that knows other people is attacked away from the class it predicts; its own labels count at home."""
+    seen: list[Tensor] = []
+    target = losses.misclassification_target
+
+    def spy(logits: Tensor, true: Tensor, smoothing: float) -> Tensor:
+        seen.append(torch.stack([logits.argmax(dim=1), true]))
+        return target(logits, true, smoothing)
+
+    monkeypatch.setattr(losses, "misclassification_target", spy)
+    for trained_on, classes, own in (
+        ("toy", CLASSES, True),
+        ("", CLASSES, True),
+        ("other", CLASSES, False),
+        ("", 2, False),
+    ):
+        source = ToyVictim(classes)
+        source.trained_on = trained_on
+        seen.clear()
+        fit(TINY, ThreatModel(8), source)
+        assert all(torch.equal(predicted, true) for predicted, true in seen) != own
 
 
 def test_wrong_states_are_refused() -> None:
@@ -549,3 +573,25 @@ def test_wrong_states_are_refused() -> None:
         changed(TINY, width=5).craft(ToyVictim(), batch, ThreatModel(8), seeded(), state)
     with pytest.raises(BenchError, match="at least 16×16"):
         TINY.craft(ToyVictim(), Batch(batch.images[..., :12]), ThreatModel(8), seeded(), state)
+
+
+def test_decay_ends_near_zero_and_none_is_constant() -> None:
+    from reid_attack_bench.attacks.misranking.attack import _decay
+
+    assert [_decay(0.0, 10)(step) for step in range(10)] == [1.0] * 10
+    factors = [_decay(0.5, 10)(step) for step in range(10)]
+    assert factors[:6] == [1.0] * 6
+    np.testing.assert_allclose(factors[5:], [1.0, 0.8, 0.6, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("pixels", [None, 40])
+def test_bfloat16_trains_close_to_float32_and_stores_float32(pixels: int | None) -> None:
+    threat = ThreatModel(16, pixels)
+    exact = fit(changed(TINY, steps=2), threat)
+    rough = fit(changed(TINY, steps=2, precision="bfloat16"), threat)
+    assert all(tensor.dtype == exact[name].dtype for name, tensor in rough.items())
+    assert any(not torch.equal(tensor, exact[name]) for name, tensor in rough.items())
+    before = fit(changed(TINY, steps=2), ThreatModel(0, pixels))  # untrained: nothing to learn within epsilon 0
+    name = "generator.body.1.parametrizations.weight.original"
+    moved, apart = (exact[name] - before[name]).norm(), (rough[name] - exact[name]).norm()
+    assert apart < 0.5 * moved

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from reid_attack_bench import cli, steps, suite
 from reid_attack_bench.execute import execute, missing_steps
 from reid_attack_bench.plan import make_plan
 from reid_attack_bench.store import Store
 
-from .conftest import TOY
+from .conftest import TOY, tiny_document
 
 
 class Silent:
@@ -66,21 +67,7 @@ def run_here(document: dict, store: Path, **options) -> tuple:
 def finished(tmp_path_factory) -> Path:
     """A finished run of the tiny suite: the folder it was started in."""
     folder = tmp_path_factory.mktemp("finished")
-    import yaml
-
-    people = {"train_identities": 8, "test_identities": 4, "images_per_camera": 1, "queries_per_identity": 2}
-    document = {
-        "image_size": [64, 32],
-        "batch_size": 5,
-        "datasets": {"plaza": people, "station": people},
-        "victims": {"toy": {"use": f"{TOY}:ToyRecipe", "train_on": ["plaza", "station"]}},
-        "attacks": {
-            "noise": {"epsilon": [4, 8]},
-            "pgd": {"options": {"steps": 2}},
-            "learner": {"use": f"{TOY}:Learner"},
-        },
-    }
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_document(), sort_keys=False))
     bench("run", "tiny.yaml", cwd=folder)
     return folder
 
@@ -396,3 +383,15 @@ def _state(pid: str) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
+
+
+def test_a_contact_sheet_is_a_picture_of_that_size(tiny, write_suite, tmp_path: Path) -> None:
+    from PIL import Image
+
+    bench(
+        "data", "sheet", "plaza", "out/sheet.png", "--suite", write_suite(tiny), "--identities", "3", "--columns", "4",
+        cwd=tmp_path,
+    )  # fmt: skip
+    width, height = Image.open(tmp_path / "out/sheet.png").size
+    assert 4 * 64 <= width < 4 * 64 + 40
+    assert 3 * 128 <= height < 3 * 128 + 40

@@ -93,7 +93,7 @@ def scores_to(scores: Sequence[Tensor], value: float) -> Tensor:
 
     Every scale has the same say; the released code reads the quarter scale only.
     """
-    return torch.stack([(score - value).square().mean() for score in scores]).mean()
+    return torch.stack([(score.float() - value).square().mean() for score in scores]).mean()
 
 
 def generator_gan_loss(fake: Sequence[Tensor]) -> Tensor:

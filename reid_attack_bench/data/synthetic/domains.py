@@ -141,10 +141,10 @@ STATION = Domain(
     ),
     lens=CameraRanges(
         warmth=(-0.22, 0.0), tint=(0.0, 0.07), gain=(-0.24, -0.04), gamma=(0.82, 1.0), saturation=(0.65, 0.9),
-        hue=(-0.03, 0.1), haze=(0.03, 0.12), vignette=(0.1, 0.35), elevation=(0.16, 0.34), resolution=(0.6, 0.9),
-        noise=(0.015, 0.035), quality=(55, 80),
+        hue=(-0.03, 0.1), haze=(0.03, 0.12), vignette=(0.1, 0.35), elevation=(0.16, 0.34), resolution=(0.7, 0.95),
+        noise=(0.012, 0.025), quality=(60, 82),
     ),
-    boxes=BoxHabits(fill=0.98, fill_spread=0.05, shift_x=0.03, shift_y=0.03, aspect=0.08),
+    boxes=BoxHabits(fill=0.98, fill_spread=0.05, shift_x=0.025, shift_y=0.025, aspect=0.06),
     occluders={"pole": 1.5, "rail": 1, "suitcase": 1.6, "bin": 0.7, "bench": 0.5},
     occlusion=0.12,
     company=0.14,

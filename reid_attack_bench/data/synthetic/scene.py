@@ -49,7 +49,7 @@ class Scenery:
     relief: float
 
 
-_CONTRAST = 0.5  # of a background, against its own mean colour
+_CONTRAST = 0.35  # of a background, against its own mean colour
 
 _Draw = Callable[[Canvas, np.random.Generator, float, Colour], None]
 
