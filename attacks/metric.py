@@ -122,6 +122,10 @@ class MetricPGD:
         _check(self.references, self.start)
 
     @property
+    def craft_work(self) -> float:
+        return 3.0 * self.steps
+
+    @property
     def needs(self) -> frozenset[Need]:
         return _needs(self.references)
 

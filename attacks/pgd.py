@@ -66,6 +66,10 @@ class PGD:
     step_size: float | None = None
     random_start: bool = True
 
+    @property
+    def craft_work(self) -> float:
+        return 3.0 * self.steps
+
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:

@@ -199,7 +199,7 @@ def export_command(
     options = chosen.datasets.get(name, {})
     source = datasets.source(name, options, size=chosen.image_size, seed=chosen.seed, data_root=data_root)
     with _bar(f"render {name}") as progress:
-        splits = source.load(progress)
+        splits = source.load(progress, datasets.in_memory)
     written = write_market1501(splits, folder)
     count = sum(len(split.images) for split in splits.values())
     print(f"{count} images written to {written}; read them with --data-root {folder}")
@@ -225,7 +225,7 @@ def sheet_command(
     options = chosen.datasets.get(name, {})
     source = datasets.source(name, options, size=chosen.image_size, seed=chosen.seed, data_root=data_root)
     with _bar(f"render {name}") as progress:
-        train = source.load(progress)["train"]
+        train = source.load(progress, datasets.in_memory)["train"]
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(contact_sheet(train, identities=identities, columns=columns)).save(file)
     print(f"contact sheet of {name}{' (synthetic)' if source.synthetic else ''} written to {file}")

@@ -244,6 +244,9 @@ class Attack(Protocol):
         fit(source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State
 
     and receives that state in `craft`; `data` is what the source was trained on.
+
+    For the time left it may say how much work it is, in forward passes of one image (a backward pass counts as two):
+    `craft_work` per image and `fit_work` in all. They change no result.
     """
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -28,7 +29,7 @@ from reid_attack_bench.contracts import (
 )
 from reid_attack_bench.data import datasets
 from reid_attack_bench.data.synthetic import Split
-from reid_attack_bench.errors import BenchError, VictimError
+from reid_attack_bench.errors import VictimError
 from reid_attack_bench.metrics import images as image_metrics
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.metrics.ranking import Ranking, rank, summary
@@ -39,6 +40,7 @@ Facts = dict[str, Any]
 
 Progress = Callable[[int, int, str], None]
 _VICTIMS_IN_MEMORY = 24
+_EMBED_BATCH = 128  # images per forward pass without gradients
 
 
 @dataclass
@@ -110,11 +112,10 @@ def read_ranking(folder: Path) -> Ranking:
 
 
 def _data(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    splits = step.subject.load(progress)
+    splits = step.subject.load(progress, functools.partial(_new_images, out))
     datasets.check(splits, step.subject.name)
     index: State = {}
     for part, split in splits.items():
-        np.save(out / f"{part}.npy", split.images)
         index[f"{part}.identities"] = torch.from_numpy(split.identities.astype(np.int64))
         index[f"{part}.cameras"] = torch.from_numpy(split.cameras.astype(np.int64))
     save_file(index, out / "index.safetensors")
@@ -126,6 +127,10 @@ def _data(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Fa
         }
         for part, split in splits.items()
     }
+
+
+def _new_images(folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:
+    return np.lib.format.open_memmap(folder / f"{part}.npy", mode="w+", dtype=np.uint8, shape=shape)
 
 
 def _victim(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
@@ -210,9 +215,6 @@ def _embed_all(
     return torch.cat(parts)
 
 
-_EMBED_BATCH = 128
-
-
 def _clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     victim = workspace.victim(step.inputs["victim"])
     splits = workspace.splits(step.inputs["data"])
@@ -287,7 +289,7 @@ def _craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> F
         split = splits[part]
         other = splits["gallery" if part == "query" else "query"]
         guides = Guides(other.images, other.identities, other.cameras) if "gallery" in attack.needs else None
-        stored = np.lib.format.open_memmap(out / f"{part}.npy", mode="w+", dtype=np.uint8, shape=split.images.shape)
+        stored = _new_images(out, part, split.images.shape)
         for first in range(0, len(split.images), size):
             clean = np.asarray(split.images[first : first + size])
             labels = torch.from_numpy(split.identities[first : first + size]) if "labels" in attack.needs else None
@@ -297,8 +299,6 @@ def _craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> F
                 adversarial, clean, threat, attack=str(step.config["attack"]), first_index=first
             )
             progress(first + len(clean), len(split.images), "")
-        stored.flush()
-        del stored
     return {}
 
 
@@ -364,6 +364,3 @@ def use_deterministic_kernels() -> None:
     """Ask torch and cuBLAS for deterministic kernels; an operation without one warns instead of failing."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-__all__ = ["BenchError", "Workspace", "read_crafted", "read_ranking", "read_splits", "run", "step_seed"]

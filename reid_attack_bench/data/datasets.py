@@ -14,6 +14,8 @@ from reid_attack_bench.data.synthetic import DOMAINS, RENDERER_VERSION, Split, r
 from reid_attack_bench.errors import BenchError, nearest
 
 Progress = Callable[[int, int, str], None]
+Allocate = Callable[[str, tuple[int, ...]], np.ndarray]
+"""(part, shape) → uint8 array to fill with that part's images, such as a memory map; MSMT17 does not fit otherwise."""
 
 _SYNTHETIC_DEFAULTS: dict[str, int] = {
     "train_identities": 96,
@@ -41,7 +43,7 @@ class DataSource:
     protocol: Literal["market1501", "cuhk03"]
     identity: Mapping[str, Any]
     image_count: int
-    load: Callable[[Progress], dict[str, Split]]
+    load: Callable[[Progress, Allocate], dict[str, Split]]
 
 
 def names() -> dict[str, str]:
@@ -77,8 +79,11 @@ def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], see
     settings = {**_SYNTHETIC_DEFAULTS, **options}
     people = settings["train_identities"] + settings["test_identities"]
 
-    def load(progress: Progress) -> dict[str, Split]:
-        return render_domain(name, seed=seed, size=size, progress=progress, **settings)
+    def load(progress: Progress, allocate: Allocate) -> dict[str, Split]:
+        splits = render_domain(name, seed=seed, size=size, progress=progress, **settings)
+        for part, split in splits.items():
+            allocate(part, split.images.shape)[:] = split.images
+        return splits
 
     identity = {"renderer": RENDERER_VERSION, "domain": name, "seed": seed, "size": list(size), **settings}
     return DataSource(name, True, "market1501", identity, people * settings["images_per_camera"] * 6, load)
@@ -93,15 +98,21 @@ def _real(name: str, options: Mapping[str, Any], size: tuple[int, int], data_roo
         )
     lists = real.read_real(name, data_root, **options)
 
-    def load(progress: Progress) -> dict[str, Split]:
-        return {
-            split: Split(real.load_images(images.paths, size, progress), images.identities, images.cameras)
-            for split, images in lists.items()
-        }
+    def load(progress: Progress, allocate: Allocate) -> dict[str, Split]:
+        splits = {}
+        for part, images in lists.items():
+            out = allocate(part, (len(images.paths), *size, 3))
+            splits[part] = Split(real.load_images(images.paths, size, progress, out), images.identities, images.cameras)
+        return splits
 
     identity = {"reader": name, "options": dict(options), "content": real.content_digest(lists), "size": list(size)}
     count = sum(len(images.paths) for images in lists.values())
     return DataSource(name, False, real.protocol(name, **options), identity, count, load)
+
+
+def in_memory(part: str, shape: tuple[int, ...]) -> np.ndarray:
+    """An `Allocate` for a data set that fits."""
+    return np.empty(shape, np.uint8)
 
 
 def check(splits: Mapping[str, Split], name: str) -> None:
