@@ -303,6 +303,7 @@ def _lay_out(lines: list[_Block], look: _Look, heading: str, subheading: str, sc
         right = max(right, x)
         y += deepest + gap * 0.4
     titles = [place[0][0] + BOLD * text_width(b.title, 10) for b, place in zip(lines, positions, strict=True)]
+    right = max(right, *(title + gap for title in titles))  # the bar stands clear of long titles too
     wide = max(right + bar, heading_width(heading, subheading), 6.0, *titles)
     high = end + bottom
     figure = new_figure(wide, high, heading, subheading)
@@ -370,17 +371,22 @@ def _heat_map_name(setting: Setting, metric: str) -> str:
 
 
 def overview_figure(results: Results) -> Figure:
-    """The mAP matrices of every attack at the headline epsilon (else the largest), a block of panels per data set."""
+    """The mAP matrices of every attack at the headline epsilon (else its nearest), a block of panels per data set."""
     with styled():
-        every = tables.settings(results)
-        epsilons = {setting.epsilon for setting in every}
-        epsilon = results.headline_epsilon if results.headline_epsilon in epsilons else max(epsilons)
-        plan = [setting for setting in every if setting.epsilon == epsilon]
-        lines = _grids(results, plan, "mAP")
+        epsilon = results.headline_epsilon
+        nearest: dict[Setting, Setting] = {}
+        for setting in sorted(tables.settings(results), key=lambda s: (abs(s.epsilon - epsilon), s)):
+            nearest.setdefault(replace(setting, epsilon=0), setting)
+        plan = sorted(nearest.values(), key=lambda s: (s.epsilon != epsilon, s))
+        panels = [s.variant if s.epsilon == epsilon else f"{s.variant}, ε = {s.epsilon}/255" for s in plan]
+        lines = [
+            [replace(grid, title=panel) for grid, panel in zip(line, panels, strict=True)]
+            for line in _grids(results, plan, "mAP")
+        ]
         size = max((max(grid.values.shape) for line in lines for grid in line), default=1)
         cell = min(max(13.0 / (max(len(plan), 1) * size), 0.24 if size <= 10 else 2.6 / size), 0.5)
         look = _Look(cell, cell, min(8.0, cell * 72 * 0.75), min(8.5, cell * 72 * 0.45), 0)
-        widest = max([size * cell, *(text_width(setting.variant, 9) for setting in plan)]) + 0.22
+        widest = max([size * cell, *(text_width(panel, 9) for panel in panels)]) + 0.22
         across = max(1, int(9.6 / widest))
         across = math.ceil(len(plan) / math.ceil(len(plan) / across))  # rows of equal length
         lines = [[_shortened(grid) for grid in line] for line in lines]
@@ -389,7 +395,8 @@ def overview_figure(results: Results) -> Figure:
             for name, line in zip(datasets(results), lines, strict=True)
             for i in range(0, len(line), across)
         ]
-        heading = f"mAP under attack, ε = {epsilon}/255"
+        elsewhere = any(setting.epsilon != epsilon for setting in plan)
+        heading = f"mAP under attack, ε = {epsilon}/255{' unless said' if elsewhere else ''}"
         return _lay_out(blocks, look, heading, run_line(results), "mAP (%)")
 
 

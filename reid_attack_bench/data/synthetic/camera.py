@@ -105,8 +105,8 @@ class Exposure:
 def make_exposure(track: np.random.Generator, rng: np.random.Generator) -> Exposure:
     """`track` gives the hour of the day, which the shots of one passage share, `rng` the rest."""
     return Exposure(
-        gain=float(track.normal(0.0, 0.09) + rng.normal(0.0, 0.05)),
-        warmth=float(track.normal(0.0, 0.06) + rng.normal(0.0, 0.03)),
+        gain=float(track.normal(0.0, 0.06) + rng.normal(0.0, 0.04)),
+        warmth=float(track.normal(0.0, 0.04) + rng.normal(0.0, 0.03)),
         blur_across=float(max(0.0, rng.normal(0.002, 0.006))),
         blur_down=float(max(0.0, rng.normal(0.0, 0.004))),
         sharpness=float(rng.uniform(0.75, 1.1)),

@@ -105,8 +105,8 @@ PLAZA = Domain(
     ),
     boxes=BoxHabits(fill=0.9, fill_spread=0.035, shift_x=0.018, shift_y=0.015, aspect=0.04),
     occluders={"pole": 1, "bicycle": 1.4, "bench": 1, "bin": 1, "leaves": 0.7},
-    occlusion=0.1,
-    company=0.1,
+    occlusion=0.06,
+    company=0.05,
     sunlight=0.75,
     stride=0.42,
 )  # fmt: skip
@@ -146,8 +146,8 @@ STATION = Domain(
     ),
     boxes=BoxHabits(fill=0.96, fill_spread=0.035, shift_x=0.02, shift_y=0.015, aspect=0.045),
     occluders={"pole": 1.5, "rail": 1, "suitcase": 1.6, "bin": 0.7, "bench": 0.5},
-    occlusion=0.1,
-    company=0.1,
+    occlusion=0.06,
+    company=0.05,
     sunlight=0.0,
     stride=0.36,
 )  # fmt: skip
