@@ -27,7 +27,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def to_float(images: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """uint8 RGB N×H×W×3 → float32 RGB N×3×H×W in [0, 1] on `device`."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+    # copied: a slice of a read-only memory map is not for torch to write to
+    tensor = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
     return tensor.to(device).permute(0, 3, 1, 2).contiguous().float().div(255.0)
 
 

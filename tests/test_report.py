@@ -379,8 +379,14 @@ def test_nothing_is_cut_off_at_any_size(count: int) -> None:
 
 
 def test_overview_names_the_epsilon_it_shows(small: Results) -> None:
-    shown = [plots.overview_figure(dataclasses.replace(small, headline_epsilon=e)) for e in (8, 5)]
-    assert all("mAP under attack, ε = 8/255" in [each.get_text() for each in figure.texts] for figure in shown)
+    """Every attack has its panels, at the headline epsilon or the nearest that it was run at; the latter are marked."""
+    for headline, marked in ((8, False), (5, True)):
+        figure = plots.overview_figure(dataclasses.replace(small, headline_epsilon=headline))
+        heading = next(text.get_text() for text in figure.texts if text.get_text().startswith("mAP"))
+        assert heading == f"mAP under attack, ε = {headline}/255" + " unless said" * marked
+        panels = {axes.get_title(loc="left") for axes in figure.axes} - {""}
+        assert {panel.partition(",")[0] for panel in panels} == set(small.cells.attack)
+        assert all((", ε = " in panel) == marked for panel in panels)
 
 
 def test_numbers_are_dropped_where_they_would_not_fit() -> None:
