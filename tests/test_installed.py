@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,10 @@ def site(tmp_path_factory) -> Path:
         '[project.entry-points."reid_attack_bench.attacks"]\nshift = "stranger:Shift"\n'
         "[tool.setuptools]\npy-modules = ['stranger']\n"
     )
-    for place in (ROOT, stranger):
+    tree = tmp_path_factory.mktemp("tree") / "bench"  # a build leaves files behind, so not in this checkout
+    left_out = shutil.ignore_patterns(".*", "runs", "build", "results", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, tree, ignore=left_out)
+    for place in (tree, stranger):
         pip("install", "--quiet", "--no-deps", "--target", str(folder), "--upgrade", str(place))
     return folder
 
