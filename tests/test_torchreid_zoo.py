@@ -32,7 +32,8 @@ def check(arch: str) -> None:
     torch.testing.assert_close(both[1], logits)
     assert torch.equal(victim.embed(images), embeddings), "eval mode: nothing random, nothing remembered"
     # an image's embedding does not depend on its neighbours: no layer is left in training mode by the logits
-    torch.testing.assert_close(victim.embed(images[:1]), embeddings[:1], rtol=1e-3, atol=1e-4)
+    alone, beside = victim.embed(images[:1]), embeddings[:1]
+    assert (alone - beside).norm() < 1e-3 * beside.norm(), "deep untrained networks round differently, but no more"
 
 
 @pytest.mark.parametrize("arch", ["osnet_x0_25", "shufflenet_v2_x1_0", "mobilenetv2_x1_0", "pcb_p4", "hacnn", "mlfn"])
