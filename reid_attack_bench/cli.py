@@ -192,14 +192,9 @@ def export_command(
     name: str, folder: Path, layout: str, suite_name: str, data_root: Path | None, seed: int | None
 ) -> None:
     """Write data set NAME into FOLDER in the layout of a real one, to be read with --data-root FOLDER."""
-    from reid_attack_bench.data import datasets
     from reid_attack_bench.data.real import write_market1501
 
-    chosen = _seeded(suite.load(suite_name), seed)
-    options = chosen.datasets.get(name, {})
-    source = datasets.source(name, options, size=chosen.image_size, seed=chosen.seed, data_root=data_root)
-    with _bar(f"render {name}") as progress:
-        splits = source.load(progress, datasets.in_memory)
+    _, splits = _load_data(name, _seeded(suite.load(suite_name), seed), data_root)
     written = write_market1501(splits, folder)
     count = sum(len(split.images) for split in splits.values())
     print(f"{count} images written to {written}; read them with --data-root {folder}")
@@ -218,17 +213,22 @@ def sheet_command(
     """Draw a contact sheet of data set NAME into FILE.png: a row per identity, its images over the cameras."""
     from PIL import Image
 
-    from reid_attack_bench.data import datasets
     from reid_attack_bench.data.synthetic import contact_sheet
 
-    chosen = suite.load(suite_name)
+    source, splits = _load_data(name, suite.load(suite_name), data_root)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(contact_sheet(splits["train"], identities=identities, columns=columns)).save(file)
+    print(f"contact sheet of {name}{' (synthetic)' if source.synthetic else ''} written to {file}")
+
+
+def _load_data(name: str, chosen: Suite, data_root: Path | None) -> tuple[Any, Any]:
+    """The source and the decoded splits of a data set, with the sizes and counts of a suite."""
+    from reid_attack_bench.data import datasets
+
     options = chosen.datasets.get(name, {})
     source = datasets.source(name, options, size=chosen.image_size, seed=chosen.seed, data_root=data_root)
     with _bar(f"render {name}") as progress:
-        train = source.load(progress, datasets.in_memory)["train"]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(contact_sheet(train, identities=identities, columns=columns)).save(file)
-    print(f"contact sheet of {name}{' (synthetic)' if source.synthetic else ''} written to {file}")
+        return source, source.load(progress, datasets.in_memory)
 
 
 def _run(chosen: Suite, options: RunOptions) -> None:

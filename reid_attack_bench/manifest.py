@@ -17,6 +17,7 @@ from reid_attack_bench.execute import Outcome, seconds_stored
 from reid_attack_bench.metrics.images import find_lpips_weights, lpips_missing_message
 from reid_attack_bench.plan import Plan
 from reid_attack_bench.report.results import REPORT_VERSION
+from reid_attack_bench.report.tables import replace_file
 from reid_attack_bench.store import Store
 
 _PACKAGES = (
@@ -109,9 +110,4 @@ def is_reported(manifest: dict[str, Any], run_dir: Path) -> bool:
 
 
 def write(manifest: dict[str, Any], run_dir: Path) -> Path:
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / "manifest.json"
-    pending = path.with_suffix(".json.part")
-    pending.write_text(json.dumps(manifest, indent=1) + "\n")
-    pending.replace(path)
-    return path
+    return replace_file(run_dir / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -55,7 +56,7 @@ class Step:
     subject: Any = None
     work: float = 0.0
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         return digest_of([self.kind, STEP_VERSIONS[self.kind], self.config, dict(self.inputs)])
 
@@ -146,6 +147,8 @@ class _Planner:
         self.suite = suite
         self.data_root = data_root
         self.steps: dict[str, Step] = {}
+        weights = find_lpips_weights()
+        self.lpips = file_digest(weights) if weights else None
 
     def plan(self, only: dict[str, list[str]]) -> Plan:
         suite = self.suite
@@ -353,12 +356,11 @@ class _Planner:
                 work=images * float(getattr(attack, "craft_work", 3.0)),
             )
         )
-        weights = find_lpips_weights()
         measure = self._add(
             Step(
                 "measure",
                 f"measure {craft.label.removeprefix('craft ')}",
-                {"lpips": file_digest(weights) if weights else None},
+                {"lpips": self.lpips},
                 {"craft": craft.key, "data": data[on.name].key},
                 work=images,
             )

@@ -7,7 +7,6 @@ computed where they are found and left out where they are not, never with random
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.store import file_digest
 
 WINDOW = 11
 SIGMA = 1.5
@@ -202,14 +202,11 @@ def _hub_file() -> Path:
 
 def _alexnet_features(weights: Path) -> dict[str, Tensor]:
     """The state dict in `weights`, once its hash shows that it is torchvision's file."""
-    digest = hashlib.sha256()
     try:
-        with weights.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        digest = file_digest(weights)
     except OSError as error:
         raise BenchError(f"cannot read the LPIPS weights {weights}: {error.strerror}") from error
-    if not digest.hexdigest().startswith(LPIPS_SHA256_PREFIX):
+    if not digest.startswith(LPIPS_SHA256_PREFIX):
         raise BenchError(
             f"{weights} is not torchvision's {LPIPS_FILE} (its hash differs): download it from {LPIPS_URL}"
         )
