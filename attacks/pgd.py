@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,11 +16,21 @@ from reid_attack_bench.errors import BenchError
 from .gradient import ascend, auto_step, uniform_start
 
 
-def misclassification(source: Victim, clean: Tensor) -> Callable[[Tensor], Tensor]:
-    """Cross entropy away from the class that `source` predicts on the clean images; N values.
+Objective = Literal["untargeted", "least_likely", "cosine"]
 
-    Test identities are not among the classifier's, so the predicted class stands for the true one and no
-    label is needed.
+
+def misclassification(source: Victim, clean: Tensor, kind: Objective = "untargeted") -> Callable[[Tensor], Tensor]:
+    """What an attack on the classifier climbs: images N×3×H×W → N values.
+
+    Test identities are not among the classifier's, so the class that it predicts for the clean image stands
+    for the true one and no label is needed.
+
+    Args:
+        kind: "untargeted", cross entropy away from the predicted class; "least_likely", minus the cross entropy
+            towards the class least likely for the clean image (Kurakin et al., arXiv 1607.02533);
+            "cosine", away from the direction of the clean logits: cross entropy asks no more once the class has
+            changed, which may leave a query's neighbours as they were; this goes on. Its gradient at the
+            clean image is zero, so it needs a random start.
     """
 
     def logits_of(images: Tensor) -> Tensor:
@@ -30,8 +40,13 @@ def misclassification(source: Victim, clean: Tensor) -> Callable[[Tensor], Tenso
         return logits
 
     with torch.no_grad():
-        predicted = logits_of(clean).argmax(dim=1)
-    return lambda images: functional.cross_entropy(logits_of(images), predicted, reduction="none")
+        known = logits_of(clean)
+    predicted, unlikely = known.argmax(dim=1), known.argmin(dim=1)
+    if kind == "untargeted":
+        return lambda images: functional.cross_entropy(logits_of(images), predicted, reduction="none")
+    if kind == "least_likely":
+        return lambda images: -functional.cross_entropy(logits_of(images), unlikely, reduction="none")
+    return lambda images: -functional.cosine_similarity(logits_of(images), known)
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,7 @@ class PGD:
         steps: number of signed-gradient steps.
         step_size: in 1/255; by default 2.5·epsilon/steps.
         random_start: begin at a uniform draw from the ball instead of the clean image.
+        objective: what to climb, see `misclassification`.
     """
 
     version: ClassVar[int] = 1
@@ -65,6 +81,14 @@ class PGD:
     steps: int = 20
     step_size: float | None = None
     random_start: bool = True
+    objective: Objective = "untargeted"
+
+    def __post_init__(self) -> None:
+        """Raises BenchError where `objective` is unknown or cannot leave the clean image."""
+        if self.objective not in get_args(Objective):
+            raise BenchError(f"pgd: objective must be one of {', '.join(get_args(Objective))}, not {self.objective!r}")
+        if self.objective == "cosine" and not self.random_start:
+            raise BenchError("pgd: objective cosine has no gradient at the clean image and needs random_start: true")
 
     @property
     def craft_work(self) -> float:
@@ -75,5 +99,5 @@ class PGD:
     ) -> Tensor:
         start = uniform_start(batch.images, threat.radius, generator) if self.random_start else batch.images
         step = auto_step(threat, self.steps, self.step_size)
-        objective = misclassification(source, batch.images)
+        objective = misclassification(source, batch.images, self.objective)
         return ascend(objective, batch.images, start, threat, steps=self.steps, step_size=step)

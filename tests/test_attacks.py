@@ -21,7 +21,8 @@ from reid_attack_bench.errors import BenchError
 from .plugins.toy import ToyVictim
 
 ATTACKS = [
-    Noise(), FGSM(), PGD(steps=3), PGD(steps=2, random_start=False, step_size=20), MetricFGSM(), MetricPGD(steps=3),
+    Noise(), FGSM(), PGD(steps=3), PGD(steps=2, random_start=False, step_size=20), PGD(steps=3, objective="least_likely"),
+    PGD(steps=3, objective="cosine"), MetricFGSM(), MetricPGD(steps=3),
     MetricFGSM(references="same_identity"), MetricPGD(steps=2, references="same_identity"),
 ]  # fmt: skip
 
@@ -88,6 +89,35 @@ def test_pgd_without_random_start_ends_on_the_corner_of_a_linear_model() -> None
         Linear(), Batch(clean), ThreatModel(8), torch.Generator()
     )
     torch.testing.assert_close((early - clean).abs(), torch.full_like(clean, 3 / 255))
+
+
+class FromLogits(Victim):
+    """Logits that are the first pixel's three values: which way an attack goes can be read off the image."""
+
+    def embed(self, images):
+        return images[:, :, 0, 0]
+
+    def logits(self, images):
+        return 10 * self.embed(images)
+
+
+def test_objectives_of_pgd_lead_where_they_say() -> None:
+    clean = torch.full((1, 3, 8, 4), 0.5)
+    clean[0, :, 0, 0] = torch.tensor([0.6, 0.55, 0.4])
+
+    def pixel(objective: str) -> torch.Tensor:
+        attack = PGD(steps=10, objective=objective)
+        crafted = attack.craft(FromLogits(), Batch(clean), ThreatModel(8), torch.Generator().manual_seed(0))
+        return ((crafted - clean)[0, :, 0, 0] * 255).round()
+
+    untargeted, least_likely, cosine = pixel("untargeted"), pixel("least_likely"), pixel("cosine")
+    assert untargeted[0] == -8 and untargeted[1] == 8, "away from the predicted class"
+    assert least_likely[2] == 8 and (least_likely[:2] == -8).all(), "to the least likely class, away from others"
+    assert cosine.unique().tolist() == [-8, 8], "to a corner, and not along the direction it came from"
+    with pytest.raises(BenchError, match="random_start"):
+        PGD(objective="cosine", random_start=False)
+    with pytest.raises(BenchError, match="least_likely"):
+        PGD(objective="best")
 
 
 def test_metric_attacks_move_the_embedding_far_more_than_noise() -> None:

@@ -169,6 +169,7 @@ class MisRanking:
         device = context.device
         networks = self._networks(threat, context.generator, device).train()
         objective = _Objective(self, source, networks, threat, context.generator, data.name, data.identity_count)
+        trains_discriminator = self.gan_weight > 0
         betas = (self.betas[0], self.betas[1])
         generator_weights = networks.generator_weights
         generator_optimiser = torch.optim.Adam(generator_weights, self.learning_rate, betas)
@@ -179,7 +180,7 @@ class MisRanking:
         steps = self.steps if threat.epsilon else 0
         decays = [
             torch.optim.lr_scheduler.LambdaLR(optimiser, _decay(self.decay, steps))
-            for optimiser in (generator_optimiser, discriminator_optimiser)
+            for optimiser in (generator_optimiser, discriminator_optimiser)[: 2 if trains_discriminator else 1]
         ]
         batches = _training_batches(self, data, context)
         invisible = 0
@@ -193,7 +194,6 @@ class MisRanking:
                 )
             # The pairs (clean, adversarial) go through the discriminator once. Each backward pass stops at
             # the weights it is for, so neither loss touches the other network, nor the victim.
-            trains_discriminator = self.gan_weight > 0
             generator_optimiser.zero_grad(set_to_none=True)
             losses_now.generator.backward(inputs=generator_weights, retain_graph=trains_discriminator)
             if trains_discriminator:
