@@ -1,0 +1,186 @@
+"""Generative Adversarial Perturbations (Poursaeed et al., CVPR 2018, arXiv 1712.02328): Mis-Ranking's own baseline.
+
+A generator learns, image by image, the noise that fools the source's classifier; no discriminator, no ranking. It is
+the image-dependent form, with the generator of `misranking.networks`, so that the two attacks differ in what they learn
+and in nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils import parametrize
+
+from reid_attack_bench.contracts import Batch, FitContext, Need, State, ThreatModel, TrainingData, Victim
+from reid_attack_bench.errors import BenchError
+
+from .misranking.networks import Generator
+
+Objective = Literal["least_likely", "untargeted"]
+
+SMALLEST_SIDE = 16  # reflection padding after the generator's two halvings needs it
+FLOOR = 1e-6  # of the cross entropy under the logarithm: a batch that is fooled for certain has an infinite loss
+
+
+def gap_loss(adversarial_logits: Tensor, clean_logits: Tensor, objective: Objective = "least_likely") -> Tensor:
+    """The fooling loss, a scalar to minimise: log H towards the least likely class, or −log H away from the predicted.
+
+    H is the mean cross entropy of the batch. Test identities are not among the classifier's and the attack asks
+    for no labels, so both classes are what the source says of the clean image.
+
+    Args:
+        adversarial_logits, clean_logits: N×K.
+    """
+    if objective == "least_likely":
+        sign, classes = 1.0, clean_logits.argmin(dim=1)
+    else:
+        sign, classes = -1.0, clean_logits.argmax(dim=1)
+    return sign * functional.cross_entropy(adversarial_logits, classes).clamp_min(FLOOR).log()
+
+
+@dataclass(frozen=True)
+class GAP:
+    """A generator trained to fool the source's classifier, then one forward pass per image.
+
+    The paper scales the generator's output to the budget by its largest value; here it is epsilon · tanh(·), the bound
+    of `misranking`. With a pixel budget the positions that change most are kept, in training too.
+
+    Attributes:
+        objective: "least_likely", the stronger in the paper, or "untargeted"; see `gap_loss`.
+        width: channels of the generator's first convolution.
+        steps: training batches, each of `batch` images; the images come in random order, half of them mirrored.
+        learning_rate: of Adam with betas (0.5, 0.999).
+        precision: of the generator while it trains; the source, the loss and crafting are float32 always.
+    """
+
+    version: ClassVar[int] = 1
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "logits"})
+    citation: ClassVar[str] = "Poursaeed et al., CVPR 2018, arXiv 1712.02328"
+    objective: Objective = "least_likely"
+    width: int = 32
+    steps: int = 4650
+    batch: int = 32
+    learning_rate: float = 2e-4
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Raises BenchError, naming the setting and what it may be."""
+        choices = {"objective": ("least_likely", "untargeted"), "precision": ("float32", "bfloat16")}
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise BenchError(f"gap: {field} must be one of {', '.join(allowed)}, not {getattr(self, field)!r}")
+        for field, least in (("width", 1), ("steps", 1), ("batch", 2)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise BenchError(f"gap: {field} must be a whole number of at least {least}, not {value!r}")
+        if not 0 < self.learning_rate < math.inf:
+            raise BenchError(f"gap: learning_rate must be positive, not {self.learning_rate!r}")
+
+    @property
+    def fit_work(self) -> float:
+        """The generator costs some six passes of a small victim an image at half width, the victim three."""
+        return (6.0 * (self.width / 16) ** 2 + 3.0) * self.steps * self.batch
+
+    def fit(self, source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State:
+        """Train the generator against `source` on its own training split, within `threat`.
+
+        Returns:
+            Weights and buffers of the generator, on the CPU.
+
+        Raises:
+            BenchError: the source has no logits, the images are too small or fewer than a batch, or the loss is not
+                finite.
+        """
+        _check_size(data.images.shape[1], data.images.shape[2])
+        if len(data.images) < self.batch:
+            raise BenchError(f"gap: {data.name} has {len(data.images)} training images, fewer than a batch of "
+                             f"{self.batch}: lower batch")  # fmt: skip
+        network = self._network(context.generator).to(context.device).train()
+        optimiser = torch.optim.Adam(network.parameters(), self.learning_rate, (0.5, 0.999))
+        batches = _batches(self.batch, data, context)
+        # nothing can be learnt within an empty budget, and the untrained generator respects it
+        for step in range(1, self.steps + 1 if threat.epsilon else 1):
+            clean = next(batches)
+            with torch.no_grad():
+                known = _logits(source, clean)
+            with torch.autocast(context.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                noise = network(clean)
+            adversarial = threat.project(clean + threat.radius * noise.float(), clean)
+            loss = gap_loss(_logits(source, adversarial), known, self.objective)
+            if not math.isfinite(loss.item()):
+                raise BenchError(
+                    f"gap: the loss is not finite at step {step} of {self.steps}: lower learning_rate "
+                    f"({self.learning_rate:g})"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward(inputs=list(network.parameters()))
+            optimiser.step()
+            context.progress(step, self.steps, f"loss {loss.item():.3g}")
+        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
+
+    def craft(
+        self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
+    ) -> Tensor:
+        """Adversarial images, N×3×H×W in [0, 1], within `threat` of `batch.images`; deterministic, each image alone.
+
+        `source` and `generator` are not used.
+
+        Raises:
+            BenchError: no state, or one of another width.
+        """
+        if state is None:
+            raise BenchError("gap learns its generator first: call fit, and pass what it returns as state")
+        clean = batch.images
+        _check_size(*clean.shape[-2:])
+        network = self._network(torch.Generator())
+        try:
+            network.load_state_dict(dict(state))
+        except RuntimeError as error:
+            raise BenchError(f"gap: the stored generator is not of width {self.width}: fit again") from error
+        network.to(clean.device).eval()
+        # cached: the spectral norms are computed once, not for every image
+        with torch.no_grad(), parametrize.cached():
+            noise = torch.cat([*(network(image) for image in clean.split(1)), clean[:0]])
+        return threat.project(clean + threat.radius * noise, clean)
+
+    def _network(self, generator: torch.Generator) -> Generator:
+        """A fresh generator, initialised from `generator` alone."""
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(seed)
+            return Generator(self.width)
+
+
+def _batches(size: int, data: TrainingData, context: FitContext) -> Iterator[Tensor]:
+    """N×3×H×W in [0, 1] for ever: every image once before any comes again, each mirrored or not at random."""
+    waiting = np.empty(0, np.int64)
+    while True:
+        if len(waiting) < size:
+            waiting = np.concatenate([waiting, torch.randperm(len(data.images), generator=context.generator).numpy()])
+        images, _ = data.batch(np.sort(waiting[:size]), context.device)
+        waiting = waiting[size:]
+        mirrored = torch.rand(size, generator=context.generator).to(images.device) < 0.5
+        # channels last: a fifth faster through the generator on a CPU
+        yield torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images).contiguous(
+            memory_format=torch.channels_last
+        )
+
+
+def _logits(source: Victim, images: Tensor) -> Tensor:
+    logits = source.logits(images)
+    if logits is None or logits.shape[1] < 2:
+        what = "no classifier" if logits is None else "a classifier of one class"
+        raise BenchError(f"{source.name or type(source).__name__} has {what}, which gap needs to fool")
+    return logits
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < SMALLEST_SIDE:
+        raise BenchError(f"gap needs images of at least {SMALLEST_SIDE}×{SMALLEST_SIDE} pixels, not {height}×{width}")
