@@ -53,7 +53,7 @@ class GAP:
     of `misranking`. With a pixel budget the positions that change most are kept, in training too.
 
     Attributes:
-        objective: "least_likely", the stronger in the paper, or "untargeted"; see `gap_loss`.
+        objective: "least_likely" or "untargeted", see `gap_loss`.
         width: channels of the generator's first convolution.
         steps: training batches, each of `batch` images; the images come in random order, half of them mirrored.
         learning_rate: of Adam with betas (0.5, 0.999).

@@ -15,7 +15,6 @@ from reid_attack_bench.errors import BenchError
 
 from .gradient import ascend, auto_step, uniform_start
 
-
 Objective = Literal["untargeted", "least_likely", "cosine"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -80,6 +81,7 @@ class Cell:
 
     attack: str
     threat: ThreatModel
+    seed: int
     access: str
     needs: tuple[str, ...]
     source: str
@@ -193,7 +195,7 @@ class _Planner:
         for entry, plugin, attack in attacks:
             if not wanted("attack", entry.label):
                 continue
-            for threat in entry.threats:
+            for threat, seed in itertools.product(entry.threats, entry.seeds or (suite.seed,)):
                 for victim in victims:
                     if not _is_source(victim) or not wanted("source", victim.label):
                         continue
@@ -203,7 +205,17 @@ class _Planner:
                         if meets:
                             rows = {t.label: clean_row(t, name) for t in meets}
                             cells += self._cells(
-                                entry, plugin, attack, threat, victim, gate(victim), sources[name], data, meets, rows
+                                entry,
+                                plugin,
+                                attack,
+                                threat,
+                                seed,
+                                victim,
+                                gate(victim),
+                                sources[name],
+                                data,
+                                meets,
+                                rows,
                             )
         if not cells:
             raise BenchError("nothing to run: no attack meets a source and a target with these settings")
@@ -299,6 +311,7 @@ class _Planner:
         plugin: registry.Plugin,
         attack: Any,
         threat: ThreatModel,
+        seed: int,
         source: _Subject,
         gate: tuple[str, ...],
         on: DataSource,
@@ -308,11 +321,13 @@ class _Planner:
     ) -> list[Cell]:
         needs = tuple(sorted(attack.needs))
         budget = f"{entry.label} {threat.epsilon}/255" + (f" k{threat.pixels}" if threat.pixels else "")
+        if entry.seeds:
+            budget += f" seed {seed}"
 
         def cell(target: _Subject, **keys: str) -> Cell:
             access = "white-box" if target.label == source.label else "transfer"
             return Cell(
-                entry.label, threat, "query" if threat.access == "query" else access, needs, source.label,
+                entry.label, threat, seed, "query" if threat.access == "query" else access, needs, source.label,
                 target.label, on.name, on.synthetic, clean[target.label].rank_key, data[on.name].key, **keys,
             )  # fmt: skip
 
@@ -324,7 +339,7 @@ class _Planner:
             "code": plugin.code,
             "options": {**_plain(dict(entry.options)), **_plain(registry.configuration(attack))},
             "threat": asdict(threat),
-            "seed": self.suite.seed,
+            "seed": seed,
         }
         images = on.image_count * {"query": 0.07, "gallery": 0.33, "both": 0.4}[threat.perturbs]
         inputs = {"data": data[on.name].key}

@@ -38,12 +38,22 @@ class VictimEntry:
 
 @dataclass(frozen=True)
 class AttackEntry:
-    """One attack of a suite, under one or more threat models."""
+    """One attack of a suite, under one or more threat models.
+
+    Attributes:
+        label: its name in tables.
+        use: registered attack or FILE.py:NAME.
+        options: its settings.
+        threats: what it may do; all are run.
+        seeds: it is fitted and crafted once with each; empty for the suite's seed alone. Data and victims keep the
+            suite's seed, so that seeds differ in the attack and in nothing else.
+    """
 
     label: str
     use: str
     options: Mapping[str, Any]
     threats: tuple[ThreatModel, ...]
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,7 +183,7 @@ def _victim(label: str, value: Any, datasets: Mapping[str, Any]) -> VictimEntry:
 def _attack(label: str, value: Any) -> AttackEntry:
     where = f"attacks.{label}"
     entry = _mapping(value or {}, where)
-    _known(entry, ("use", "options", "epsilon", "pixels", "perturbs", "access"), where)
+    _known(entry, ("use", "options", "epsilon", "pixels", "perturbs", "access", "seeds"), where)
     _label(label, where)
 
     def several(name: str, default: Any) -> list[Any]:
@@ -191,7 +201,10 @@ def _attack(label: str, value: Any) -> AttackEntry:
     if not threats:
         raise BenchError(f"{where}: epsilon is an empty list")
     options = _mapping(entry.get("options") or {}, f"{where}.options")
-    return AttackEntry(label, str(entry.get("use", label)), options, threats)
+    seeds = tuple(_whole(seed, f"{where}.seeds") for seed in several("seeds", []))
+    if len(set(seeds)) < len(seeds):
+        raise BenchError(f"{where}.seeds names a seed twice: {list(seeds)}")
+    return AttackEntry(label, str(entry.get("use", label)), options, threats, seeds)
 
 
 def _section(top: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -21,8 +21,8 @@ from reid_attack_bench.errors import BenchError
 from .plugins.toy import ToyVictim
 
 ATTACKS = [
-    Noise(), FGSM(), PGD(steps=3), PGD(steps=2, random_start=False, step_size=20), PGD(steps=3, objective="least_likely"),
-    PGD(steps=3, objective="cosine"), MetricFGSM(), MetricPGD(steps=3),
+    Noise(), FGSM(), PGD(steps=3), PGD(steps=2, random_start=False, step_size=20),
+    PGD(steps=3, objective="least_likely"), PGD(steps=3, objective="cosine"), MetricFGSM(), MetricPGD(steps=3),
     MetricFGSM(references="same_identity"), MetricPGD(steps=2, references="same_identity"),
 ]  # fmt: skip
 
@@ -111,8 +111,8 @@ def test_objectives_of_pgd_lead_where_they_say() -> None:
         return ((crafted - clean)[0, :, 0, 0] * 255).round()
 
     untargeted, least_likely, cosine = pixel("untargeted"), pixel("least_likely"), pixel("cosine")
-    assert untargeted[0] == -8 and untargeted[1] == 8, "away from the predicted class"
-    assert least_likely[2] == 8 and (least_likely[:2] == -8).all(), "to the least likely class, away from others"
+    assert untargeted[:2].tolist() == [-8, 8], "away from the predicted class"
+    assert least_likely.tolist() == [-8, -8, 8], "to the least likely class, away from others"
     assert cosine.unique().tolist() == [-8, 8], "to a corner, and not along the direction it came from"
     with pytest.raises(BenchError, match="random_start"):
         PGD(objective="cosine", random_start=False)

@@ -191,6 +191,44 @@ def test_transfer_is_the_other_source_with_the_lowest_map(results: Results) -> N
     assert row["pgd_e8_whitebox_mAP"] == own["mAP"]
 
 
+def with_seeds(results: Results, attack: str, shifts: dict[int, float]) -> Results:
+    """The cells of one attack once for each seed, its figures shifted by so many points and per-query outcomes too."""
+    cells = results.cells[results.cells.attack != attack]
+    per_query = dict(results.per_query)
+    for seed, shift in shifts.items():
+        again = results.cells[results.cells.attack == attack].assign(seed=seed)
+        for name in ("rank1", "mAP"):
+            again[name] += shift
+        for key in again.rank_key.dropna():
+            known = per_query[key]
+            per_query[f"{key}-{seed}"] = PerQuery(known.hit, (known.ap + shift / 100).clip(0, 1), known.valid)
+        again["rank_key"] = [key if key != key else f"{key}-{seed}" for key in again.rank_key]
+        cells = pd.concat([cells, again], ignore_index=True)
+    return dataclasses.replace(results, cells=cells, per_query=per_query)
+
+
+def test_several_seeds_show_their_mean_and_the_worst_case_takes_all(small: Results, tmp_path: Path) -> None:
+    seeded = with_seeds(small, "pgd", {0: 0.0, 1: -2.0, 2: 5.0})
+    one, all_seeds = tables.leaderboard(small), tables.leaderboard(seeded)
+    assert list(one.columns) == list(all_seeds.columns)
+    victim = one.victim[0]
+    for column in ("pgd_e8_whitebox_rank1", "pgd_e8_transfer_mAP"):
+        assert row_of(all_seeds, victim)[column] == pytest.approx(row_of(one, victim)[column] + 1.0)
+    shifted = with_seeds(small, "pgd", {1: -2.0})
+    worst = tables.leaderboard(shifted)
+    assert row_of(all_seeds, victim)["worst_e8_mAP"] == pytest.approx(row_of(worst, victim)["worst_e8_mAP"])
+    assert row_of(all_seeds, victim)["worst_e8_mAP"] < row_of(one, victim)["worst_e8_mAP"]
+    table = tables.matrix(seeded)
+    pgd = table[table.attack == "pgd"]
+    assert pgd.groupby(["epsilon", "dataset", "source", "target"]).seed.apply(list).map([0, 1, 2].__eq__).all()
+    # a seed that failed is left out of the mean
+    failed = (seeded.cells.attack == "pgd") & (seeded.cells.seed == 2)
+    board = tables.leaderboard(change_cells(seeded, failed, status="diverged", rank1=math.nan, mAP=math.nan))
+    expected = row_of(one, victim)["pgd_e8_whitebox_rank1"] - 1.0
+    assert row_of(board, victim)["pgd_e8_whitebox_rank1"] == pytest.approx(expected)
+    assert len(plots.heat_maps(seeded, tmp_path)) == len(plots.heat_maps(small, tmp_path))
+
+
 def test_leaderboard_columns(small: Results) -> None:
     expected = ["rank", "victim", "defence", "dataset", "synthetic", "queries"]
     for name in ("clean_rank1", "clean_mAP", "worst_e8_rank1", "worst_e8_mAP"):

@@ -26,6 +26,20 @@ def test_threats_are_crossed(tiny) -> None:
     assert [(t.epsilon, t.pixels) for t in threats] == [(4, None), (4, 100), (8, None), (8, 100)]
 
 
+def test_seeds_of_an_attack_share_everything_but_the_attack(tiny) -> None:
+    from reid_attack_bench.plan import make_plan
+
+    plain = make_plan(suite.parse(tiny))
+    tiny["attacks"]["learner"]["seeds"] = [0, 3]
+    seeded = make_plan(suite.parse(tiny))
+    assert set(plain.steps) <= set(seeded.steps), "the suite's own seed keeps every key"
+    added = [step for key, step in seeded.steps.items() if key not in plain.steps]
+    assert {step.kind for step in added} == {"fit", "craft", "measure", "features", "rank"}
+    assert all("learner 8/255 seed 3" in step.label for step in added)
+    assert {(c.attack, c.seed) for c in seeded.cells} == {("noise", 0), ("pgd", 0), ("learner", 0), ("learner", 3)}
+    assert len(seeded.cells) == len(plain.cells) + sum(c.attack == "learner" for c in plain.cells)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -35,6 +49,8 @@ def test_threats_are_crossed(tiny) -> None:
         (lambda d: d["attacks"]["pgd"].update(epsilon=2.5), "attacks.pgd: epsilon must be a whole number"),
         (lambda d: d["attacks"]["pgd"].update(epsilon=[]), "epsilon is an empty list"),
         (lambda d: d["attacks"]["pgd"].update(perturb="query"), "did you mean 'perturbs'"),
+        (lambda d: d["attacks"]["pgd"].update(seeds=[1, 1]), "attacks.pgd.seeds names a seed twice"),
+        (lambda d: d["attacks"]["pgd"].update(seeds=["a"]), "attacks.pgd.seeds must be a whole number"),
         (lambda d: d["victims"]["toy"].update(train_on=["plazza"]), "did you mean 'plaza'"),
         (lambda d: d["victims"]["toy"].update(roles="sorce"), "none of source"),
         (lambda d: d["victims"].update({"a b": {}}), "letters, digits"),

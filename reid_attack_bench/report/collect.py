@@ -66,7 +66,7 @@ class _Collector:
         threat = cell["threat"]
         out = {name: cell[name] for name in ("attack", "access", "source", "target", "dataset", "synthetic")}
         out |= {"epsilon": threat["epsilon"], "pixels": threat["pixels"], "perturbs": threat["perturbs"]}
-        out |= {"needs": "+".join(cell["needs"]), "seed": self.manifest["suite"]["seed"]}
+        out |= {"needs": "+".join(cell["needs"]), "seed": cell.get("seed", self.manifest["suite"]["seed"])}
         out |= {name: cell[name] for name in ("craft_key", "features_key", "rank_key")}
         before = self.ranking("clean-rank", cell["clean_rank_key"])
         figures = self.ranking("rank", cell["rank_key"]) if cell["rank_key"] else None
@@ -108,16 +108,21 @@ class _Collector:
     def sheets(self) -> list[Sheet]:
         homes = {(row["victim"], row["dataset"]) for row in self.manifest["clean"] if row["home"]}
         made: dict[tuple[str, str, str], Sheet] = {}
+        shown: set[tuple[Any, ...]] = set()  # one seed of an attack is enough to see
         for cell in self.manifest["cells"]:
             key, at_home = cell["craft_key"], (cell["source"], cell["dataset"]) in homes
             place = (key, cell["source"], cell["dataset"])
             if not key or not at_home or place in made or key in self.failures or not self.store.has("craft", key):
+                continue
+            same = (cell["attack"], *cell["threat"].values(), cell["source"], cell["dataset"])
+            if same in shown:
                 continue
             crafted = read_crafted(self.store.open("craft", key)).get("query")
             if crafted is None or not self.store.has("data", cell["data_key"]):
                 continue
             clean = read_splits(self.store.folder("data", cell["data_key"]))["query"].images
             chosen = np.unique(np.linspace(0, len(clean) - 1, _SHEET_QUERIES).astype(int))
+            shown.add(same)
             made[place] = Sheet(
                 cell["attack"],
                 cell["threat"]["epsilon"],
@@ -125,6 +130,7 @@ class _Collector:
                 cell["dataset"],
                 clean[chosen],
                 crafted[chosen],
+                cell["threat"]["pixels"],
             )
         return list(made.values())
 

@@ -173,7 +173,7 @@ class _Look:
 
 def _grids(results: Results, plan: list[Setting], metric: str) -> list[list[_Grid]]:
     """A line of panels per data set, one panel per setting."""
-    cells, unharmed = tables.rows(results.cells), tables.rows(results.clean)
+    cells, unharmed = tables.over_seeds(tables.rows(results.cells)), tables.rows(results.clean)
     lines = []
     for dataset in datasets(results):
         here = [cell for cell in cells if cell["dataset"] == dataset]
@@ -441,7 +441,8 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
     that epsilon. Epsilon 0 is the clean figure. A missing cell breaks its line.
     """
     with styled():
-        here = [c for c in tables.rows(results.cells) if c["target"] == victim and c["dataset"] == dataset]
+        reached = (c for c in tables.rows(results.cells) if c["target"] == victim and c["dataset"] == dataset)
+        here = tables.over_seeds(reached)
         unharmed = [r for r in tables.rows(results.clean) if r["victim"] == victim and r["dataset"] == dataset]
         start = next((row for row in unharmed if row["status"] == "ok"), None)
         epsilons = sorted({int(cell["epsilon"]) for cell in here} | {0})

@@ -26,12 +26,13 @@ CELL_COLUMNS = (
 
 attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget or empty for all; access: "white-box"
 where source and target are one model, else "transfer", or "query"; needs: what the attack was given, joined by "+";
+seed: of the attack, see AttackEntry; victims and data have the suite's;
 source, target: victim labels such as "osnet_x0_25@plaza"; status: "ok", else why the cell is missing (then every
 figure is empty, never zero); where that begins with NOT_APPLICABLE the cell cannot exist and nobody misses it.
 """
 
 NOT_APPLICABLE = "not applicable: "
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 """Raise it when the same results give another report: a finished run then writes its report again."""
 
 CLEAN_COLUMNS = (
@@ -61,6 +62,7 @@ class Sheet:
     dataset: str
     clean: np.ndarray
     adversarial: np.ndarray
+    pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Results:
         suite: name of the suite.
         seed: seed of the run.
         headline_epsilon: the leaderboard is ordered by the worst case at this epsilon.
-        cells: CELL_COLUMNS, one row per (attack, epsilon, source, target, data set).
+        cells: CELL_COLUMNS, one row per (attack, threat model, seed, source, target, data set).
         clean: CLEAN_COLUMNS.
         per_query: rank_key → per-query outcome, for cells and clean rows with status "ok".
         sheets: images for the sheets.

@@ -41,7 +41,9 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
     Raises:
         BenchError: the results hold no images of this source and data set, or clean and adversarial differ in shape.
     """
-    chosen = sorted(_sheets(results, source, dataset), key=lambda sheet: (sheet.attack, sheet.epsilon))
+    chosen = sorted(
+        _sheets(results, source, dataset), key=lambda sheet: (sheet.attack, sheet.epsilon, sheet.pixels or 0)
+    )
     if not chosen:
         raise BenchError(f"the results hold no images of attacks on {source} with queries of {dataset}")
     for sheet in chosen:
@@ -57,7 +59,10 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
     width = (3 * image_width + 2 * GAP) * scale / plots.DPI
     with plots.styled():
         names = [
-            f"{sheet.attack}\nε = {sheet.epsilon}/255\nnoise × {127 / max(sheet.epsilon, 1):.3g}" for sheet in chosen
+            f"{sheet.attack}\nε = {sheet.epsilon}/255"
+            + (f"\n{sheet.pixels} pixels" if sheet.pixels else "")
+            + f"\nnoise × {127 / max(sheet.epsilon, 1):.3g}"
+            for sheet in chosen
         ]
         label = max(plots.text_width(line, 9) for name in names for line in name.split("\n")) + 0.35
         heading = f"Attacks crafted on {source}"

@@ -103,6 +103,28 @@ def strongest(cells: Iterable[Row]) -> Row | None:
     return min(found, key=lambda cell: (number(cell["mAP"]), str(cell["source"])), default=None)
 
 
+def over_seeds(cells: Iterable[Row]) -> list[Row]:
+    """One row for each (setting, source, target, data set): the mean of every figure over the seeds that succeeded.
+
+    The ends of intervals, which are over queries, are averaged too. A single row passes as it is; where all seeds
+    failed, the first stands. The keys of the artefacts are those of the first seed.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for cell in cells:
+        place = (setting_of(cell), str(cell["source"]), str(cell["target"]), str(cell["dataset"]))
+        groups.setdefault(place, []).append(cell)
+    return [_mean_row(group) for group in groups.values()]
+
+
+def _mean_row(group: list[Row]) -> Row:
+    done = sorted((cell for cell in group if cell["status"] == "ok"), key=lambda cell: number(cell["seed"]))
+    if len(done) < 2:
+        return (done or group)[0]
+    averaged = [name for name in done[0] if PERCENT.search(name) or name in MEASURES]
+    values = {name: [number(cell[name]) for cell in done] for name in averaged}
+    return {**done[0], **{name: float(np.mean(column)) for name, column in values.items()}}
+
+
 def outcome(results: Results, rank_key: Any) -> PerQuery:
     """The per-query outcome stored for a successful row.
 
@@ -157,7 +179,8 @@ def leaderboard(results: Results) -> pd.DataFrame:
     for each epsilon worst_e8_rank1 and worst_e8_mAP with _low and _high, and worst_e8_missing; for each attack
     and epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" where the attack
     saw only outputs) and pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP). A pixel budget
-    shows as pgd_e8_k500_…, attacked gallery images as pgd_e8_gallery_….
+    shows as pgd_e8_k500_…, attacked gallery images as pgd_e8_gallery_…. An attack with several seeds shows its mean
+    over them; the worst case takes every seed as an attack of its own.
 
     Ordered by worst-case mAP at `results.headline_epsilon`, descending, ties by clean mAP, then by name;
     victims without a worst case there come last, without a rank. A figure that does not exist is missing (NaN).
@@ -191,8 +214,12 @@ def home_rows(results: Results) -> list[Row]:
 
 
 def matrix(results: Results) -> pd.DataFrame:
-    """Every cell, in the order of CELL_COLUMNS, sorted by data set, attack, threat model, source, target."""
-    order = sorted(rows(results.cells), key=lambda c: (c["dataset"], setting_of(c), c["source"], c["target"]))
+    """Every cell, in the order of CELL_COLUMNS, sorted by data set, attack, threat model, source, target, seed."""
+
+    def place(cell: Row) -> tuple[Any, ...]:
+        return cell["dataset"], setting_of(cell), cell["source"], cell["target"], number(cell["seed"])
+
+    order = sorted(rows(results.cells), key=place)
     return pd.DataFrame(order, columns=list(CELL_COLUMNS))
 
 
@@ -289,7 +316,7 @@ def _leaderboard_row(
             name = f"worst_e{epsilon}_{metric}"
             row |= {name: 100 * float(values.mean()), f"{name}_low": 100 * low, f"{name}_high": 100 * high}
     for setting in plan:
-        mine = [c for c in cells if setting_of(c) == setting]
+        mine = over_seeds(c for c in cells if setting_of(c) == setting)
         for kind in ("whitebox", "query", "transfer"):
             best = strongest(c for c in mine if kind_of(c) == kind)
             if best is not None:

@@ -25,6 +25,8 @@ DEFINITIONS = (
     "**≤**: some cells of that worst case are missing, so the true worst case can only be lower.",
     "**ε**: L∞ budget per colour value, in steps of 1/255 of the colour range.",
     "**Drop**: clean minus attacked, in percentage points.",
+    "**Seeds**: an attack that was fitted and crafted with several seeds shows its mean over them, with their mean "
+    "interval over queries; the worst case takes every seed as an attack of its own. matrix.csv holds each.",
 )
 
 
