@@ -101,14 +101,29 @@ def _run_options(function: Any) -> Any:
 
 @cli.command("run")
 @click.argument("suite_name", metavar="SUITE")
+@click.option("--full", is_flag=True, help="At the size of the paper, where the suite has one.")
+@click.option(
+    "--data", "data", multiple=True, metavar="NAME,…",
+    help="These data sets in place of the suite's, in its order; victims are trained on them instead.",
+)  # fmt: skip
 @_run_options
-def run_command(suite_name: str, seed: int | None, out: Path | None, only: tuple[str, ...], **options: Any) -> None:
+def run_command(
+    suite_name: str,
+    full: bool,
+    data: tuple[str, ...],
+    seed: int | None,
+    out: Path | None,
+    only: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Run a SUITE (a shipped name, or a YAML file): train, attack, evaluate, report.
 
     Kill it whenever you like: the same command goes on where it stopped.
     """
-    chosen = _seeded(suite.load(suite_name), seed)
-    _run(chosen, RunOptions(out=out or Path("runs") / chosen.name, only=_parse_only(only), **options))
+    names = [name for text in data for name in text.split(",") if name]
+    chosen = _seeded(suite.load(suite_name, full=full, data=names), seed)
+    folder = "+".join([chosen.name, *["full"] * full, *names])
+    _run(chosen, RunOptions(out=out or Path("runs") / folder, only=_parse_only(only), **options))
 
 
 @cli.command("evaluate")

@@ -77,7 +77,11 @@ class CleanRow:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the matrix, and the steps that fill it. `impossible` says why it can have none."""
+    """One cell of the matrix, and the steps that fill it.
+
+    `relation` is one of suite.RELATIONS, or empty where the target is judged on data it was not trained on.
+    `impossible` says why it can have no steps.
+    """
 
     attack: str
     threat: ThreatModel
@@ -86,6 +90,7 @@ class Cell:
     needs: tuple[str, ...]
     source: str
     target: str
+    relation: str
     dataset: str
     synthetic: bool
     clean_rank_key: str
@@ -120,6 +125,7 @@ class _Subject:
     """A victim in the plan: one model, with what planning must know of it."""
 
     label: str
+    model: str
     home: str
     step: Step
     roles: tuple[str, ...]
@@ -128,6 +134,20 @@ class _Subject:
 
 def _is_source(victim: _Subject) -> bool:
     return "source" in victim.roles or "white-box" in victim.roles
+
+
+def _relation(source: _Subject, target: _Subject, dataset: str, known: Iterable[str]) -> str:
+    """One of suite.RELATIONS, or empty where `target` has its home in another of the `known` data sets.
+
+    A victim that does not say what it was trained on is at home everywhere.
+    """
+    if target.home in known and target.home != dataset:
+        return ""
+    if source.label == target.label:
+        return "white-box"
+    if source.model == target.model:
+        return "cross-dataset"
+    return "cross-both" if source.home and target.home and source.home != target.home else "cross-model"
 
 
 def make_plan(suite: Suite, *, data_root: Path | None = None, only: Mapping[str, Iterable[str]] | None = None) -> Plan:
@@ -190,7 +210,8 @@ class _Planner:
         chosen = [name for name in sources if wanted("dataset", name)]
         for victim in targets:  # clean first: a victim that did not learn stops its own cells early
             for name in chosen:
-                clean_row(victim, name)
+                if not suite.relations or victim.home == name or victim.home not in data:
+                    clean_row(victim, name)
         cells: list[Cell] = []
         for entry, plugin, attack in attacks:
             if not wanted("attack", entry.label):
@@ -202,6 +223,8 @@ class _Planner:
                     for name in chosen:
                         everyone = threat.access == "transfer" and "source" in victim.roles
                         meets = [t for t in targets if everyone or t.label == victim.label]
+                        if suite.relations:
+                            meets = [t for t in meets if _relation(victim, t, name, data) in suite.relations]
                         if meets:
                             rows = {t.label: clean_row(t, name) for t in meets}
                             cells += self._cells(
@@ -242,7 +265,7 @@ class _Planner:
             config["weights"] = weights_digest(subject)
             step = self._add(Step("victim", f"victim {entry.label}", config, subject=subject, work=10))
             home = subject.trained_on
-            return [_Subject(entry.label, home, step, entry.roles, subject.differentiable)]
+            return [_Subject(entry.label, entry.label, home, step, entry.roles, subject.differentiable)]
         if not (hasattr(subject, "fit") and hasattr(subject, "load")):
             raise BenchError(
                 f"victim {entry.use} is a {type(subject).__name__}: it must be a reid_attack_bench.contracts.Victim, "
@@ -258,7 +281,8 @@ class _Planner:
             step = self._add(
                 Step("victim", f"train {label}", config_here, {"data": data[name].key}, subject=subject, work=passes)
             )
-            made.append(_Subject(label, name, step, entry.roles, getattr(subject, "differentiable", True)))
+            differentiable = getattr(subject, "differentiable", True)
+            made.append(_Subject(label, entry.label, name, step, entry.roles, differentiable))
         return made
 
     def _attack(self, entry: AttackEntry) -> tuple[registry.Plugin, Any]:
@@ -328,7 +352,8 @@ class _Planner:
             access = "white-box" if target.label == source.label else "transfer"
             return Cell(
                 entry.label, threat, seed, "query" if threat.access == "query" else access, needs, source.label,
-                target.label, on.name, on.synthetic, clean[target.label].rank_key, data[on.name].key, **keys,
+                target.label, _relation(source, target, on.name, data), on.name, on.synthetic,
+                clean[target.label].rank_key, data[on.name].key, **keys,
             )  # fmt: skip
 
         if "gradients" in needs and not source.differentiable:

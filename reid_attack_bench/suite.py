@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import importlib.resources
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from reid_attack_bench.compose import compose
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import BenchError, nearest
+
+RELATIONS = ("white-box", "cross-dataset", "cross-model", "cross-both")
+"""How target and source of a cell stand to each other, on the data set that the target was trained on: the same model;
+the same architecture trained on another data set; another architecture trained on the same; both."""
+
+MEASURES = (
+    "rank1", "rank5", "rank10", "rank20", "mAP", "mINP",
+    "drop_rank1", "drop_rank5", "drop_rank10", "drop_rank20", "drop_mAP", "drop_mINP",
+    "l2", "pixels_changed", "ssim", "ms_ssim", "lpips",
+)  # fmt: skip
+"""Columns of matrix.csv that a finding may compare."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,35 @@ class AttackEntry:
 
 
 @dataclass(frozen=True)
+class Contender:
+    """One side of a finding: an attack of the suite under one of its threat models, or under several as a curve."""
+
+    attack: str
+    threats: tuple[ThreatModel, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim about two attacks that a run confirms or does not; see report.findings.
+
+    Attributes:
+        claim: in words.
+        lower, higher: whose `measure` is claimed to be the lower one, and the higher one.
+        measure: a column of matrix.csv.
+        relation: over which cells, see RELATIONS; the mean over all of them counts.
+        at_equal: compare where this measure is the same, read off the curves over threat models; empty to compare the
+            two as they are.
+    """
+
+    claim: str
+    lower: Contender
+    higher: Contender
+    measure: str = "rank1"
+    relation: str = "white-box"
+    at_equal: str = ""
+
+
+@dataclass(frozen=True)
 class Suite:
     """A whole matrix.
 
@@ -68,6 +110,8 @@ class Suite:
         headline_epsilon: the leaderboard is ordered by the worst case at this epsilon.
         datasets: name → options.
         victims, attacks: what is crossed.
+        relations: only these cells, see RELATIONS; empty for all.
+        findings: claims that the report judges.
     """
 
     name: str
@@ -79,6 +123,8 @@ class Suite:
     datasets: Mapping[str, Mapping[str, Any]]
     victims: tuple[VictimEntry, ...]
     attacks: tuple[AttackEntry, ...]
+    relations: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def with_seed(self, seed: int) -> Suite:
         return replace(self, seed=seed)
@@ -95,12 +141,23 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load(name_or_file: str) -> Suite:
-    """A shipped suite by name, or a YAML file.
+def load(name_or_file: str, *, full: bool = False, data: Sequence[str] = ()) -> Suite:
+    """A shipped suite by name, or a YAML file; at its full size, or with other data sets in place of its own.
+
+    `compose.compose` says what a file may be made of.
 
     Raises:
         BenchError: no such suite (the nearest is named), or a mistake in the file.
     """
+    path = _path(name_or_file)
+    document = _document(path)
+    try:
+        return parse(document, default_name=path.stem, full=full, data=data)
+    except BenchError as error:
+        raise BenchError(f"{path}: {error}") from error
+
+
+def _path(name_or_file: str) -> Path:
     if name_or_file.endswith((".yaml", ".yml")):
         path = Path(name_or_file).expanduser()
         if not path.is_file():
@@ -112,19 +169,20 @@ def load(name_or_file: str) -> Suite:
                 f"no suite is called '{name_or_file}': {nearest(name_or_file, known)} (or give a .yaml file)"
             )
         path = known[name_or_file]
+    return path
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    try:
-        return parse(document, default_name=path.stem)
-    except BenchError as error:
-        raise BenchError(f"{path}: {error}") from error
+    return _mapping(document, str(path))
 
 
-def parse(document: Any, default_name: str = "suite") -> Suite:
+def parse(document: Any, default_name: str = "suite", *, full: bool = False, data: Sequence[str] = ()) -> Suite:
     """Check a suite document (as YAML gives it) and return it."""
-    top = _mapping(document, "the suite")
+    top = compose(_mapping(document, "the suite"), lambda name: _document(_path(name)), full=full, data=data)
     _known(
         top,
         (
@@ -137,24 +195,96 @@ def parse(document: Any, default_name: str = "suite") -> Suite:
             "datasets",
             "victims",
             "attacks",
+            "relations",
+            "findings",
         ),
         "the suite",
     )
     datasets = {str(k): _mapping(v or {}, f"datasets.{k}") for k, v in _section(top, "datasets").items()}
     victims = tuple(_victim(str(k), v, datasets) for k, v in _section(top, "victims").items())
-    attacks = tuple(_attack(str(k), v) for k, v in _section(top, "attacks").items())
+    image_size = _size(top.get("image_size", [256, 128]))
+    attacks = tuple(_attack(str(k), v, image_size) for k, v in _section(top, "attacks").items())
     epsilons = sorted({t.epsilon for a in attacks for t in a.threats})
     return Suite(
         name=str(top.get("name", default_name)),
         description=str(top.get("description", "")),
         seed=_whole(top.get("seed", 0), "seed"),
-        image_size=_size(top.get("image_size", [256, 128])),
+        image_size=image_size,
         batch_size=_whole(top.get("batch_size", 64), "batch_size", least=1),
         headline_epsilon=_whole(top.get("headline_epsilon", epsilons[0]), "headline_epsilon"),
         datasets=datasets,
         victims=victims,
         attacks=attacks,
+        relations=_relations(top.get("relations", [])),
+        findings=tuple(
+            each for i, value in enumerate(_list(top, "findings")) for each in _findings(i, value, attacks, image_size)
+        ),
     )
+
+
+def _relations(value: Any) -> tuple[str, ...]:
+    given = (value,) if isinstance(value, str) else tuple(value)
+    for name in given:
+        if name not in RELATIONS:
+            raise BenchError(f"relations: no '{name}': {nearest(str(name), RELATIONS)}")
+    return given
+
+
+def _findings(
+    index: int, value: Any, attacks: tuple[AttackEntry, ...], image_size: tuple[int, int]
+) -> Iterator[Finding]:
+    """One finding, or for `ascending: [a, b, c]` one for each two neighbours."""
+    where = f"findings[{index}]"
+    entry = _mapping(value, where)
+    _known(entry, ("claim", "lower", "higher", "ascending", "measure", "relation", "at_equal"), where)
+    if not entry.get("claim"):
+        raise BenchError(f"{where} has no claim: say in words what it claims")
+    measure, equal = str(entry.get("measure", "rank1")), str(entry.get("at_equal", ""))
+    for name in (measure, equal):
+        if name and name not in MEASURES:
+            raise BenchError(f"{where}: no measure is called '{name}': {nearest(name, MEASURES)}")
+    (relation,) = _relations(str(entry.get("relation", "white-box")))
+    if ("ascending" in entry) == ("lower" in entry and "higher" in entry):
+        raise BenchError(f"{where} needs lower and higher, or ascending with a list of attacks")
+    sides = _list(entry, "ascending") if "ascending" in entry else [entry["lower"], entry["higher"]]
+    if len(sides) < 2:
+        raise BenchError(f"{where}.ascending needs at least two attacks")
+    contenders = [_contender(side, where, attacks, image_size, curve=bool(equal)) for side in sides]
+    for lower, higher in itertools.pairwise(contenders):
+        yield Finding(str(entry["claim"]), lower, higher, measure, relation, equal)
+
+
+def _contender(
+    value: Any, where: str, attacks: tuple[AttackEntry, ...], image_size: tuple[int, int], *, curve: bool
+) -> Contender:
+    entry = {"attack": value} if isinstance(value, str) else _mapping(value, where)
+    _known(entry, ("attack", "epsilon", "pixels"), where)
+    label = str(entry.get("attack"))
+    known = {attack.label: attack for attack in attacks}
+    if label not in known:
+        raise BenchError(f"{where}: no attack '{label}' in this suite: {nearest(label, known)}")
+    threats = known[label].threats
+    if "epsilon" in entry:
+        threats = tuple(threat for threat in threats if threat.epsilon == entry["epsilon"])
+    if "pixels" in entry:
+        budget = _pixels(entry["pixels"], image_size)
+        threats = tuple(threat for threat in threats if threat.pixels == budget)
+    if curve and len(threats) < 2:
+        raise BenchError(f"{where}: at_equal reads a curve, and attack {label} has {len(threats)} threat model there")
+    if not curve and len(threats) != 1:
+        raise BenchError(
+            f"{where}: attack {label} has {len(threats)} such threat models: name one with epsilon and pixels"
+        )
+    return Contender(label, threats)
+
+
+def _pixels(value: Any, image_size: tuple[int, int]) -> Any:
+    """A pixel budget: a number, "all" or null for no limit, or "1/8" of the image's pixels."""
+    if value in (None, "all"):
+        return None
+    if isinstance(value, str) and (share := re.fullmatch(r"1/([1-9]\d*)", value)):
+        return max(1, image_size[0] * image_size[1] // int(share[1]))
+    return value
 
 
 def _victim(label: str, value: Any, datasets: Mapping[str, Any]) -> VictimEntry:
@@ -180,7 +310,7 @@ def _victim(label: str, value: Any, datasets: Mapping[str, Any]) -> VictimEntry:
     return VictimEntry(label, str(entry.get("use", label)), options, train_on, expected, roles)
 
 
-def _attack(label: str, value: Any) -> AttackEntry:
+def _attack(label: str, value: Any, image_size: tuple[int, int]) -> AttackEntry:
     where = f"attacks.{label}"
     entry = _mapping(value or {}, where)
     _known(entry, ("use", "options", "epsilon", "pixels", "perturbs", "access", "seeds"), where)
@@ -192,7 +322,9 @@ def _attack(label: str, value: Any) -> AttackEntry:
 
     try:
         threats = tuple(
-            ThreatModel(epsilon, pixels, entry.get("perturbs", "query"), entry.get("access", "transfer"))
+            ThreatModel(
+                epsilon, _pixels(pixels, image_size), entry.get("perturbs", "query"), entry.get("access", "transfer")
+            )
             for epsilon in several("epsilon", 8)
             for pixels in several("pixels", None)
         )
@@ -212,6 +344,13 @@ def _section(top: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not section:
         raise BenchError(f"{name} is missing or empty: a suite needs at least one entry there")
     return section
+
+
+def _list(entry: Mapping[str, Any], name: str) -> list[Any]:
+    given = entry.get(name) or []
+    if not isinstance(given, list):
+        raise BenchError(f"{name} must be a list, not {type(given).__name__}")
+    return given
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

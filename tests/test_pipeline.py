@@ -262,9 +262,18 @@ def test_dry_run_prints_the_plan_and_does_nothing(tiny, write_suite, tmp_path: P
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_paper_suite_at_full_size_on_other_data_is_planned_by_its_name(tmp_path: Path) -> None:
+    said = bench("run", "paper-objectives", "--full", "--data", "campus", "--dry-run", cwd=tmp_path).stdout
+    assert "train resnet50@campus" in said
+    assert "fit xent+etri 16/255 seed 2 against resnet50@campus" in said
+    assert "plaza" not in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["run", "quick", "--full"], "no full size"),
+        (["run", "quick", "--data", "plazza"], "did you mean 'plaza'"),
         (["run", "quik"], "did you mean 'quick'"),
         (["runn", "quick"], "did you mean 'run'"),
         (["run", "quick", "--only", "attack=pdg"], "did you mean 'pgd'"),

@@ -15,15 +15,146 @@ def test_shipped_suites_are_valid(name: str) -> None:
     chosen = suite.load(name)
     assert chosen.name == name
     assert chosen.description
-    plan = make_plan(chosen)
-    assert len(plan.cells) > 100
-    assert {"plaza", "station"} <= set(chosen.datasets)
+    cells = make_plan(chosen).cells
+    assert {cell.attack for cell in cells} == {attack.label for attack in chosen.attacks}
+    if not chosen.relations:
+        assert len(cells) > 100
+        assert {"plaza", "station"} <= set(chosen.datasets)
+        return
+    assert {cell.relation for cell in cells} == set(chosen.relations), "each experiment is about these cells only"
+    assert all(len(attack.seeds) >= 3 for attack in chosen.attacks), "a finding needs an interval over seeds"
+    assert chosen.findings
+    assert {finding.relation for finding in chosen.findings} <= set(chosen.relations)
+    # the same file at full size; embedded data stand in for the real ones
+    full = suite.load(name, full=True, data=["plaza", "station"])
+    assert full.image_size == (256, 128)
+    assert {v.label for v in full.victims} <= {"resnet50", "densenet121", "mudeep", "pcb_p6", "hacnn"}
+    assert {cell.attack for cell in make_plan(full).cells} == {cell.attack for cell in cells}
+    for attack in full.attacks:
+        if attack.use == "misranking":
+            assert attack.options["width"] == 32
+            assert attack.options["steps"] == 4650
+
+
+def test_the_paper_s_suites_share_their_fits_and_victims() -> None:
+    from reid_attack_bench.plan import make_plan
+
+    quick = make_plan(suite.load("quick"))
+    white_box = make_plan(suite.load("paper-whitebox"))
+    made = {key for plan in (quick, white_box) for key in plan.steps}
+    for kind in ("dataset", "model", "both"):
+        steps = make_plan(suite.load(f"paper-cross-{kind}")).steps
+        assert not {step.kind for key, step in steps.items() if key not in made} & {"victim", "fit"}
+    assert {s.key for s in white_box.steps.values() if s.kind == "victim"} <= set(quick.steps)
 
 
 def test_threats_are_crossed(tiny) -> None:
     tiny["attacks"]["pgd"] = {"epsilon": [4, 8], "pixels": [None, 100]}
     threats = next(a for a in suite.parse(tiny).attacks if a.label == "pgd").threats
     assert [(t.epsilon, t.pixels) for t in threats] == [(4, None), (4, 100), (8, None), (8, 100)]
+
+
+def test_relations_of_cells(tiny) -> None:
+    from reid_attack_bench.plan import make_plan
+
+    tiny["victims"]["other"] = dict(tiny["victims"]["toy"], options={"seed": 1}, train_on=["plaza"])
+    cells = {(c.source, c.target, c.dataset): c.relation for c in make_plan(suite.parse(tiny)).cells}
+    assert cells["toy@plaza", "toy@plaza", "plaza"] == "white-box"
+    assert cells["toy@plaza", "toy@plaza", "station"] == "", "not on its own data set"
+    assert cells["toy@plaza", "toy@station", "station"] == "cross-dataset"
+    assert cells["toy@plaza", "toy@station", "plaza"] == ""
+    assert cells["toy@plaza", "other@plaza", "plaza"] == "cross-model"
+    assert cells["toy@station", "other@plaza", "plaza"] == "cross-both"
+    tiny["relations"] = ["cross-both"]
+    chosen = make_plan(suite.parse(tiny)).cells
+    assert {(c.source, c.target, c.dataset) for c in chosen} == {
+        ("toy@station", "other@plaza", "plaza"),
+        ("other@plaza", "toy@station", "station"),
+    }
+
+
+def test_a_suite_extends_another(tiny, write_suite) -> None:
+    tiny["presets"] = {"fast": {"use": "pgd", "epsilon": 4, "options": {"steps": 2}}}
+    tiny["full"] = {
+        "image_size": [128, 64],
+        "datasets": {"campus": {}, "station": {}},
+        "presets": {"fast": {"options": {"step_size": 1}}},
+    }
+    base = write_suite(tiny, "base.yaml")
+    document = {
+        "extends": base,
+        "datasets": ["station"],
+        "attacks": {"slow": {"like": "fast", "pixels": "1/8", "options": {"steps": 9}}},
+        "full": {"datasets": ["station"]},
+    }
+    small, full = suite.parse(document, "child"), suite.parse(document, "child", full=True)
+    assert small.name == "child"
+    assert small.image_size == (64, 32)
+    assert set(small.datasets) == set(full.datasets) == {"station"}
+    assert small.victims[0].train_on == ("station",), "victims are trained on what is left"
+    (attack,), (large,) = small.attacks, full.attacks
+    assert (attack.use, attack.options) == ("pgd", {"steps": 9})
+    assert [(t.epsilon, t.pixels) for t in attack.threats] == [(4, 64 * 32 // 8)]
+    assert large.options == {"steps": 9, "step_size": 1}
+    assert [t.pixels for t in large.threats] == [128 * 64 // 8], "a share of the pixels follows the image size"
+
+
+def test_other_data_take_the_place_of_the_suite_s(tiny) -> None:
+    tiny["victims"]["half"] = dict(tiny["victims"]["toy"], train_on=["station"])
+    moved = suite.parse(tiny, data=["market1501", "campus"])
+    assert moved.datasets == {"market1501": {}, "campus": tiny["datasets"]["station"]}
+    assert [v.train_on for v in moved.victims] == [("market1501", "campus"), ("campus",)]
+    more = suite.parse(tiny, data=["market1501", "campus", "plaza"])
+    assert [v.train_on for v in more.victims] == [("market1501", "campus", "plaza"), ("campus",)]
+    with pytest.raises(BenchError, match="half is trained on station, which nothing takes the place of"):
+        suite.parse(tiny, data=["plaza"])
+    with pytest.raises(BenchError, match="did you mean 'campus'"):
+        suite.parse(tiny, data=["campos"])
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"extends": "quik"}, "did you mean 'quick'"),
+        ({"extends": "quick", "victims": ["osnet"]}, "no 'osnet' to pick.*did you mean"),
+        ({"extends": "paper-whitebox", "attacks": {"a": {"like": "pdg"}}}, "attacks.a.like.*did you mean 'pgd'"),
+        ({"extends": "quick", "attacks": {"pgd": {}}, "relations": ["crossmodel"]}, "did you mean 'cross-model'"),
+        ({"extends": "quick", "findings": [{"lower": "pgd", "higher": "fgsm"}]}, "has no claim"),
+        ({"extends": "quick", "findings": [{"claim": "x", "lower": "pgd"}]}, "needs lower and higher, or ascending"),
+        ({"extends": "quick", "findings": [{"claim": "x", "ascending": ["fgms", "pgd"]}]}, "did you mean 'fgsm'"),
+        (
+            {"extends": "quick", "findings": [{"claim": "x", "lower": "pgd", "higher": "noise"}]},
+            "pgd has 2 such threat models",
+        ),
+        (
+            {"extends": "quick", "attacks": {"pgd": {}, "fgsm": {}},
+             "findings": [{"claim": "x", "lower": "pgd", "higher": "fgsm", "measure": "ssim", "at_equal": "mAP"}]},
+            "reads a curve",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_in_what_a_suite_is_made_of(document, says: str) -> None:
+    with pytest.raises(BenchError, match=says):
+        suite.parse(document)
+
+
+def test_no_circles_and_no_full_size_where_there_is_none(tiny, write_suite, tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text(f"extends: {tmp_path}/a.yaml\n")
+    with pytest.raises(BenchError, match="circle"):
+        suite.load(str(tmp_path / "a.yaml"))
+    with pytest.raises(BenchError, match="has no full size"):
+        suite.load(write_suite(tiny), full=True)
+
+
+def test_findings_name_their_threat_models(tiny) -> None:
+    tiny["attacks"]["pgd"] = {"epsilon": [4, 8, 16]}
+    tiny["findings"] = [
+        {"claim": "grows", "ascending": [{"attack": "pgd", "epsilon": e} for e in (16, 8, 4)]},
+        {"claim": "curve", "lower": "noise", "higher": "pgd", "measure": "ssim", "at_equal": "mAP"},
+    ]
+    first, second, curve = suite.parse(tiny).findings
+    assert [[t.epsilon for t in f.lower.threats + f.higher.threats] for f in (first, second)] == [[16, 8], [8, 4]]
+    assert [t.epsilon for t in curve.higher.threats] == [4, 8, 16]
 
 
 def test_seeds_of_an_attack_share_everything_but_the_attack(tiny) -> None:

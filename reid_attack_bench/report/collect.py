@@ -66,6 +66,7 @@ class _Collector:
         threat = cell["threat"]
         out = {name: cell[name] for name in ("attack", "access", "source", "target", "dataset", "synthetic")}
         out |= {"epsilon": threat["epsilon"], "pixels": threat["pixels"], "perturbs": threat["perturbs"]}
+        out |= {"relation": cell.get("relation", "")}
         out |= {"needs": "+".join(cell["needs"]), "seed": cell.get("seed", self.manifest["suite"]["seed"])}
         out |= {name: cell[name] for name in ("craft_key", "features_key", "rank_key")}
         before = self.ranking("clean-rank", cell["clean_rank_key"])

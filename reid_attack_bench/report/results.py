@@ -10,8 +10,8 @@ import pandas as pd
 
 CELL_COLUMNS = (
     # what was run
-    "attack", "epsilon", "pixels", "perturbs", "access", "needs", "source", "target", "dataset", "synthetic",
-    "queries", "seed", "status",
+    "attack", "epsilon", "pixels", "perturbs", "access", "needs", "source", "target", "relation", "dataset",
+    "synthetic", "queries", "seed", "status",
     # what it did, in % (rank-k, mAP, mINP) before and after; a drop is clean minus attacked, in points
     "clean_rank1", "clean_rank5", "clean_rank10", "clean_rank20", "clean_mAP", "clean_mINP",
     "rank1", "rank5", "rank10", "rank20", "mAP", "mINP",
@@ -26,8 +26,9 @@ CELL_COLUMNS = (
 
 attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget or empty for all; access: "white-box"
 where source and target are one model, else "transfer", or "query"; needs: what the attack was given, joined by "+";
-seed: of the attack, see AttackEntry; victims and data have the suite's;
-source, target: victim labels such as "osnet_x0_25@plaza"; status: "ok", else why the cell is missing (then every
+source, target: victim labels such as "osnet_x0_25@plaza"; relation: how the two stand to each other, see
+suite.RELATIONS, empty where the target is judged on data it was not trained on; seed: of the attack, see AttackEntry
+(victims and data have the suite's); status: "ok", else why the cell is missing (then every
 figure is empty, never zero); where that begins with NOT_APPLICABLE the cell cannot exist and nobody misses it.
 """
 
