@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reid_attack_bench.attacks.misranking import MisRanking, losses
-from reid_attack_bench.attacks.misranking import attack as attack_module
-from reid_attack_bench.attacks.misranking.attack import augment
 from reid_attack_bench.attacks.misranking.mask import MaskHead, gumbel, straight_through_top_k, top_k
-from reid_attack_bench.attacks.misranking.networks import (
-    Discriminator,
-    Generator,
-    count_parameters,
-    score_maps,
-)
+from reid_attack_bench.attacks.misranking.networks import Discriminator, Generator, count_parameters, score_maps
+from reid_attack_bench.attacks.misranking.objective import Objective
+from reid_attack_bench.attacks.misranking.training import _decay, augment
 from reid_attack_bench.contracts import Batch, FitContext, State, ThreatModel, TrainingData, Victim, distances
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.images import ms_ssim, ssim
@@ -303,7 +298,7 @@ def test_the_objective_adds_up(references: str) -> None:
     clean, identities = data.batch([0, 1, 4, 5, 8, 9])
     networks = config._networks(ThreatModel(16), seeded(), CPU).eval()
     with torch.no_grad():
-        objective = attack_module._Objective(config, source, networks, ThreatModel(16), seeded(), "toy", CLASSES)
+        objective = Objective(config, source, networks, ThreatModel(16), seeded(), "toy", CLASSES)
         total = objective(clean, identities)
         adversarial = (clean + 16 / 255 * networks.generator(clean)).clamp(0, 1)
         anchors = source.embed(adversarial)
@@ -356,7 +351,7 @@ def test_budgets_hold_in_8_bits(epsilon: int, pixels: int | None, seed: int, siz
     touched = (change != 0).any(dim=1).flatten(1).sum(1)
     if pixels is not None:
         assert touched.max() <= pixels
-    if epsilon >= 16:
+    if epsilon >= 16 and (pixels or 700) >= 100:  # of a few pixels, those already white or black may be most
         assert touched.min() >= 0.8 * min(pixels or math.inf, size[0] * size[1])
         assert change.max() == epsilon or pixels is not None
         assert change.min() == -epsilon or pixels is not None
@@ -576,8 +571,6 @@ def test_wrong_states_are_refused() -> None:
 
 
 def test_decay_ends_near_zero_and_none_is_constant() -> None:
-    from reid_attack_bench.attacks.misranking.attack import _decay
-
     assert [_decay(0.0, 10)(step) for step in range(10)] == [1.0] * 10
     factors = [_decay(0.5, 10)(step) for step in range(10)]
     assert factors[:6] == [1.0] * 6

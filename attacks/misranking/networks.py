@@ -127,6 +127,11 @@ class Generator(nn.Module):
         # two halvings round up, so sides that 4 does not divide come back larger
         return self.body(2.0 * images - 1.0)[..., :height, :width]
 
+    def before_tanh(self, images: Tensor) -> Tensor:
+        """As forward, without its last layer: unbounded."""
+        height, width = images.shape[-2:]
+        return self.body[:-1](2.0 * images - 1.0)[..., :height, :width]
+
 
 class SubDiscriminator(nn.Module):
     """Five 4×4 convolutions that judge overlapping patches of a 6-channel pair at one scale."""
