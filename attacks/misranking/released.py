@@ -97,10 +97,11 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
     x, y = (clean - mean) / std, (adversarial - mean) / std
     structures: list[Tensor] = []
     similarity = x.new_zeros(())
-    for _ in SCALE_WEIGHTS:
+    for scale in range(len(SCALE_WEIGHTS)):
+        if scale:
+            x, y = functional.avg_pool2d(x, 2), functional.avg_pool2d(y, 2)
         similarity, structure = _ssim(x, y)
         structures.append(structure)
-        x, y = functional.avg_pool2d(x, 2), functional.avg_pool2d(y, 2)
     weights = x.new_tensor(SCALE_WEIGHTS)
     factors = torch.stack(structures[:-1]) ** weights[:-1] * similarity ** weights[-1]
     return factors.prod()
