@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from reid_attack_bench.attacks.misranking import MisRanking, losses
 from reid_attack_bench.attacks.misranking.mask import MaskHead, gumbel, straight_through_top_k, top_k
-from reid_attack_bench.attacks.misranking.networks import Discriminator, Generator, count_parameters, score_maps
+from reid_attack_bench.attacks.misranking.networks import (
+    Discriminator,
+    Generator,
+    PatchGAN,
+    count_parameters,
+    score_maps,
+)
 from reid_attack_bench.attacks.misranking.objective import Objective
 from reid_attack_bench.attacks.misranking.training import _decay, augment
 from reid_attack_bench.contracts import Batch, FitContext, State, ThreatModel, TrainingData, Victim, distances
@@ -85,6 +91,7 @@ def test_parameter_counts_are_the_released_ones() -> None:
     assert count_parameters(discriminator) == 3 * 2_768_641
     assert count_parameters(head) == 4_528_898
     assert count_parameters(discriminator, head) == 12_834_821
+    assert count_parameters(PatchGAN()) == 2_768_705
     assert count_parameters(Generator(64)) == 7_841_411
     assert count_parameters(Generator(normalisation="instance")) == 1_965_059
     assert count_parameters(Generator(upsampling="resize")) == 1_966_915
@@ -110,6 +117,19 @@ def test_map_shapes(size: tuple[int, int], scores: list[tuple[int, int]]) -> Non
     maps = Discriminator(2)(images, images)
     assert [tuple(score.shape) for score in score_maps(maps)] == [(2, 1, *shape) for shape in scores]
     assert MaskHead(2)(maps, size).shape == (2, *size)
+    assert [tuple(score.shape) for score in score_maps(PatchGAN(2)(images, images))] == [(2, 1, *scores[0])]
+
+
+@pytest.mark.parametrize(("network", "sides"), [(PatchGAN, [70]), (Discriminator, [70, 141, 283])])
+def test_how_much_of_the_image_one_score_sees(network: type[nn.Module], sides: list[int]) -> None:
+    """70×70 patches; a 3×3 pooling of stride 2 before makes n into 2n + 1."""
+    judge = network(2, "batch").eval()
+    for scale, side in enumerate(sides):
+        other = torch.rand(1, 3, 384, 384, generator=seeded()).requires_grad_()
+        score = score_maps(judge(other.detach(), other))[scale]
+        (seen,) = torch.autograd.grad(score[0, 0, score.shape[2] // 2, score.shape[3] // 2], other)
+        rows, columns = seen[0].abs().sum(dim=0).nonzero(as_tuple=True)
+        assert [int(x.max() - x.min()) + 1 for x in (rows, columns)] == [side, side]
 
 
 def test_every_convolution_but_the_last_has_spectral_norm_one() -> None:
@@ -486,6 +506,17 @@ def test_augmentation_flips_and_translates_some() -> None:
     assert 25 <= flipped.sum() <= 75
 
 
+def test_patchgan_trains_and_crafts_and_has_no_mask() -> None:
+    config, threat = changed(TINY, discriminator="patchgan"), ThreatModel(16)
+    state, other = fit(config, threat), fit(TINY, threat)
+    assert any(not torch.equal(state[name], other[name]) for name in state)
+    images = toy_data().batch(range(2))[0]
+    assert not torch.equal(config.craft(ToyVictim(), Batch(images), threat, seeded(), state), images)
+    for use in (fit, random_state):
+        with pytest.raises(BenchError, match="a budget of 60 pixels needs discriminator multi-stage"):
+            use(config, ThreatModel(16, 60))
+
+
 # errors
 
 
@@ -512,6 +543,7 @@ def test_vanished_noise_is_reported() -> None:
         ({"batch_instances": 1}, "batch_instances must be a whole number of at least 2, not 1"),
         ({"batch_identities": 1}, "batch_identities must be a whole number of at least 2"),
         ({"steps": 0}, "steps must be"),
+        ({"discriminator": "pixel"}, "discriminator must be one of multi-stage, patchgan"),
         ({"normalisation": "layer"}, "normalisation must be one of batch, instance, not 'layer'"),
         ({"references": "both"}, "references must be one of adversarial, clean"),
         ({"label_smoothing": 1.5}, "label_smoothing must be from 0 to 1"),

@@ -411,6 +411,10 @@ def test_each_behaviour_changes_what_a_fit_or_a_craft_gives() -> None:
         ({"released": ("raw_embeddings",), "distance": "cosine"}, "raw_embeddings contradicts distance cosine"),
         ({"released": ("normalised_ms_ssim",), "perception": "ssim"}, "normalised_ms_ssim needs perception ms-ssim"),
         ({"variant": "released", "released": ("self_pair",)}, "variant released has every behaviour"),
+        (
+            {"released": ("quarter_scale",), "discriminator": "patchgan"},
+            "quarter_scale needs discriminator multi-stage",
+        ),
         ({"released": ("selfpair",)}, r"no behaviour 'selfpair': did you mean 'self_pair'\?"),
         ({"released": "self_pair"}, "released must be a list of names"),
         ({"variant": "code"}, "variant must be one of paper, released"),

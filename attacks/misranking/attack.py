@@ -22,7 +22,7 @@ from reid_attack_bench.errors import BenchError, nearest
 
 from . import losses
 from .model import Networks
-from .networks import Normalisation, Upsampling
+from .networks import Discrimination, Normalisation, Upsampling
 from .released import BEHAVIOURS
 from .training import train
 
@@ -38,6 +38,8 @@ class MisRanking:
 
     Attributes:
         width: channels of the generator's first convolution.
+        discriminator: "multi-stage", three scales, or "patchgan", one: the paper's comparison. A pixel budget needs
+            the three, because the mask is made of their maps.
         discriminator_width: channels of each discriminator's first convolution.
         normalisation: "batch" or "instance", in all networks.
         upsampling: "transposed" convolutions as released, or "resize", which leaves no grid in the noise.
@@ -66,6 +68,7 @@ class MisRanking:
     """
 
     width: int = 32
+    discriminator: Discrimination = "multi-stage"
     discriminator_width: int = 64
     normalisation: Normalisation = "batch"
     upsampling: Upsampling = "transposed"
@@ -105,6 +108,7 @@ class MisRanking:
             "precision": ("float32", "bfloat16"),
             "perception": ("ms-ssim", "ssim", "none"),
             "variant": ("paper", "released"),
+            "discriminator": ("multi-stage", "patchgan"),
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
@@ -166,6 +170,10 @@ class MisRanking:
             (
                 "normalised_ms_ssim" in on and self.perception == "ssim",
                 "normalised_ms_ssim needs perception ms-ssim (or none), not ssim",
+            ),
+            (
+                "quarter_scale" in on and self.discriminator == "patchgan",
+                "quarter_scale needs discriminator multi-stage: patchgan has one scale, and the released one crashes",
             ),
         ):
             if clash:
@@ -229,16 +237,25 @@ class MisRanking:
             adversarial = [networks.adversarial(image, threat, noise_source) for image in clean.split(1)]
         return torch.cat([*adversarial, clean[:0]]).mul(255.0).round().div(255.0)
 
+    def _is_masked(self, threat: ThreatModel) -> bool:
+        if threat.pixels is not None and self.discriminator != "multi-stage":
+            raise BenchError(
+                f"misranking: a budget of {threat.pixels} pixels needs discriminator multi-stage, whose maps the mask "
+                f"is made of, not {self.discriminator}"
+            )
+        return threat.pixels is not None
+
     def _networks(self, threat: ThreatModel, generator: torch.Generator, device: torch.device) -> Networks:
         """Fresh networks, initialised from `generator` alone."""
+        masked = self._is_masked(threat)
         seed = int(torch.randint(2**62, (1,), generator=generator))
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
-            return Networks(self, masked=threat.pixels is not None).to(device)
+            return Networks(self, masked).to(device)
 
     def _restore(self, threat: ThreatModel, state: State, device: torch.device) -> Networks:
         """The networks that `state` holds, in eval mode."""
-        masked = threat.pixels is not None
+        masked = self._is_masked(threat)
         if masked and not any(name.startswith("mask_head.") for name in state):
             raise BenchError(
                 f"misranking was fitted without a pixel budget and has no mask for {threat.pixels} pixels: "

@@ -11,7 +11,7 @@ from reid_attack_bench.contracts import ThreatModel
 
 from . import released
 from .mask import MaskHead, gumbel, straight_through_top_k, top_k
-from .networks import Discriminator, Generator
+from .networks import Discriminator, Generator, PatchGAN
 
 if TYPE_CHECKING:
     from .attack import MisRanking
@@ -27,7 +27,8 @@ class Networks(nn.Module):
         self.generator = Generator(
             settings.width, settings.residual_blocks, settings.normalisation, settings.upsampling
         )
-        self.discriminator = Discriminator(settings.discriminator_width, settings.normalisation)
+        judge = Discriminator if settings.discriminator == "multi-stage" else PatchGAN
+        self.discriminator = judge(settings.discriminator_width, settings.normalisation)
         self.mask_head = MaskHead(settings.discriminator_width, settings.normalisation) if masked else None
         if "unit_initialisation" in self.behaviours:
             released.initialise(self)
