@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from reid_attack_bench import budget
 from reid_attack_bench.attacks.misranking import MisRanking, losses
 from reid_attack_bench.attacks.misranking.mask import MaskHead, gumbel, straight_through_top_k, top_k
+from reid_attack_bench.attacks.misranking.model import Networks
 from reid_attack_bench.attacks.misranking.networks import (
     Discriminator,
     Generator,
@@ -21,8 +23,17 @@ from reid_attack_bench.attacks.misranking.networks import (
     score_maps,
 )
 from reid_attack_bench.attacks.misranking.objective import Objective
-from reid_attack_bench.attacks.misranking.training import _decay, augment
-from reid_attack_bench.contracts import Batch, FitContext, State, ThreatModel, TrainingData, Victim, distances
+from reid_attack_bench.attacks.misranking.training import _decay, augment, mask_size
+from reid_attack_bench.contracts import (
+    Batch,
+    FitContext,
+    State,
+    ThreatModel,
+    TrainingData,
+    Victim,
+    distances,
+    to_uint8,
+)
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.images import ms_ssim, ssim
 
@@ -488,6 +499,48 @@ def test_training_inverts_the_ranking(references: str) -> None:
     assert trained < 0.8 * untrained
 
 
+def test_the_annealed_mask_comes_down_geometrically_and_then_stays() -> None:
+    images, threat, annealed = torch.zeros(1, 3, 32, 16), ThreatModel(16, 8), changed(TINY, pixel_schedule="annealed")
+    assert [mask_size(annealed, threat, images, done, 12) for done in range(12)] == [512, 256, 128, 64, 32, 16] + 6 * [
+        8
+    ]
+    assert {mask_size(TINY, threat, images, done, 12) for done in range(12)} == {8}
+    assert mask_size(annealed, ThreatModel(16), images, 0, 12) is None
+    assert mask_size(annealed, ThreatModel(16, 600), images, 3, 12) == 600
+
+
+def test_the_annealed_mask_is_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    touched: list[int] = []
+    adversarial = Networks.adversarial
+
+    def spy(self: Networks, clean: Tensor, *arguments: object) -> Tensor:
+        images = adversarial(self, clean, *arguments)  # type: ignore[arg-type]
+        touched.append(int((images != clean).any(dim=1).flatten(1).sum(1).max()))
+        return images
+
+    monkeypatch.setattr(Networks, "adversarial", spy)
+    fit(changed(TINY, steps=8, pixel_schedule="annealed"), ThreatModel(16, 32))
+    assert touched == [512, 256, 128, 64, 32, 32, 32, 32]
+
+
+trained_masks: dict[str, State] = {}
+
+
+@given(pixels=st.integers(1, 512), schedule=st.sampled_from(["direct", "annealed"]), seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_a_trained_attack_never_changes_more_than_k_pixels(pixels: int, schedule: str, seed: int) -> None:
+    """At any k, also one it was not trained for, in what the harness stores; and it is deterministic."""
+    config = changed(TINY, pixel_schedule=schedule)
+    state = trained_masks.get(schedule) or trained_masks.setdefault(schedule, fit(config, ThreatModel(16, 50)))
+    levels = torch.randint(0, 256, (2, 3, 32, 16), generator=seeded(seed))
+    threat, clean = ThreatModel(16, pixels), levels / 255.0
+    crafted = config.craft(ToyVictim(), Batch(clean), threat, seeded(), state)
+    stored = budget.enforce(crafted, to_uint8(clean), threat, attack="misranking")
+    touched = (stored != to_uint8(clean)).any(axis=3).sum(axis=(1, 2))
+    assert 0 < touched.max() <= pixels
+    assert torch.equal(config.craft(ToyVictim(), Batch(clean), threat, seeded(1), state), crafted)
+
+
 def test_an_empty_budget_needs_no_training() -> None:
     images = toy_data().batch(range(2))[0]
     state = fit(TINY, ThreatModel(0))
@@ -543,6 +596,7 @@ def test_vanished_noise_is_reported() -> None:
         ({"batch_instances": 1}, "batch_instances must be a whole number of at least 2, not 1"),
         ({"batch_identities": 1}, "batch_identities must be a whole number of at least 2"),
         ({"steps": 0}, "steps must be"),
+        ({"pixel_schedule": "linear"}, "pixel_schedule must be one of direct, annealed"),
         ({"discriminator": "pixel"}, "discriminator must be one of multi-stage, patchgan"),
         ({"normalisation": "layer"}, "normalisation must be one of batch, instance, not 'layer'"),
         ({"references": "both"}, "references must be one of adversarial, clean"),

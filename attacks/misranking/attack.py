@@ -63,6 +63,8 @@ class MisRanking:
         misclassification_weight: 0 for a source without logits.
         label_smoothing: δ of the misclassification target.
         perception, perception_weight: the similarity that keeps images alike, and η.
+        pixel_schedule: with a pixel budget of k, "direct" trains with k from the start, "annealed" comes down to it
+            from all pixels, geometrically, over the first half of the steps. Crafting keeps k in both.
         variant: "paper", or "released" for every behaviour of the authors' code that changes results.
         released: single behaviours of that code, by the names in `released.BEHAVIOURS`.
     """
@@ -90,6 +92,7 @@ class MisRanking:
     label_smoothing: float = 0.1
     perception: losses.Perception = "ms-ssim"
     perception_weight: float = 0.1
+    pixel_schedule: Literal["direct", "annealed"] = "direct"
     variant: Literal["paper", "released"] = "paper"
     released: tuple[str, ...] = ()
 
@@ -107,6 +110,7 @@ class MisRanking:
             "references": ("adversarial", "clean"),
             "precision": ("float32", "bfloat16"),
             "perception": ("ms-ssim", "ssim", "none"),
+            "pixel_schedule": ("direct", "annealed"),
             "variant": ("paper", "released"),
             "discriminator": ("multi-stage", "patchgan"),
         }

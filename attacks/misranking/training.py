@@ -51,7 +51,7 @@ def train(
         for group in (*generator_optimiser.param_groups, *discriminator_optimiser.param_groups):
             group["lr"] = settings.learning_rate * decay(step - 1)
         clean, identities = next(batches)
-        losses_now = objective(clean, identities)
+        losses_now = objective(clean, identities, mask_size(settings, threat, clean, step - 1, steps))
         if not (math.isfinite(losses_now.generator.item()) and math.isfinite(losses_now.discriminator.item())):
             raise BenchError(
                 f"misranking: the loss is not finite at step {step} of {steps} ({losses_now.note()}): "
@@ -83,6 +83,15 @@ def train(
 def _decay(share: float, steps: int) -> Callable[[int], float]:
     """Step → factor of the learning rate: 1, then linearly towards 0 over the last `share` of the steps."""
     return lambda step: min(1.0, (steps - step) / max(share * steps, 1.0))
+
+
+def mask_size(settings: MisRanking, threat: ThreatModel, images: Tensor, done: int, steps: int) -> int | None:
+    """Pixels that the masks keep after `done` of `steps`, from all positions of N×3×H×W down to the budget's k."""
+    k, positions = threat.pixels, images.shape[-2] * images.shape[-1]
+    if k is None or settings.pixel_schedule == "direct" or k >= positions:
+        return k
+    way = min(2 * done / steps, 1.0)
+    return round(positions * (k / positions) ** way)
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
