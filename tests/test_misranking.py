@@ -425,7 +425,7 @@ def test_fit_is_reproducible_and_leaves_the_victim_alone(pixels: int | None) -> 
     assert all(torch.equal(before[name], tensor) for name, tensor in source.state_dict().items())
     assert all(parameter.grad is None for parameter in source.parameters())
     assert {name.split(".")[0] for name in first} == (
-        {"generator"} if pixels is None else {"generator", "discriminator", "mask_head"}
+        {"generator", "history"} if pixels is None else {"generator", "discriminator", "mask_head", "history"}
     )
     assert all(tensor.is_contiguous() for tensor in first.values())
 

@@ -65,6 +65,11 @@ class MisRanking:
         perception, perception_weight: the similarity that keeps images alike, and η.
         pixel_schedule: with a pixel budget of k, "direct" trains with k from the start, "annealed" comes down to it
             from all pixels, geometrically, over the first half of the steps. Crafting keeps k in both.
+        held_out: share of the training identities, at least 4, that training leaves out and the attack is measured
+            on, white-box: Rank-1 and mAP of their adversarial images against their clean ones. The weights with the
+            lowest mAP are returned. 0 trains with all identities and returns the last weights.
+        check_every: steps from one measurement to the next.
+        patience: measurements without a lower mAP after which training stops; 0 never.
         variant: "paper", or "released" for every behaviour of the authors' code that changes results.
         released: single behaviours of that code, by the names in `released.BEHAVIOURS`.
     """
@@ -93,6 +98,9 @@ class MisRanking:
     perception: losses.Perception = "ms-ssim"
     perception_weight: float = 0.1
     pixel_schedule: Literal["direct", "annealed"] = "direct"
+    held_out: float = 0.0
+    check_every: int = 25
+    patience: int = 0
     variant: Literal["paper", "released"] = "paper"
     released: tuple[str, ...] = ()
 
@@ -126,6 +134,8 @@ class MisRanking:
             ("steps", 1),
             ("batch_identities", 2),
             ("batch_instances", 2),
+            ("check_every", 1),
+            ("patience", 0),
         ):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -142,11 +152,13 @@ class MisRanking:
                 raise BenchError(f"misranking: {field} must be a number of at least 0, not {getattr(self, field)!r}")
         if not 0 < self.learning_rate < math.inf:
             raise BenchError(f"misranking: learning_rate must be positive, not {self.learning_rate!r}")
-        for field in ("label_smoothing", "decay"):
+        for field in ("label_smoothing", "decay", "held_out"):
             if not 0 <= getattr(self, field) <= 1:
                 raise BenchError(f"misranking: {field} must be from 0 to 1, not {getattr(self, field)!r}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise BenchError(f"misranking: betas must be two numbers from 0 to below 1, not {self.betas!r}")
+        if self.patience and not self.held_out:
+            raise BenchError("misranking: patience needs measurements to wait for: set held_out, to 0.1 for instance")
         self._check_released()
 
     def _check_released(self) -> None:
@@ -202,11 +214,14 @@ class MisRanking:
         """Train the generator against `source` on its own training split, within `threat`.
 
         One generator step, then one discriminator step per batch. The mask head takes part only with a
-        pixel budget, and learns the generator's objective.
+        pixel budget, and learns the generator's objective. Where `context` has a `checkpoint` (see
+        `training.Checkpoint`) an interrupted fit goes on, with the same result to the bit.
 
         Returns:
             Weights and buffers under "generator.", and with a pixel budget under "discriminator." and
-            "mask_head." too (the mask head reads the discriminator's maps); on the CPU.
+            "mask_head." too (the mask head reads the discriminator's maps). Beside them "history.losses" and
+            "history.held_out", float64, whose columns are `training.LOSS_COLUMNS` and
+            `training.HELD_OUT_COLUMNS`. All on the CPU.
 
         Raises:
             BenchError: the source has no logits or too few classes, too few identities, images too small,
