@@ -2,38 +2,31 @@
 
 L = w_gan · L_GAN + w_reid · (w_xent · L_misclassification + ζ · L_misranking) + η · (1 − L_VP)
 
-follows the meaning of the paper. The released code differs in ways that change results (see `losses`);
-what only it does is not reproduced here.
+follows the meaning of the paper. The released code differs in ways that change results; `released` lists them,
+and `variant: released` does what it does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from torch.nn.utils import parametrize
 
-from reid_attack_bench.contracts import Batch, Distance, FitContext, Need, State, ThreatModel, TrainingData, Victim
-from reid_attack_bench.data.sampling import pk_batches
-from reid_attack_bench.errors import BenchError
+from reid_attack_bench.contracts import Batch, FitContext, Need, State, ThreatModel, TrainingData, Victim
+from reid_attack_bench.errors import BenchError, nearest
 
 from . import losses
-from .mask import MaskHead, gumbel, straight_through_top_k, top_k
-from .networks import (
-    Discriminator,
-    Generator,
-    Normalisation,
-    Upsampling,
-    score_maps,
-)
+from .model import Networks
+from .networks import Discrimination, Normalisation, Upsampling
+from .released import BEHAVIOURS
+from .training import train
 
 SMALLEST_SIDE = 16  # reflection padding after the generator's two halvings needs it
-PATIENCE = 20  # training steps in a row without any visible noise before the fit gives up
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,8 @@ class MisRanking:
 
     Attributes:
         width: channels of the generator's first convolution.
+        discriminator: "multi-stage", three scales, or "patchgan", one: the paper's comparison. A pixel budget needs
+            the three, because the mask is made of their maps.
         discriminator_width: channels of each discriminator's first convolution.
         normalisation: "batch" or "instance", in all networks.
         upsampling: "transposed" convolutions as released, or "resize", which leaves no grid in the noise.
@@ -68,9 +63,19 @@ class MisRanking:
         misclassification_weight: 0 for a source without logits.
         label_smoothing: δ of the misclassification target.
         perception, perception_weight: the similarity that keeps images alike, and η.
+        pixel_schedule: with a pixel budget of k, "direct" trains with k from the start, "annealed" comes down to it
+            from all pixels, geometrically, over the first half of the steps. Crafting keeps k in both.
+        held_out: share of the training identities, at least 4, that training leaves out and the attack is measured
+            on, white-box: Rank-1 and mAP of their adversarial images against their clean ones. The weights with the
+            lowest mAP are returned. 0 trains with all identities and returns the last weights.
+        check_every: steps from one measurement to the next.
+        patience: measurements without a lower mAP after which training stops; 0 never.
+        variant: "paper", or "released" for every behaviour of the authors' code that changes results.
+        released: single behaviours of that code, by the names in `released.BEHAVIOURS`.
     """
 
     width: int = 32
+    discriminator: Discrimination = "multi-stage"
     discriminator_width: int = 64
     normalisation: Normalisation = "batch"
     upsampling: Upsampling = "transposed"
@@ -92,6 +97,12 @@ class MisRanking:
     label_smoothing: float = 0.1
     perception: losses.Perception = "ms-ssim"
     perception_weight: float = 0.1
+    pixel_schedule: Literal["direct", "annealed"] = "direct"
+    held_out: float = 0.0
+    check_every: int = 25
+    patience: int = 0
+    variant: Literal["paper", "released"] = "paper"
+    released: tuple[str, ...] = ()
 
     citation: ClassVar[str] = "Wang et al., CVPR 2020, arXiv 2004.04199"
     version: ClassVar[int] = 1
@@ -99,6 +110,7 @@ class MisRanking:
     def __post_init__(self) -> None:
         """Raises BenchError, naming the setting and what it may be."""
         object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "released", _in_order(self.released))
         choices: dict[str, tuple[str, ...]] = {
             "normalisation": ("batch", "instance"),
             "upsampling": ("transposed", "resize"),
@@ -106,6 +118,9 @@ class MisRanking:
             "references": ("adversarial", "clean"),
             "precision": ("float32", "bfloat16"),
             "perception": ("ms-ssim", "ssim", "none"),
+            "pixel_schedule": ("direct", "annealed"),
+            "variant": ("paper", "released"),
+            "discriminator": ("multi-stage", "patchgan"),
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
@@ -119,6 +134,8 @@ class MisRanking:
             ("steps", 1),
             ("batch_identities", 2),
             ("batch_instances", 2),
+            ("check_every", 1),
+            ("patience", 0),
         ):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -135,11 +152,53 @@ class MisRanking:
                 raise BenchError(f"misranking: {field} must be a number of at least 0, not {getattr(self, field)!r}")
         if not 0 < self.learning_rate < math.inf:
             raise BenchError(f"misranking: learning_rate must be positive, not {self.learning_rate!r}")
-        for field in ("label_smoothing", "decay"):
+        for field in ("label_smoothing", "decay", "held_out"):
             if not 0 <= getattr(self, field) <= 1:
                 raise BenchError(f"misranking: {field} must be from 0 to 1, not {getattr(self, field)!r}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise BenchError(f"misranking: betas must be two numbers from 0 to below 1, not {self.betas!r}")
+        if self.patience and not self.held_out:
+            raise BenchError("misranking: patience needs measurements to wait for: set held_out, to 0.1 for instance")
+        self._check_released()
+
+    def _check_released(self) -> None:
+        """Behaviours that cannot be had with each other's absence, or with another setting."""
+        if self.variant == "released" and self.released:
+            raise BenchError(
+                "misranking: variant released has every behaviour of the released code already: leave out `released`, "
+                "or use variant paper with those you want"
+            )
+        on = self.behaviours
+        ranking = self.reid_weight * self.misranking_weight > 0
+        for clash, reason in (
+            (
+                ranking and "log_losses" in on and "self_pair" not in on,
+                "log_losses needs self_pair: without it the logarithm runs to minus infinity",
+            ),
+            (
+                "self_pair" in on and self.references == "clean",
+                "self_pair needs references adversarial: an image is at distance 0 from itself only among those",
+            ),
+            (
+                "raw_embeddings" in on and self.distance == "cosine",
+                "raw_embeddings contradicts distance cosine: leave out one of them",
+            ),
+            (
+                "normalised_ms_ssim" in on and self.perception == "ssim",
+                "normalised_ms_ssim needs perception ms-ssim (or none), not ssim",
+            ),
+            (
+                "quarter_scale" in on and self.discriminator == "patchgan",
+                "quarter_scale needs discriminator multi-stage: patchgan has one scale, and the released one crashes",
+            ),
+        ):
+            if clash:
+                raise BenchError(f"misranking: {reason}")
+
+    @property
+    def behaviours(self) -> frozenset[str]:
+        """What this attack does as the released code does it."""
+        return frozenset(BEHAVIOURS if self.variant == "released" else self.released)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -155,66 +214,21 @@ class MisRanking:
         """Train the generator against `source` on its own training split, within `threat`.
 
         One generator step, then one discriminator step per batch. The mask head takes part only with a
-        pixel budget, and learns the generator's objective.
+        pixel budget, and learns the generator's objective. Where `context` has a `checkpoint` (see
+        `training.Checkpoint`) an interrupted fit goes on, with the same result to the bit.
 
         Returns:
             Weights and buffers under "generator.", and with a pixel budget under "discriminator." and
-            "mask_head." too (the mask head reads the discriminator's maps); on the CPU.
+            "mask_head." too (the mask head reads the discriminator's maps). Beside them "history.losses" and
+            "history.held_out", float64, whose columns are `training.LOSS_COLUMNS` and
+            `training.HELD_OUT_COLUMNS`. All on the CPU.
 
         Raises:
             BenchError: the source has no logits or too few classes, too few identities, images too small,
                 or the training diverges.
         """
         _check_images(data, self.normalisation)
-        device = context.device
-        networks = self._networks(threat, context.generator, device).train()
-        objective = _Objective(self, source, networks, threat, context.generator, data.name, data.identity_count)
-        trains_discriminator = self.gan_weight > 0
-        betas = (self.betas[0], self.betas[1])
-        generator_weights = networks.generator_weights
-        generator_optimiser = torch.optim.Adam(generator_weights, self.learning_rate, betas)
-        discriminator_weights = list(networks.discriminator.parameters())
-        discriminator_optimiser = torch.optim.Adam(discriminator_weights, self.learning_rate, betas)
-
-        # nothing can be learnt within an empty budget, and the untrained networks respect it
-        steps = self.steps if threat.epsilon else 0
-        decays = [
-            torch.optim.lr_scheduler.LambdaLR(optimiser, _decay(self.decay, steps))
-            for optimiser in (generator_optimiser, discriminator_optimiser)[: 2 if trains_discriminator else 1]
-        ]
-        batches = _training_batches(self, data, context)
-        invisible = 0
-        for step in range(1, steps + 1):
-            clean, identities = next(batches)
-            losses_now = objective(clean, identities)
-            if not (math.isfinite(losses_now.generator.item()) and math.isfinite(losses_now.discriminator.item())):
-                raise BenchError(
-                    f"misranking: the loss is not finite at step {step} of {steps} ({losses_now.note()}): "
-                    f"lower learning_rate ({self.learning_rate:g}) or reid_weight ({self.reid_weight:g})"
-                )
-            # The pairs (clean, adversarial) go through the discriminator once. Each backward pass stops at
-            # the weights it is for, so neither loss touches the other network, nor the victim.
-            generator_optimiser.zero_grad(set_to_none=True)
-            losses_now.generator.backward(inputs=generator_weights, retain_graph=trains_discriminator)
-            if trains_discriminator:
-                discriminator_optimiser.zero_grad(set_to_none=True)
-                losses_now.discriminator.backward(inputs=discriminator_weights)
-                discriminator_optimiser.step()
-            generator_optimiser.step()
-            for decay in decays:
-                decay.step()
-
-            # less than half an 8-bit step everywhere is rounded away
-            invisible = invisible + 1 if losses_now.largest_noise < 0.5 / 255 else 0
-            if invisible >= PATIENCE:
-                raise BenchError(
-                    f"misranking: the noise has vanished ({PATIENCE} batches without a visible change, step {step} "
-                    f"of {steps}): raise reid_weight ({self.reid_weight:g}) or lower perception_weight "
-                    f"({self.perception_weight:g}) and gan_weight ({self.gan_weight:g})"
-                )
-            context.progress(step, steps, losses_now.note())
-            del losses_now  # its graph, before the next one is built
-        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in networks.kept.state_dict().items()}
+        return train(self, self._networks(threat, context.generator, context.device), source, data, threat, context)
 
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
@@ -222,7 +236,7 @@ class MisRanking:
         """Adversarial images, N×3×H×W on the 256 levels of 8 bits, within `threat` of `batch.images`.
 
         Deterministic: no Gumbel noise, and each image passes alone, so that the result does not depend on
-        the images beside it. `source` and `generator` are not used.
+        the images beside it. `source` is not used, and `generator` only by the released code's "gumbel_at_test".
 
         Raises:
             BenchError: no state, one of other settings, or one fitted without the pixel budget asked for.
@@ -238,26 +252,36 @@ class MisRanking:
         networks = self._restore(threat, state, clean.device)
         # cached: the spectral norms are computed once, not for every image
         with torch.no_grad(), parametrize.cached():
-            adversarial = [networks.adversarial(image, threat) for image in clean.split(1)]
+            noise_source = generator if "gumbel_at_test" in self.behaviours else None
+            adversarial = [networks.adversarial(image, threat, noise_source) for image in clean.split(1)]
         return torch.cat([*adversarial, clean[:0]]).mul(255.0).round().div(255.0)
 
-    def _networks(self, threat: ThreatModel, generator: torch.Generator, device: torch.device) -> _Networks:
+    def _is_masked(self, threat: ThreatModel) -> bool:
+        if threat.pixels is not None and self.discriminator != "multi-stage":
+            raise BenchError(
+                f"misranking: a budget of {threat.pixels} pixels needs discriminator multi-stage, whose maps the mask "
+                f"is made of, not {self.discriminator}"
+            )
+        return threat.pixels is not None
+
+    def _networks(self, threat: ThreatModel, generator: torch.Generator, device: torch.device) -> Networks:
         """Fresh networks, initialised from `generator` alone."""
+        masked = self._is_masked(threat)
         seed = int(torch.randint(2**62, (1,), generator=generator))
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
-            return _Networks(self, masked=threat.pixels is not None).to(device)
+            return Networks(self, masked).to(device)
 
-    def _restore(self, threat: ThreatModel, state: State, device: torch.device) -> _Networks:
+    def _restore(self, threat: ThreatModel, state: State, device: torch.device) -> Networks:
         """The networks that `state` holds, in eval mode."""
-        masked = threat.pixels is not None
+        masked = self._is_masked(threat)
         if masked and not any(name.startswith("mask_head.") for name in state):
             raise BenchError(
                 f"misranking was fitted without a pixel budget and has no mask for {threat.pixels} pixels: "
                 "fit it with this threat model"
             )
         with torch.random.fork_rng(devices=[]):  # the initialisation that is overwritten draws numbers
-            networks = _Networks(self, masked)
+            networks = Networks(self, masked)
         kept = networks.kept
         wanted = kept.state_dict().keys()
         try:
@@ -267,202 +291,6 @@ class MisRanking:
                 f"misranking: the state does not belong to these settings ({_second_line(error)}): fit again"
             ) from error
         return networks.to(device).eval()
-
-
-class _Networks(nn.Module):
-    """Generator, discriminator and, with a pixel budget, the mask head over the discriminator's maps."""
-
-    def __init__(self, settings: MisRanking, masked: bool) -> None:
-        super().__init__()
-        self.half_precision = settings.precision == "bfloat16"
-        self.generator = Generator(
-            settings.width, settings.residual_blocks, settings.normalisation, settings.upsampling
-        )
-        self.discriminator = Discriminator(settings.discriminator_width, settings.normalisation)
-        self.mask_head = MaskHead(settings.discriminator_width, settings.normalisation) if masked else None
-
-    def reduced(self, device: torch.device) -> torch.autocast:
-        """Where layers compute in the precision of the settings; in training only."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.training and self.half_precision)
-
-    @property
-    def generator_weights(self) -> list[nn.Parameter]:
-        """What the generator's objective trains: the generator and the mask head."""
-        head = [] if self.mask_head is None else list(self.mask_head.parameters())
-        return [*self.generator.parameters(), *head]
-
-    @property
-    def kept(self) -> nn.ModuleDict:
-        """What crafting needs."""
-        parts: dict[str, nn.Module] = {"generator": self.generator}
-        if self.mask_head is not None:
-            parts |= {"discriminator": self.discriminator, "mask_head": self.mask_head}
-        return nn.ModuleDict(parts)
-
-    def adversarial(self, clean: Tensor, threat: ThreatModel, noise_source: torch.Generator | None = None) -> Tensor:
-        """Clean N×3×H×W in [0, 1] → adversarial; differentiable, in [0, 1], within `threat` up to 8-bit rounding.
-
-        The bound is symmetric in pixel space, epsilon · tanh(·). With a pixel budget the logits of the
-        mask come from the pair (clean, unmasked adversarial): with Gumbel noise from `noise_source`
-        (training), or without (crafting).
-        """
-        with self.reduced(clean.device):
-            noise = self.generator(clean)
-        noise = threat.radius * noise.float()
-        if self.mask_head is not None and threat.pixels is not None:
-            unmasked = (clean + noise.detach()).clamp(0.0, 1.0)
-            with self.reduced(clean.device):
-                with torch.no_grad():  # the mask trains the head, not the discriminator
-                    maps = self.discriminator(clean, unmasked)
-                logits = self.mask_head(maps, (clean.shape[-2], clean.shape[-1]))
-            logits = logits.float()
-            if noise_source is None:
-                noise = noise * top_k(logits, threat.pixels)
-            else:
-                # the head's logits are divided by τ; so must the Gumbel noise be
-                temperature = self.mask_head.log_temperature.exp()
-                drawn = gumbel(logits.shape, noise_source).to(logits.device) / temperature
-                noise = noise * straight_through_top_k(logits + drawn, threat.pixels)
-        return (clean + noise).clamp(0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class _Losses:
-    """One batch's losses, still differentiable, and the largest change of a colour value."""
-
-    generator: Tensor
-    discriminator: Tensor
-    parts: dict[str, Tensor]
-    largest_noise: float
-
-    def note(self) -> str:
-        parts = ", ".join(f"{name} {value.item():.3g}" for name, value in self.parts.items())
-        return f"loss {self.generator.item():.3g} ({parts}), noise up to {255 * self.largest_noise:.1f}/255"
-
-
-@dataclass(frozen=True)
-class _Objective:
-    """Clean P×K batch → the losses of generator and discriminator."""
-
-    settings: MisRanking
-    source: Victim
-    networks: _Networks
-    threat: ThreatModel
-    noise_source: torch.Generator
-    data_name: str
-    classes: int
-
-    def __call__(self, clean: Tensor, identities: Tensor) -> _Losses:
-        settings = self.settings
-        adversarial = self.networks.adversarial(clean, self.threat, self.noise_source)
-        parts = {name: weight * term for name, weight, term in self._reid_terms(clean, adversarial, identities)}
-        if settings.perception != "none" and settings.perception_weight > 0:
-            similarity = losses.perception_loss(clean, adversarial, settings.perception)
-            parts["perception"] = settings.perception_weight * similarity
-        discriminator = clean.new_zeros(())
-        if settings.gan_weight > 0:
-            other_shot = clean.unflatten(0, (-1, settings.batch_instances)).roll(1, dims=1).flatten(0, 1)
-            kept = _running_statistics_kept(self.networks.discriminator)
-            with kept, self.networks.reduced(clean.device):
-                fake = score_maps(self.networks.discriminator(clean, adversarial))
-                real = score_maps(self.networks.discriminator(clean, other_shot))
-            parts["gan"] = settings.gan_weight * losses.generator_gan_loss(fake)
-            discriminator = losses.discriminator_gan_loss(real, fake)
-        total = torch.stack(list(parts.values())).sum() if parts else adversarial.sum() * 0.0
-        return _Losses(total, discriminator, parts, (adversarial.detach() - clean).abs().max().item())
-
-    def _reid_terms(
-        self, clean: Tensor, adversarial: Tensor, identities: Tensor
-    ) -> Iterator[tuple[str, float, Tensor]]:
-        """(name, weight, loss) of the ReID losses that have weight."""
-        settings, source = self.settings, self.source
-        ranking = settings.reid_weight * settings.misranking_weight
-        classification = settings.reid_weight * settings.misclassification_weight
-        with torch.no_grad():
-            references, clean_logits = _outputs(
-                source, clean, ranking > 0 and settings.references == "clean", classification > 0
-            )
-        anchors, logits = _outputs(source, adversarial, ranking > 0, classification > 0)
-        if anchors is not None:
-            space: Distance = source.distance if settings.distance == "victim" else settings.distance
-            others = anchors if references is None else references
-            yield "mis-ranking", ranking, losses.misranking_loss(anchors, others, identities, settings.margin, space)
-        if classification > 0:
-            known, moved = _check_logits(source, clean_logits), _check_logits(source, logits)
-            # identities are classes of the source only where it was trained on this data; else what it sees stands in
-            own = source.trained_on == self.data_name or (not source.trained_on and known.shape[1] == self.classes)
-            true = identities if own else known.argmax(dim=1)
-            target = losses.misclassification_target(known, true, settings.label_smoothing)
-            yield "misclassification", classification, losses.misclassification_loss(moved, target)
-
-
-def _decay(share: float, steps: int) -> Callable[[int], float]:
-    """Step → factor of the learning rate: 1, then linearly towards 0 over the last `share` of the steps."""
-    return lambda step: min(1.0, (steps - step) / max(share * steps, 1.0))
-
-
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random horizontal flip (half of the images) and random translation (another half).
-
-    Translation enlarges by 1.125 and crops the old size, as in the paper's training of its victims.
-    N×3×H×W in [0, 1] → the same.
-    """
-    height, width = images.shape[-2:]
-    size = (round(1.125 * height), round(1.125 * width))
-    larger = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
-    chosen = []
-    for image, large in zip(images, larger, strict=True):
-        flip, translate, top, left = torch.rand(4, generator=generator).tolist()
-        if translate < 0.5:
-            y, x = int(top * (size[0] - height + 1)), int(left * (size[1] - width + 1))
-            image = large[:, y : y + height, x : x + width]
-        chosen.append(image.flip(-1) if flip < 0.5 else image)
-    return torch.stack(chosen)
-
-
-def _training_batches(settings: MisRanking, data: TrainingData, context: FitContext) -> Iterator[tuple[Tensor, Tensor]]:
-    p, k = settings.batch_identities, settings.batch_instances
-    for indices in pk_batches(data.identities, p, k, context.generator):
-        images, identities = data.batch(indices, context.device)
-        # channels last: a fifth faster through the generator on a CPU
-        yield augment(images, context.generator).contiguous(memory_format=torch.channels_last), identities
-
-
-def _outputs(source: Victim, images: Tensor, embeddings: bool, logits: bool) -> tuple[Tensor | None, Tensor | None]:
-    """Those of embeddings and logits that are wanted, in one pass where the source can."""
-    if embeddings and logits:
-        return source.outputs(images)
-    return source.embed(images) if embeddings else None, source.logits(images) if logits else None
-
-
-def _check_logits(source: Victim, logits: Tensor | None) -> Tensor:
-    name = source.name or type(source).__name__
-    if logits is None or logits.shape[1] < 2:
-        what = "no logits" if logits is None else "a single class"
-        raise BenchError(
-            f"misranking: {name} has {what} for the misclassification loss: set misclassification_weight to 0"
-        )
-    return logits
-
-
-class _running_statistics_kept:  # noqa: N801, a context manager reads like a function
-    """Batch statistics as ever, running ones untouched.
-
-    Crafting runs the discriminator only to make the mask, so its running statistics are those of that pass,
-    not a mixture with the real and fake pairs of the GAN loss.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        self._layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-
-    def __enter__(self) -> None:
-        self._momenta = [layer.momentum for layer in self._layers]
-        for layer in self._layers:
-            layer.momentum = 0.0
-
-    def __exit__(self, *exception: object) -> None:
-        for layer, momentum in zip(self._layers, self._momenta, strict=True):
-            layer.momentum = momentum
 
 
 def _check_images(data: TrainingData, normalisation: Normalisation) -> None:
@@ -483,3 +311,13 @@ def _check_images(data: TrainingData, normalisation: Normalisation) -> None:
 def _second_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[min(1, len(lines) - 1)].rstrip(".")
+
+
+def _in_order(names: Sequence[str]) -> tuple[str, ...]:
+    """Behaviours once each and in their own order, so that the same set is the same attack."""
+    if isinstance(names, str):
+        raise BenchError(f"misranking: released must be a list of names, not {names!r}")
+    for name in names:
+        if name not in BEHAVIOURS:
+            raise BenchError(f"misranking: the released code has no behaviour '{name}': {nearest(name, BEHAVIOURS)}")
+    return tuple(name for name in BEHAVIOURS if name in names)

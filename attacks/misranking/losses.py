@@ -1,6 +1,7 @@
 """The four terms of the Deep Mis-Ranking objective (Wang et al., CVPR 2020, arXiv 2004.04199), as the paper means them.
 
-The released code departs from the paper in ways that change results; each function says where.
+The released code departs from the paper in ways that change results; each function says where, and `released`
+has what it does instead.
 """
 
 from __future__ import annotations
@@ -48,9 +49,18 @@ def misranking_loss(
     """
     squares = squared_distances(anchors, references, distance)
     same = identities.unsqueeze(1) == identities.unsqueeze(0)
-    positives = same & ~torch.eye(len(identities), dtype=torch.bool, device=same.device)
-    farthest_different = squares.masked_fill(same, -torch.inf).amax(dim=1)
-    nearest_same = squares.masked_fill(~positives, torch.inf).amin(dim=1)
+    return inverted_triplet(squares, same, without_self(same), margin)
+
+
+def without_self(same: Tensor) -> Tensor:
+    """bool N×N without its diagonal."""
+    return same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+
+
+def inverted_triplet(apart: Tensor, same: Tensor, positives: Tensor, margin: float) -> Tensor:
+    """Mean over the rows of [max of `apart` where not `same` − min of it where `positives` + margin]₊, all N×N."""
+    farthest_different = apart.masked_fill(same, -torch.inf).amax(dim=1)
+    nearest_same = apart.masked_fill(~positives, torch.inf).amin(dim=1)
     return functional.relu(farthest_different - nearest_same + margin).mean()
 
 

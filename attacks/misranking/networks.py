@@ -1,4 +1,4 @@
-"""Generator and three-scale discriminator of Deep Mis-Ranking (Wang et al., CVPR 2020, arXiv 2004.04199).
+"""Generator, three-scale discriminator and PatchGAN of Deep Mis-Ranking (Wang et al., CVPR 2020, arXiv 2004.04199).
 
 The layers follow the released code, so that at the default widths the parameter counts are its counts:
 1,966,915 for the generator, 3 × 2,768,641 for the discriminator (the mask head, in `mask.py`, adds
@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 Normalisation = Literal["batch", "instance"]
 Upsampling = Literal["transposed", "resize"]
+Discrimination = Literal["multi-stage", "patchgan"]
 
 
 def normaliser(kind: Normalisation, channels: int) -> nn.Module:
@@ -127,20 +128,30 @@ class Generator(nn.Module):
         # two halvings round up, so sides that 4 does not divide come back larger
         return self.body(2.0 * images - 1.0)[..., :height, :width]
 
+    def before_tanh(self, images: Tensor) -> Tensor:
+        """As forward, without its last layer: unbounded."""
+        height, width = images.shape[-2:]
+        return self.body[:-1](2.0 * images - 1.0)[..., :height, :width]
+
 
 class SubDiscriminator(nn.Module):
-    """Five 4×4 convolutions that judge overlapping patches of a 6-channel pair at one scale."""
+    """Five 4×4 convolutions that judge overlapping patches, of 70×70 pixels, of a 6-channel pair at one scale.
 
-    def __init__(self, width: int, normalisation: Normalisation) -> None:
+    Args:
+        width: channels after the first convolution.
+        normalisation: "batch" or "instance".
+        spectral: spectral normalisation of all convolutions but the last; the first has no bias then.
+    """
+
+    def __init__(self, width: int, normalisation: Normalisation, spectral: bool = True) -> None:
         super().__init__()
         bias = normalisation == "instance"
-        layers: list[nn.Module] = [
-            nn.Sequential(SameConv(6, width, 2, spectral=True, bias=bias), nn.LeakyReLU(0.2, inplace=True))
-        ]
+        first = SameConv(6, width, 2, spectral, bias=bias or not spectral)
+        layers: list[nn.Module] = [nn.Sequential(first, nn.LeakyReLU(0.2, inplace=True))]
         for inputs, outputs, stride in ((1, 2, 2), (2, 4, 2), (4, 8, 1)):
             layers.append(
                 nn.Sequential(
-                    SameConv(inputs * width, outputs * width, stride, spectral=True, bias=bias),
+                    SameConv(inputs * width, outputs * width, stride, spectral, bias=bias),
                     normaliser(normalisation, outputs * width),
                     nn.LeakyReLU(0.2, inplace=True),
                 )
@@ -181,6 +192,22 @@ class Discriminator(nn.Module):
         return outputs
 
 
+class PatchGAN(nn.Module):
+    """Judges pairs (clean, other) at full scale only (Isola et al., CVPR 2017, arXiv 1611.07004).
+
+    Its 70×70 patches, without spectral normalisation, as the paper's comparison has it: 2,768,705 weights at width
+    64. Padded to "same" like the others, so that it takes images of 16 pixels.
+    """
+
+    def __init__(self, width: int = 64, normalisation: Normalisation = "batch") -> None:
+        super().__init__()
+        self.patches = SubDiscriminator(width, normalisation, spectral=False)
+
+    def forward(self, clean: Tensor, other: Tensor) -> list[list[Tensor]]:
+        """Two N×3×H×W in [0, 1] → the maps of `SubDiscriminator`, in a list of one."""
+        return [self.patches(2.0 * torch.cat((clean, other), dim=1) - 1.0)]
+
+
 def score_maps(outputs: list[list[Tensor]]) -> list[Tensor]:
-    """The raw scores (no sigmoid) per scale, N×1×h×w: 32×16, 16×8 and 8×4 for 256×128 images."""
+    """The raw scores (no sigmoid) per scale, N×1×h×w: 32×16, 16×8 and 8×4 for 256×128 images (PatchGAN: 32×16)."""
     return [maps[-1] for maps in outputs]

@@ -1,0 +1,105 @@
+"""The networks of one Mis-Ranking attack and how they make an adversarial image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from reid_attack_bench.contracts import ThreatModel
+
+from . import released
+from .mask import MaskHead, gumbel, straight_through_top_k, top_k
+from .networks import Discriminator, Generator, PatchGAN
+
+if TYPE_CHECKING:
+    from .attack import MisRanking
+
+
+class Networks(nn.Module):
+    """Generator, discriminator and, with a pixel budget, the mask head over the discriminator's maps."""
+
+    def __init__(self, settings: MisRanking, masked: bool) -> None:
+        super().__init__()
+        self.half_precision = settings.precision == "bfloat16"
+        self.behaviours = settings.behaviours
+        self.generator = Generator(
+            settings.width, settings.residual_blocks, settings.normalisation, settings.upsampling
+        )
+        judge = Discriminator if settings.discriminator == "multi-stage" else PatchGAN
+        self.discriminator = judge(settings.discriminator_width, settings.normalisation)
+        self.mask_head = MaskHead(settings.discriminator_width, settings.normalisation) if masked else None
+        if "unit_initialisation" in self.behaviours:
+            released.initialise(self)
+
+    def reduced(self, device: torch.device) -> torch.autocast:
+        """Where layers compute in the precision of the settings; in training only."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.training and self.half_precision)
+
+    @property
+    def generator_weights(self) -> list[nn.Parameter]:
+        """What the generator's objective trains: the generator and the mask head."""
+        still = self.mask_head is None or "untrained_mask" in self.behaviours
+        head = [] if self.mask_head is None or still else list(self.mask_head.parameters())
+        return [*self.generator.parameters(), *head]
+
+    @property
+    def kept(self) -> nn.ModuleDict:
+        """What crafting needs."""
+        parts: dict[str, nn.Module] = {"generator": self.generator}
+        if self.mask_head is not None:
+            parts |= {"discriminator": self.discriminator, "mask_head": self.mask_head}
+        return nn.ModuleDict(parts)
+
+    def adversarial(
+        self,
+        clean: Tensor,
+        threat: ThreatModel,
+        noise_source: torch.Generator | None = None,
+        pixels: int | None = None,
+    ) -> Tensor:
+        """Clean N×3×H×W in [0, 1] → adversarial; differentiable, in [0, 1], within `threat` up to 8-bit rounding.
+
+        The bound is symmetric in pixel space, epsilon · tanh(·). With a pixel budget the logits of the
+        mask come from the pair (clean, unmasked adversarial): with Gumbel noise from `noise_source`
+        (training), or without (crafting).
+
+        Args:
+            clean: the images.
+            threat: its epsilon bounds the noise, its pixel budget the mask.
+            noise_source: CPU generator of the Gumbel noise.
+            pixels: the mask's size in place of the budget's, while training comes down to that.
+        """
+        noise = self._noise(clean, threat.radius)
+        if self.mask_head is not None and threat.pixels is not None:
+            unmasked = self._valid(clean + noise.detach())
+            with self.reduced(clean.device):
+                with torch.no_grad():  # the mask trains the head, not the discriminator
+                    maps = self.discriminator(clean, unmasked)
+                logits = self.mask_head(maps, (clean.shape[-2], clean.shape[-1]))
+            logits = logits.float()
+            kept = threat.pixels if pixels is None else pixels
+            if noise_source is None:
+                noise = noise * top_k(logits, kept)
+            else:
+                # the head's logits are divided by τ; so must the Gumbel noise be
+                temperature = self.mask_head.log_temperature.exp()
+                drawn = gumbel(logits.shape, noise_source).to(logits.device) / temperature
+                noise = noise * straight_through_top_k(logits + drawn, kept)
+        return self._valid(clean + noise)
+
+    def _noise(self, clean: Tensor, radius: float) -> Tensor:
+        """float32 N×3×H×W within ±radius, before any mask."""
+        asymmetric, straight = (name in self.behaviours for name in ("asymmetric_bound", "straight_through"))
+        with self.reduced(clean.device):
+            output = self.generator.before_tanh(clean) if asymmetric or straight else self.generator(clean)
+        if asymmetric or straight:
+            return released.bounded_noise(
+                output.float(), radius, asymmetric_bound=asymmetric, straight_through=straight
+            )
+        return radius * output.float()
+
+    def _valid(self, images: Tensor) -> Tensor:
+        """Clamped to [0, 1]; crafted images always are."""
+        return images if self.training and "unclamped" in self.behaviours else images.clamp(0.0, 1.0)

@@ -1,0 +1,180 @@
+"""What one batch costs generator and discriminator: the four terms of the objective, weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from reid_attack_bench.contracts import Distance, ThreatModel, Victim
+from reid_attack_bench.errors import BenchError
+
+from . import losses, released
+from .model import Networks
+from .networks import score_maps
+
+if TYPE_CHECKING:
+    from .attack import MisRanking
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One batch's losses, still differentiable, and the largest change of a colour value."""
+
+    generator: Tensor
+    discriminator: Tensor
+    parts: dict[str, Tensor]
+    largest_noise: float
+
+    def note(self) -> str:
+        parts = ", ".join(f"{name} {value.item():.3g}" for name, value in self.parts.items())
+        return f"loss {self.generator.item():.3g} ({parts}), noise up to {255 * self.largest_noise:.1f}/255"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Clean P×K batch → the losses of generator and discriminator.
+
+    Attributes:
+        noise_source: CPU generator of the mask's Gumbel noise.
+        data_name, classes: what the batches are from, and how many identities that has: identities are classes of
+            the source only where it learned them there.
+    """
+
+    settings: MisRanking
+    source: Victim
+    networks: Networks
+    threat: ThreatModel
+    noise_source: torch.Generator
+    data_name: str
+    classes: int
+
+    def __call__(self, clean: Tensor, identities: Tensor, pixels: int | None = None) -> Losses:
+        """`pixels`: of this batch's masks, where not those of the threat model."""
+        settings = self.settings
+        adversarial = self.networks.adversarial(clean, self.threat, self.noise_source, pixels)
+        parts = {name: weight * term for name, weight, term in self._reid_terms(clean, adversarial, identities)}
+        if settings.perception != "none" and settings.perception_weight > 0:
+            parts["perception"] = settings.perception_weight * self._perception(clean, adversarial)
+        discriminator = clean.new_zeros(())
+        if settings.gan_weight > 0:
+            fake, real = self._scores(clean, adversarial)
+            parts["gan"] = settings.gan_weight * losses.generator_gan_loss(fake)
+            discriminator = losses.discriminator_gan_loss(real, fake)
+        total = torch.stack(list(parts.values())).sum() if parts else adversarial.sum() * 0.0
+        return Losses(total, discriminator, parts, (adversarial.detach() - clean).abs().max().item())
+
+    def _does(self, behaviour: str) -> bool:
+        return behaviour in self.settings.behaviours
+
+    def _perception(self, clean: Tensor, adversarial: Tensor) -> Tensor:
+        if self._does("normalised_ms_ssim"):
+            return 1.0 - released.ms_ssim(clean, adversarial)
+        return losses.perception_loss(clean, adversarial, self.settings.perception)
+
+    def _scores(self, clean: Tensor, adversarial: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Score maps of the pairs (clean, adversarial) and of real pairs, two clean shots of one person."""
+        discriminator = self.networks.discriminator
+        first, other = clean, clean.unflatten(0, (-1, self.settings.batch_instances)).roll(1, dims=1).flatten(0, 1)
+        if self._does("different_people"):
+            half = len(clean) // 2  # at least K apart, so never the same identity
+            first, other = clean[:half], clean[half : 2 * half]
+        with _running_statistics_kept(discriminator), self.networks.reduced(clean.device):
+            fake = score_maps(discriminator(clean, adversarial))
+            real = score_maps(discriminator(first, other))
+        return (fake[-1:], real[-1:]) if self._does("quarter_scale") else (fake, real)
+
+    def _reid_terms(
+        self, clean: Tensor, adversarial: Tensor, identities: Tensor
+    ) -> Iterator[tuple[str, float, Tensor]]:
+        """(name, weight, loss) of the ReID losses that have weight."""
+        settings, source = self.settings, self.source
+        ranking = settings.reid_weight * settings.misranking_weight
+        classification = settings.reid_weight * settings.misclassification_weight
+        with torch.no_grad():
+            references, clean_logits = _outputs(
+                source, clean, ranking > 0 and settings.references == "clean", classification > 0
+            )
+        anchors, logits = _outputs(source, adversarial, ranking > 0, classification > 0)
+        if anchors is not None:
+            others = anchors if references is None else references
+            yield "mis-ranking", ranking, self._misranking(anchors, others, identities)
+        if classification > 0:
+            known, moved = _check_logits(source, clean_logits), _check_logits(source, logits)
+            # identities are classes of the source only where it was trained on this data; else what it sees stands in
+            own = source.trained_on == self.data_name or (not source.trained_on and known.shape[1] == self.classes)
+            true = identities if own else known.argmax(dim=1)
+            yield "misclassification", classification, self._misclassification(known, moved, true)
+
+    def _misranking(self, anchors: Tensor, references: Tensor, identities: Tensor) -> Tensor:
+        settings = self.settings
+        space: Distance = self.source.distance if settings.distance == "victim" else settings.distance
+        if self._does("raw_embeddings"):
+            space = "euclidean"
+        if not (self._does("self_pair") or self._does("log_losses")):
+            return losses.misranking_loss(anchors, references, identities, settings.margin, space)
+        return released.misranking_loss(
+            anchors,
+            references,
+            identities,
+            settings.margin,
+            space,
+            self_pair=self._does("self_pair"),
+            log_losses=self._does("log_losses"),
+        )
+
+    def _misclassification(self, clean_logits: Tensor, adversarial_logits: Tensor, true: Tensor) -> Tensor:
+        smoothing = self.settings.label_smoothing
+        if self._does("moving_target") or self._does("batch_smoothing"):
+            target = released.misclassification_target(
+                clean_logits,
+                adversarial_logits,
+                true,
+                smoothing,
+                moving_target=self._does("moving_target"),
+                batch_smoothing=self._does("batch_smoothing"),
+            )
+        else:
+            target = losses.misclassification_target(clean_logits, true, smoothing)
+        loss = losses.misclassification_loss(adversarial_logits, target)
+        return loss.log() if self._does("log_losses") else loss
+
+
+def _outputs(source: Victim, images: Tensor, embeddings: bool, logits: bool) -> tuple[Tensor | None, Tensor | None]:
+    """Those of embeddings and logits that are wanted, in one pass where the source can."""
+    if embeddings and logits:
+        return source.outputs(images)
+    return source.embed(images) if embeddings else None, source.logits(images) if logits else None
+
+
+def _check_logits(source: Victim, logits: Tensor | None) -> Tensor:
+    name = source.name or type(source).__name__
+    if logits is None or logits.shape[1] < 2:
+        what = "no logits" if logits is None else "a single class"
+        raise BenchError(
+            f"misranking: {name} has {what} for the misclassification loss: set misclassification_weight to 0"
+        )
+    return logits
+
+
+class _running_statistics_kept:  # noqa: N801, a context manager reads like a function
+    """Batch statistics as ever, running ones untouched.
+
+    Crafting runs the discriminator only to make the mask, so its running statistics are those of that pass,
+    not a mixture with the real and fake pairs of the GAN loss.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def __enter__(self) -> None:
+        self._momenta = [layer.momentum for layer in self._layers]
+        for layer in self._layers:
+            layer.momentum = 0.0
+
+    def __exit__(self, *exception: object) -> None:
+        for layer, momentum in zip(self._layers, self._momenta, strict=True):
+            layer.momentum = momentum

@@ -1,0 +1,310 @@
+"""Training of the generator: batches, steps, what is measured on the way, and going on after an interruption."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from reid_attack_bench.contracts import FitContext, State, ThreatModel, TrainingData, Victim
+from reid_attack_bench.data.sampling import pk_batches
+from reid_attack_bench.errors import BenchError
+
+from .held_out import HeldOut, split
+from .mask import gumbel
+from .model import Networks
+from .objective import Losses, Objective
+
+if TYPE_CHECKING:
+    from .attack import MisRanking
+
+LOSS_COLUMNS = (
+    "step",
+    "total",
+    "mis-ranking",
+    "misclassification",
+    "perception",
+    "gan",
+    "discriminator",
+    "largest_noise",
+)
+"""Of "history.losses", a row per step. Losses as they enter the total, weighted; the largest noise in 1/255."""
+
+HELD_OUT_COLUMNS = ("step", "rank1", "mAP")
+"""Of "history.held_out", a row per check, in percent. Step 0 is the clean queries."""
+
+INVISIBLE_STEPS = 20  # in a row without any visible noise before the fit gives up
+CHECKPOINT_SECONDS = 60.0  # between checkpoints; when they are saved changes no result
+
+
+class Checkpoint(Protocol):
+    """Where an unfinished fit is kept; the attribute `checkpoint` of a fit's context, where it has one."""
+
+    def load(self) -> State | None:
+        """What was saved last, or None."""
+        ...
+
+    def save(self, state: State) -> None: ...
+
+
+def train(
+    settings: MisRanking,
+    networks: Networks,
+    source: Victim,
+    data: TrainingData,
+    threat: ThreatModel,
+    context: FitContext,
+) -> State:
+    """Train `networks` and return what crafting needs, with the history: see `MisRanking.fit`.
+
+    With a `context.checkpoint` an interrupted call goes on where it was last saved. The result is the same to the bit.
+    """
+    return _Training(settings, networks, source, data, threat, context).run()
+
+
+class _Training:
+    """One fit. Everything that changes from step to step is in `_snapshot`, and comes back by `_resume`."""
+
+    def __init__(
+        self,
+        settings: MisRanking,
+        networks: Networks,
+        source: Victim,
+        data: TrainingData,
+        threat: ThreatModel,
+        context: FitContext,
+    ) -> None:
+        self.settings, self.source, self.threat, self.context = settings, source, threat, context
+        self.checkpoint: Checkpoint | None = getattr(context, "checkpoint", None)
+        # nothing can be learnt within an empty budget, and the untrained networks respect it
+        self.steps = settings.steps if threat.epsilon else 0
+        self.networks = networks.train()
+        self.discriminator_weights = list(networks.discriminator.parameters())
+        self.optimisers = {
+            "generator": _adam(settings, networks.generator_weights),
+            "discriminator": _adam(settings, self.discriminator_weights),
+        }
+        parts = split(data, settings.held_out if self.steps else 0.0, settings.batch_identities, context.generator)
+        self.held_out = HeldOut.of(parts, data, source, context.device) if len(parts.held_out) else None
+        self.objective = Objective(
+            settings, source, networks, threat, context.generator, data.name, data.identity_count
+        )
+        self.batches = _Batches(settings, data, parts.train, context)
+        self.losses: list[list[float]] = []
+        self.checks: list[list[float]] = [[0, *self.held_out.clean()]] if self.held_out else []
+        self.best: State = {}
+
+    @property
+    def done(self) -> int:
+        """Steps taken."""
+        return len(self.losses)
+
+    def run(self) -> State:
+        start = self.context.generator.get_state()
+        self._resume(start)
+        saved_at = time.monotonic()
+        while self.done < self.steps and not self._is_stale():
+            note = self._step()
+            if self.held_out and (self.done % self.settings.check_every == 0 or self.done == self.steps):
+                note += self._check(self.held_out)
+            self.context.progress(self.done, self.steps, note)
+            if self.checkpoint and self.done < self.steps and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
+                self.checkpoint.save(self._snapshot(start))
+                saved_at = time.monotonic()
+        return {**(self.best or _copied(self.networks.kept.state_dict())), **self._history()}
+
+    def _step(self) -> str:
+        """One generator step, then one discriminator step, on one batch."""
+        settings = self.settings
+        factor = _decay(settings.decay, self.steps)(self.done)
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = settings.learning_rate * factor
+        clean, identities = next(self.batches)
+        losses = self.objective(clean, identities, mask_size(settings, self.threat, clean, self.done, self.steps))
+        self._check_finite(losses)
+        # The pairs (clean, adversarial) go through the discriminator once. Each backward pass stops at
+        # the weights it is for, so neither loss touches the other network, nor the victim.
+        trains_discriminator = settings.gan_weight > 0
+        generator, discriminator = self.optimisers["generator"], self.optimisers["discriminator"]
+        generator.zero_grad(set_to_none=True)
+        losses.generator.backward(inputs=self.networks.generator_weights, retain_graph=trains_discriminator)
+        if trains_discriminator:
+            discriminator.zero_grad(set_to_none=True)
+            losses.discriminator.backward(inputs=self.discriminator_weights)
+            discriminator.step()
+        generator.step()
+        self.losses.append(_row(self.done + 1, losses))
+        self._check_visible()
+        return losses.note()
+
+    def _check(self, held_out: HeldOut) -> str:
+        """Measure on the held-out identities and keep the weights where they are the best so far."""
+        rank1, precision = held_out.attacked(self.networks, self.source, self.threat)
+        if precision <= min((row[2] for row in self.checks[1:]), default=math.inf):
+            self.best = _copied(self.networks.kept.state_dict())
+        self.checks.append([self.done, rank1, precision])
+        return f", held out Rank-1 {rank1:.1f} mAP {precision:.1f}"
+
+    def _is_stale(self) -> bool:
+        """No better mAP in the last `patience` checks."""
+        measured = [row[2] for row in self.checks[1:]]
+        patience = self.settings.patience
+        return 0 < patience < len(measured) and min(measured[-patience:]) > min(measured)
+
+    def _check_finite(self, losses: Losses) -> None:
+        if not (math.isfinite(losses.generator.item()) and math.isfinite(losses.discriminator.item())):
+            raise BenchError(
+                f"misranking: the loss is not finite at step {self.done + 1} of {self.steps} ({losses.note()}): lower "
+                f"learning_rate ({self.settings.learning_rate:g}) or reid_weight ({self.settings.reid_weight:g})"
+            )
+
+    def _check_visible(self) -> None:
+        # less than half an 8-bit step everywhere is rounded away
+        latest = [row[-1] for row in self.losses[-INVISIBLE_STEPS:]]
+        if len(latest) == INVISIBLE_STEPS and max(latest) < 0.5:
+            settings = self.settings
+            raise BenchError(
+                f"misranking: the noise has vanished ({INVISIBLE_STEPS} batches without a visible change, step "
+                f"{self.done} of {self.steps}): raise reid_weight ({settings.reid_weight:g}) or lower "
+                f"perception_weight ({settings.perception_weight:g}) and gan_weight ({settings.gan_weight:g})"
+            )
+
+    def _history(self) -> State:
+        return {
+            "history.losses": _table(self.losses, LOSS_COLUMNS),
+            "history.held_out": _table(self.checks, HELD_OUT_COLUMNS),
+        }
+
+    def _snapshot(self, start: Tensor) -> State:
+        """All that the next step depends on; `start` is the generator's state before the first batch."""
+        state = {f"networks.{name}": tensor for name, tensor in self.networks.state_dict().items()}
+        state |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for name, optimiser in self.optimisers.items():
+            for index, moments in optimiser.state_dict()["state"].items():
+                state |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
+        state |= {"random.start": start, "random.now": self.context.generator.get_state()}
+        state["random.global"] = torch.random.get_rng_state()  # a randomised victim draws from these
+        if self.context.device.type == "cuda":
+            state["random.cuda"] = torch.cuda.get_rng_state(self.context.device)
+        return _copied(state | self._history())
+
+    def _resume(self, start: Tensor) -> None:
+        """Take up what the checkpoint holds, if anything.
+
+        Raises:
+            BenchError: it is of another fit.
+        """
+        saved = self.checkpoint.load() if self.checkpoint else None
+        if saved is None:
+            return
+        try:
+            if not torch.equal(saved["random.start"], start):
+                raise ValueError("another seed")
+            self.networks.load_state_dict(_below("networks", saved))
+            for name, optimiser in self.optimisers.items():
+                moments: dict[int, State] = {}
+                for key, tensor in _below(name, saved).items():
+                    index, _, moment = key.partition(".")
+                    moments.setdefault(int(index), {})[moment] = tensor
+                optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+            self.best = _below("best", saved)
+            self.losses = saved["history.losses"].tolist()
+            self.checks = saved["history.held_out"].tolist()
+            for _ in range(self.done):
+                self.batches.skip(self.networks.mask_head is not None)
+            if not torch.equal(self.context.generator.get_state(), saved["random.now"]):
+                raise ValueError("other batches")
+            torch.random.set_rng_state(saved["random.global"])
+            if "random.cuda" in saved:
+                torch.cuda.set_rng_state(saved["random.cuda"], self.context.device)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise BenchError(
+                "misranking: the checkpoint of this fit does not belong to these settings, data and seed: delete it "
+                "and fit from the start"
+            ) from error
+
+
+class _Batches:
+    """Augmented P×K batches for ever, from the images at `indices`."""
+
+    def __init__(self, settings: MisRanking, data: TrainingData, indices: np.ndarray, context: FitContext) -> None:
+        self._data, self._indices, self._generator, self._device = data, indices, context.generator, context.device
+        self._rows = pk_batches(
+            data.identities[indices], settings.batch_identities, settings.batch_instances, context.generator
+        )
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        images, identities = self._data.batch(self._indices[next(self._rows)], self._device)
+        # channels last: a fifth faster through the generator on a CPU
+        return augment(images, self._generator).contiguous(memory_format=torch.channels_last), identities
+
+    def skip(self, masked: bool) -> None:
+        """Draw the random numbers of one training step, and do nothing with them."""
+        rows = next(self._rows)
+        for _ in rows:
+            torch.rand(4, generator=self._generator)
+        if masked:
+            gumbel(torch.Size([len(rows), *self._data.images.shape[1:3]]), self._generator)
+
+
+def _decay(share: float, steps: int) -> Callable[[int], float]:
+    """Step → factor of the learning rate: 1, then linearly towards 0 over the last `share` of the steps."""
+    return lambda step: min(1.0, (steps - step) / max(share * steps, 1.0))
+
+
+def mask_size(settings: MisRanking, threat: ThreatModel, images: Tensor, done: int, steps: int) -> int | None:
+    """Pixels that the masks keep after `done` of `steps`, from all positions of N×3×H×W down to the budget's k."""
+    k, positions = threat.pixels, images.shape[-2] * images.shape[-1]
+    if k is None or settings.pixel_schedule == "direct" or k >= positions:
+        return k
+    way = min(2 * done / steps, 1.0)
+    return round(positions * (k / positions) ** way)
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Random horizontal flip (half of the images) and random translation (another half).
+
+    Translation enlarges by 1.125 and crops the old size, as in the paper's training of its victims.
+    N×3×H×W in [0, 1] → the same.
+    """
+    height, width = images.shape[-2:]
+    size = (round(1.125 * height), round(1.125 * width))
+    larger = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+    chosen = []
+    for image, large in zip(images, larger, strict=True):
+        flip, translate, top, left = torch.rand(4, generator=generator).tolist()
+        if translate < 0.5:
+            y, x = int(top * (size[0] - height + 1)), int(left * (size[1] - width + 1))
+            image = large[:, y : y + height, x : x + width]
+        chosen.append(image.flip(-1) if flip < 0.5 else image)
+    return torch.stack(chosen)
+
+
+def _adam(settings: MisRanking, weights: list[torch.nn.Parameter]) -> torch.optim.Adam:
+    return torch.optim.Adam(weights, settings.learning_rate, (settings.betas[0], settings.betas[1]))
+
+
+def _row(step: int, losses: Losses) -> list[float]:
+    parts = [losses.parts[name].item() if name in losses.parts else 0.0 for name in LOSS_COLUMNS[2:6]]
+    return [step, losses.generator.item(), *parts, losses.discriminator.item(), 255 * losses.largest_noise]
+
+
+def _table(rows: list[list[float]], columns: Sequence[str]) -> Tensor:
+    """float64, so that what is read back is what was written."""
+    return torch.tensor(rows, dtype=torch.float64).view(-1, len(columns))
+
+
+def _copied(state: State) -> State:
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
+
+def _below(prefix: str, state: State) -> State:
+    """What is named "prefix.…", without it."""
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in state.items() if name.startswith(prefix + ".")}
