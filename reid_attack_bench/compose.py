@@ -72,7 +72,7 @@ def _over(base: Document, upper: Mapping[str, Any], where: str) -> Document:
     for section in SECTIONS:
         if isinstance(upper.get(section), list):
             merged[section] = _picked(upper[section], _section(base, section), f"{where}, {section}")
-    if isinstance(upper.get("datasets"), list):
+    if isinstance(upper.get("datasets"), list) and "victims" in merged:
         dropped = set(_section(base, "datasets")) - set(merged["datasets"])
         merged["victims"] = {
             label: _retrained(entry, [home for home in _homes(entry) if home not in dropped])
