@@ -28,7 +28,7 @@ STEP_VERSIONS = {
     "clean-rank": 1,  # ranking without an attack
     "fit": 1,  # train an attack that learns
     "craft": 1,  # adversarial images, 8 bits, within budget
-    "measure": 1,  # how visible they are
+    "measure": 2,  # how visible they are
     "features": 1,  # their embeddings on one target
     "rank": 1,  # ranking under attack
 }

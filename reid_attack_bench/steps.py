@@ -316,16 +316,9 @@ def _measure(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
     for part, adversarial in crafted.items():
         for first in range(0, len(adversarial), _EMBED_BATCH):
             pair = splits[part].images[first : first + _EMBED_BATCH], adversarial[first : first + _EMBED_BATCH]
-            before, after = (to_float(side, workspace.device) for side in pair)
-            row: dict[str, np.ndarray] = {**image_metrics.change(*(np.asarray(side) for side in pair))}  # type: ignore[dict-item]
-            with torch.no_grad():
-                row["ssim"] = image_metrics.ssim(before, after).cpu().numpy()
-                row["ms_ssim"] = image_metrics.ms_ssim(before, after).cpu().numpy()
-                if lpips is not None:
-                    row["lpips"] = lpips(before, after).cpu().numpy()
-            for name, values in row.items():
+            for name, values in image_metrics.measures(*pair, workspace.device, lpips).items():
                 columns.setdefault(name, []).append(values)
-            progress(first + len(before), len(adversarial), "")
+            progress(first + len(pair[0]), len(adversarial), "")
     measures = {name: np.concatenate(values).astype(np.float64) for name, values in columns.items()}
     save_file({name: torch.from_numpy(values) for name, values in measures.items()}, out / "measures.safetensors")
     return {name: float(values.mean()) for name, values in measures.items()}

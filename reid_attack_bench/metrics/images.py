@@ -19,7 +19,9 @@ from pytorch_msssim.ssim import _fspecial_gauss_1d, _ssim
 from torch import Tensor
 from torch.nn import functional
 
+from reid_attack_bench.contracts import to_float
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.metrics.grid import grid_energy
 from reid_attack_bench.store import file_digest
 
 WINDOW = 11
@@ -141,6 +143,31 @@ def change(clean: np.ndarray, adversarial: np.ndarray) -> Change:
     return Change(linf=linf, l2=l2, pixels=pixels)
 
 
+def measures(
+    clean: np.ndarray, adversarial: np.ndarray, device: torch.device | str = "cpu", lpips: Lpips | None = None
+) -> dict[str, np.ndarray]:
+    """Everything that says how visible a change is: name → N values.
+
+    linf, l2, pixels as `change` counts them, ssim, ms_ssim, grid (see metrics.grid), and lpips where it is given.
+
+    Args:
+        clean, adversarial: uint8 RGB N×H×W×3, sides from 16.
+
+    Raises:
+        BenchError: shapes differ, or the images are too small.
+    """
+    clean, adversarial = np.asarray(clean), np.asarray(adversarial)
+    found: dict[str, np.ndarray] = {**change(clean, adversarial)}  # type: ignore[dict-item]
+    before, after = to_float(clean, device), to_float(adversarial, device)
+    with torch.no_grad():
+        found["ssim"] = ssim(before, after).cpu().numpy()
+        found["ms_ssim"] = ms_ssim(before, after).cpu().numpy()
+        found["grid"] = grid_energy(after - before).cpu().numpy()
+        if lpips is not None:
+            found["lpips"] = lpips(before, after).cpu().numpy()
+    return found
+
+
 class Lpips:
     """Learned perceptual distance, AlexNet, version 0.1 (Zhang et al., CVPR 2018); 0 for identical images.
 
@@ -228,5 +255,6 @@ def _check(clean: Tensor, adversarial: Tensor) -> None:
 
 
 __all__ = [
-    "Change", "Lpips", "change", "find_lpips_weights", "lpips_missing_message", "ms_ssim", "scale_count", "ssim",
+    "Change", "Lpips", "change", "find_lpips_weights", "lpips_missing_message", "measures", "ms_ssim", "scale_count",
+    "ssim",
 ]  # fmt: skip

@@ -81,7 +81,7 @@ class _Collector:
         measures = self.read("measure", cell["measure_key"]) if cell["measure_key"] else None
         if measures is not None and figures is not None:
             out |= {"linf": measures["linf"], "l2": measures["l2"], "pixels_changed": measures["pixels"]}
-            out |= {name: measures.get(name) for name in ("ssim", "ms_ssim", "lpips")}
+            out |= {name: measures.get(name) for name in ("ssim", "ms_ssim", "lpips", "grid")}
         return out
 
     def status(self, key: str, figures: Mapping[str, Any] | None) -> str:

@@ -18,7 +18,7 @@ CELL_COLUMNS = (
     "drop_rank1", "drop_rank5", "drop_rank10", "drop_rank20", "drop_mAP", "drop_mINP",
     "rank1_low", "rank1_high", "mAP_low", "mAP_high",
     # how visible it is, mean over the perturbed images
-    "linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips",
+    "linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid",
     # which artefacts say so
     "craft_key", "features_key", "rank_key",
 )  # fmt: skip

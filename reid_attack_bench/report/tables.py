@@ -23,7 +23,7 @@ Row = dict[str, Any]
 """One row of a table, by column name."""
 
 PERCENT = re.compile(r"(^|_)(rank\d+|mAP|mINP)(_low|_high)?$")
-MEASURES = frozenset({"linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips"})
+MEASURES = frozenset({"linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid"})
 
 
 @dataclass(frozen=True, order=True)

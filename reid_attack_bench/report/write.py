@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report import plots, sheets, tables
+from reid_attack_bench.report import findings, plots, published, sheets, tables
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.tables import Row
 
@@ -24,6 +24,8 @@ DEFINITIONS = (
     "bootstrap intervals over queries.",
     "**≤**: some cells of that worst case are missing, so the true worst case can only be lower.",
     "**ε**: L∞ budget per colour value, in steps of 1/255 of the colour range.",
+    "**Grid**: share of the noise's spectral energy at the frequencies of a grid of period 2 and 4, over what lies "
+    "beside them: 1 for a pure grid, about 0 for white or smooth noise.",
     "**Drop**: clean minus attacked, in percentage points.",
     "**Seeds**: an attack that was fitted and crafted with several seeds shows its mean over them, with their mean "
     "interval over queries; the worst case takes every seed as an attack of its own. matrix.csv holds each.",
@@ -33,8 +35,9 @@ DEFINITIONS = (
 def write_report(results: Results, out_dir: Path, progress: Progress = lambda done, total, note: None) -> list[Path]:
     """Write every table and picture of a run into `out_dir`; returns the paths, report.md last.
 
-    leaderboard.csv, matrix.csv, clean.csv; plots/ with overview, heat maps, curves and visibility; sheets/ with
-    example images; report.md. A file appears whole or not at all; the same results give the same bytes.
+    leaderboard.csv, matrix.csv, clean.csv, findings.csv where the suite claims any; plots/ with overview, heat maps,
+    curves and visibility; sheets/ with example images; report.md. A file appears whole or not at all; the same results
+    give the same bytes.
 
     Raises:
         BenchError: the results hold no cell, or contradict themselves.
@@ -43,7 +46,9 @@ def write_report(results: Results, out_dir: Path, progress: Progress = lambda do
     if results.cells.empty:
         raise BenchError("the results hold no cell: run at least one attack, then write the report")
     out_dir = Path(out_dir)
-    written = [
+    judged = findings.judge(results)
+    written = [tables.write_csv(findings.table(judged), out_dir / "findings.csv")] if judged else []
+    written += [
         tables.write_csv(tables.leaderboard(results), out_dir / "leaderboard.csv"),
         tables.write_csv(tables.matrix(results), out_dir / "matrix.csv"),
         tables.write_csv(tables.clean(results), out_dir / "clean.csv"),
@@ -82,6 +87,8 @@ def report_text(results: Results, pictures: dict[str, list[Path]]) -> str:
     lines += ["", "All columns: [leaderboard.csv](leaderboard.csv). Every cell: [matrix.csv](matrix.csv). "]
     lines[-1] += "Without attack: [clean.csv](clean.csv)."
     lines += _missing_lines(results)
+    lines += _finding_lines(results)
+    lines += _attack_lines(results)
     for title, paths in pictures.items():
         if paths:
             lines += ["", f"## {title}", ""]
@@ -116,6 +123,93 @@ def _leaderboard_lines(results: Results) -> list[str]:
                 texts.append(bound + shown if shown else "")
         lines.append(_table_line([_plain(value) for value in texts]))
     return lines
+
+
+def _finding_lines(results: Results) -> list[str]:
+    judged = findings.judge(results)
+    if not judged:
+        return []
+    lines = [
+        "",
+        "## Findings",
+        "",
+        "What the suite claims, and whether this run bears it out. A difference is that of the ",
+    ]
+    lines[-1] += "higher side minus the lower one, with a 95 % t-interval over seeds; the claim is that it is positive."
+    lines += ["", _table_line(["claim", "lower", "higher", "measure", "difference", "seeds", "cells", "verdict"])]
+    lines.append(_table_line(["---", "---", "---", "---", "--:", "--:", "--:", "---"]))
+    for each in judged:
+        measure = each.measure + (f" at equal {each.at_equal}" if each.at_equal else "")
+        digits = 4 if each.measure in tables.MEASURES else 1
+        sides = [
+            name + ("" if mean != mean else f": {mean:.{digits}f}")
+            for name, mean in ((each.lower, each.lower_mean), (each.higher, each.higher_mean))
+        ]
+        shown = "" if each.difference != each.difference else f"{each.difference:.{digits}f}"
+        if each.low == each.low:
+            shown += f" [{each.low:.{digits}f}, {each.high:.{digits}f}]"
+        verdict = each.verdict + (f" ({each.reason})" if each.reason else "")
+        texts = [each.claim, *sides, f"{measure}, {each.relation}", shown, str(each.seeds), str(each.places), verdict]
+        lines.append(_table_line([_plain(text) for text in texts]))
+    return lines
+
+
+def _attack_lines(results: Results) -> list[str]:
+    """Each attack on the cells that the suite is about, or white-box, and the paper's figure where there is one."""
+    relations = results.manifest.get("suite", {}).get("relations") or ["white-box"]
+    cells = [cell for cell in tables.rows(tables.matrix(results)) if cell["relation"] in relations]
+    if not cells:
+        return []
+    by_seed: dict[tuple[object, ...], list[str]] = {}
+    for cell in cells:
+        shown = "–" if cell["status"] != "ok" else f"{tables.number(cell['rank1']):.1f}"
+        by_seed.setdefault(_place(cell), []).append(shown)
+    lines = [
+        "",
+        f"## Attack by attack: {', '.join(relations)}",
+        "",
+        "In percent, means over seeds. Paper: Rank-1 / mAP that ",
+    ]
+    lines[-1] += (
+        "Wang et al. (CVPR 2020) print for this data set, architecture, attack and budget; blank where none is. "
+    )
+    lines[-1] += "Their victims had pretrained weights."
+    header = ["attack", "ε", "pixels", "source", "target", "data set", "Rank-1", "of each seed", "mAP", "SSIM", "grid"]
+    lines += ["", _table_line([*header, "paper"]), _table_line([*["---"] * 6, *["--:"] * 5, "---"])]
+    victims = sorted({(str(cell["target"]), str(cell["dataset"])) for cell in cells})
+    unharmed = {(row["victim"], row["dataset"]): row for row in tables.rows(results.clean)}
+    for victim, dataset in victims:
+        row = unharmed.get((victim, dataset))
+        if row is not None and row["status"] == "ok":
+            figures = [f"{tables.number(row[name]):.1f}" for name in ("rank1", "mAP")]
+            paper = _paper_text(published.beside_clean(results, victim, dataset))
+            texts = ["clean", "0", "", "", victim, dataset, figures[0], "", figures[1], "", "", paper]
+            lines.append(_table_line([_plain(text) for text in texts]))
+    for cell in tables.over_seeds(cells):
+        setting = tables.setting_of(cell)
+        seeds = by_seed[_place(cell)]
+        texts = [setting.attack, str(setting.epsilon), str(setting.pixels or ""), cell["source"], cell["target"]]
+        texts += [cell["dataset"], _figure(cell, "rank1", 1), ", ".join(seeds) if len(seeds) > 1 else ""]
+        texts += [_figure(cell, "mAP", 1), _figure(cell, "ssim", 3), _figure(cell, "grid", 3)]
+        texts.append(_paper_text(published.beside(results, cell)))
+        lines.append(_table_line([_plain(text) for text in texts]))
+    return lines
+
+
+def _place(cell: Row) -> tuple[object, ...]:
+    return tables.setting_of(cell), cell["source"], cell["target"], cell["dataset"]
+
+
+def _figure(row: Row, name: str, digits: int) -> str:
+    value = tables.number(row[name])
+    return "" if value != value else f"{value:.{digits}f}"
+
+
+def _paper_text(line: published.Published | None) -> str:
+    if line is None:
+        return ""
+    note = f"; {line.note}" if line.note else ""
+    return f"{line.rank1:.1f} / {line.mAP:.1f} ({line.source}, Table {line.table}{note})"
 
 
 def _with_interval(row: Row, name: str) -> str:
