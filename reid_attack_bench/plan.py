@@ -104,16 +104,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in an order that satisfies their inputs, and what they are for."""
+    """Steps in an order that satisfies their inputs, and what they are for.
+
+    `wanted` are the keys of what somebody is after who wants no report.
+    """
 
     suite: Suite
     steps: Mapping[str, Step]
     clean: tuple[CleanRow, ...]
     cells: tuple[Cell, ...]
+    wanted: tuple[str, ...] = ()
 
     @property
     def goals(self) -> list[str]:
-        """Keys that the report reads; everything else exists to make these."""
+        """Keys that the report reads, or that are wanted; everything else exists to make these."""
+        if self.wanted:
+            return list(self.wanted)
         wanted = [row.rank_key for row in self.clean]
         for cell in self.cells:
             wanted += [key for key in (cell.craft_key, cell.measure_key, cell.rank_key) if key]
