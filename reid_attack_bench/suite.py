@@ -284,6 +284,8 @@ def _pixels(value: Any, image_size: tuple[int, int]) -> Any:
         return None
     if isinstance(value, str) and (share := re.fullmatch(r"1/([1-9]\d*)", value)):
         return max(1, image_size[0] * image_size[1] // int(share[1]))
+    if isinstance(value, str):
+        raise BenchError(f"pixels must be a whole number, all, or a share such as 1/8, not {value!r}")
     return value
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors import safe_open
@@ -38,7 +39,8 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_pa
         assert error.startswith("error: ")
         return error
 
-    return run
+    yield run
+    torch.use_deterministic_algorithms(False)  # a run asks for it, and this is the process of all tests
 
 
 @pytest.fixture
@@ -187,8 +189,6 @@ def test_misranking_and_gap_craft_from_their_files_without_their_source(
     ],
 )  # fmt: skip
 def test_mistakes_get_one_line(bench, tiny_yaml: Path, images: Path, tmp_path: Path, arguments, says: str) -> None:
-    import torch
-
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
     assert says in bench(*arguments, "--suite", tiny_yaml, fails=True)

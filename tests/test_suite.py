@@ -180,6 +180,7 @@ def test_seeds_of_an_attack_share_everything_but_the_attack(tiny) -> None:
         (lambda d: d["attacks"]["pgd"].update(epsilon=2.5), "attacks.pgd: epsilon must be a whole number"),
         (lambda d: d["attacks"]["pgd"].update(epsilon=[]), "epsilon is an empty list"),
         (lambda d: d["attacks"]["pgd"].update(perturb="query"), "did you mean 'perturbs'"),
+        (lambda d: d["attacks"]["pgd"].update(pixels="2/3"), "attacks.pgd: pixels must be .* not '2/3'"),
         (lambda d: d["attacks"]["pgd"].update(seeds=[1, 1]), "attacks.pgd.seeds names a seed twice"),
         (lambda d: d["attacks"]["pgd"].update(seeds=["a"]), "attacks.pgd.seeds must be a whole number"),
         (lambda d: d["victims"]["toy"].update(train_on=["plazza"]), "did you mean 'plaza'"),

@@ -168,12 +168,9 @@ def _attack_lines(results: Results) -> list[str]:
         "",
         f"## Attack by attack: {', '.join(relations)}",
         "",
-        "In percent, means over seeds. Paper: Rank-1 / mAP that ",
+        "In percent, means over seeds. Paper: the Rank-1 / mAP that Wang et al. (CVPR 2020) print for this data set, "
+        "architecture, attack and budget; blank where they print none.",
     ]
-    lines[-1] += (
-        "Wang et al. (CVPR 2020) print for this data set, architecture, attack and budget; blank where none is. "
-    )
-    lines[-1] += "Their victims had pretrained weights."
     header = ["attack", "ε", "pixels", "source", "target", "data set", "Rank-1", "of each seed", "mAP", "SSIM", "grid"]
     lines += ["", _table_line([*header, "paper"]), _table_line([*["---"] * 6, *["--:"] * 5, "---"])]
     victims = sorted({(str(cell["target"]), str(cell["dataset"])) for cell in cells})
