@@ -49,8 +49,9 @@ class MisRanking:
         batch_identities, batch_instances: P identities × K images a batch; both at least 2, because the
             mis-ranking loss compares with another identity and with another image of the same one.
         learning_rate, betas: of both Adam optimisers.
-        precision: of generator and discriminator while they train; "bfloat16" is nearly twice as fast on GPUs and on
-            CPUs with AVX512-BF16, and slower on others. The victim, the losses and crafting are float32 always.
+        precision: of generator and discriminator while they train; "bfloat16" (automatic mixed precision, without the
+            loss scaling that float16 would need) is nearly twice as fast on GPUs and on CPUs with AVX512-BF16, and
+            slower on others. The victim, the losses and crafting are float32 always.
         decay: share of the steps, at the end, over which both learning rates fall linearly to 0; none in the paper.
         margin: Δ of the mis-ranking loss, in squared distance.
         distance: space of the mis-ranking loss: "victim" where the source ranks (unit length for a
