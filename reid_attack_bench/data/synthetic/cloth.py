@@ -81,6 +81,13 @@ def folds(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
     return 1.0 + strength * np.sin(34 * level + 2.2 * angle + first) * np.sin(3 * angle - 15 * level + second)
 
 
+def weave(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """What the texture of the cloth adds to its colour, around 0."""
+    period, direction, depth = garment.weave
+    along = level * np.cos(direction) + angle * _AROUND * np.sin(direction)
+    return depth * np.sin(2 * np.pi / period * along)
+
+
 def upper_colour(garment: Garment, inner: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
     """The front and back of an upper garment, before light falls on it: RGB 3×H×W."""
     colour = pattern(garment, angle, level)

@@ -45,6 +45,7 @@ class Garment:
         print_back: whether the back carries it too.
         ease: how loose it hangs, in body heights.
         folds: phases of the folds.
+        weave: texture of the cloth, as (period in body heights, direction in radians, depth in brightness).
     """
 
     cut: str
@@ -59,6 +60,7 @@ class Garment:
     print_back: bool
     ease: float
     folds: tuple[float, float]
+    weave: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ def _unlike(rng: np.random.Generator, palette: Palette, colour: Colour) -> Colou
     return dimmed(other, 0.35) if sum(colour) > 1.2 else (0.88, 0.88, 0.86)
 
 
+def _weave(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Ribs, cords, twill: a period of two to five pixels in a crop of 128 rows."""
+    return float(rng.uniform(0.022, 0.045)), float(rng.uniform(0, np.pi)), float(rng.uniform(0.03, 0.08))
+
+
 _PRINTED = {"tshirt", "longsleeve", "hoodie", "zip-jacket", "tank", "vest"}
 
 
@@ -160,6 +167,7 @@ def _upper(rng: np.random.Generator, wardrobe: Wardrobe, cut: str) -> Garment:
         print_back=bool(rng.random() < 0.75),
         ease=float(rng.uniform(0.004, 0.016)) + (0.008 if cut in ("coat", "hoodie", "vest") else 0.0),
         folds=(float(rng.uniform(0, 6.28)), float(rng.uniform(0, 6.28))),
+        weave=_weave(rng),
     )
 
 
@@ -183,6 +191,7 @@ def _lower(rng: np.random.Generator, wardrobe: Wardrobe) -> Garment:
         print_back=False,
         ease=float({"wide": 0.02, "track": 0.01, "shorts": 0.014}.get(cut, rng.uniform(0.0, 0.009))),
         folds=(float(rng.uniform(0, 6.28)), float(rng.uniform(0, 6.28))),
+        weave=_weave(rng),
     )
 
 

@@ -11,7 +11,7 @@ from math import cos, hypot, pi, sin
 
 import numpy as np
 
-from reid_attack_bench.data.synthetic.cloth import folds, pattern, upper_colour
+from reid_attack_bench.data.synthetic.cloth import folds, pattern, upper_colour, weave
 from reid_attack_bench.data.synthetic.identity import LOWER_LENGTHS, SLEEVES, Garment, Person
 from reid_attack_bench.data.synthetic.paint import (
     Canvas,
@@ -86,7 +86,7 @@ def _tube(
         if cloth.cut == "track" and side:
             stripe = np.abs(angle - side * pi / 2) < 0.42
             colour = np.where(stripe, rgb(cloth.second), colour)
-        return colour * (shade * folds(cloth, angle * 0.6, y))
+        return (colour + weave(cloth, angle, y)) * (shade * folds(cloth, angle * 0.6, y))
 
     return field
 
@@ -243,7 +243,7 @@ def _shell(
             shade = shade * between(y[:, 0], [0.15, 0.22, 0.4, 0.6], [0.9, 1.06, 0.97, 0.9])[:, None]
         else:
             shade = shade * between(y[:, 0], [0.45, 0.54], [0.78, 1.0])[:, None]
-        return colour * shade
+        return (colour + weave(cloth, angle, y)) * shade
 
     canvas.fill(profile(levels, halves), field)
 
