@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reid_attack_bench.data import datasets
+from reid_attack_bench.data.synthetic import DOMAINS
 from reid_attack_bench.errors import BenchError, nearest
 
 Document = dict[str, Any]
@@ -144,7 +145,7 @@ def _with_data(document: Document, names: Sequence[str]) -> Document:
     chosen: Document = {}
     for index, name in enumerate(names):
         before = list(old)[min(index, len(old) - 1)] if old else ""
-        alike = datasets.is_synthetic(name) and bool(before) and datasets.is_synthetic(before)
+        alike = name in DOMAINS and bool(before) and before in DOMAINS
         chosen[name] = old[name] if name in old else (old[before] if alike else {})
     victims: Document = {}
     for label, entry in _section(document, "victims").items():

@@ -54,11 +54,6 @@ def names() -> dict[str, str]:
     }
 
 
-def is_synthetic(name: str) -> bool:
-    """Whether a data set is one of the embedded domains."""
-    return name in DOMAINS
-
-
 def source(
     name: str, options: Mapping[str, Any], *, size: tuple[int, int], seed: int, data_root: Path | None
 ) -> DataSource:
