@@ -116,7 +116,7 @@ def test_other_data_take_the_place_of_the_suite_s(tiny) -> None:
     ("document", "says"),
     [
         ({"extends": "quik"}, "did you mean 'quick'"),
-        ({"extends": "quick", "victims": ["osnet"]}, "no 'osnet' to pick.*did you mean"),
+        ({"extends": "quick", "victims": ["shufflenet"]}, "no 'shufflenet' to pick.*did you mean"),
         ({"extends": "paper-whitebox", "attacks": {"a": {"like": "pdg"}}}, "attacks.a.like.*did you mean 'pgd'"),
         ({"extends": "quick", "attacks": {"pgd": {}}, "relations": ["crossmodel"]}, "did you mean 'cross-model'"),
         ({"extends": "quick", "findings": [{"lower": "pgd", "higher": "fgsm"}]}, "has no claim"),
