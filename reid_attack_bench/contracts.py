@@ -123,6 +123,16 @@ class TrainingData:
         return to_float(self.images[chosen], device), torch.from_numpy(self.identities[chosen]).to(device)
 
 
+class Checkpoint(Protocol):
+    """Where a long fit may keep what it has so far; it ends when the fit does."""
+
+    def load(self) -> State | None:
+        """What an interrupted fit of the same step saved last, or None."""
+        ...
+
+    def save(self, state: State) -> None: ...
+
+
 @dataclass(frozen=True)
 class FitContext:
     """What a fit may use beside its data.
@@ -131,11 +141,14 @@ class FitContext:
         device: where to compute.
         generator: seeded CPU generator; the global torch, numpy and random states are seeded too.
         progress: call it as progress(done, total, note) after each unit of work.
+        checkpoint: where to go on after an interruption, or None. A fit that uses it must give the same result as one
+            that was never interrupted.
     """
 
     device: torch.device
     generator: torch.Generator
     progress: Callable[[int, int, str], None] = lambda done, total, note: None
+    checkpoint: Checkpoint | None = None
 
 
 @runtime_checkable
@@ -269,6 +282,6 @@ def distances(queries: Tensor, gallery: Tensor, distance: Distance) -> Tensor:
 
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Distance", "FitContext", "Guides", "Need", "State",
-    "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "distances", "preprocess", "to_float", "to_uint8",
+    "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Checkpoint", "Distance", "FitContext", "Guides", "Need",
+    "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "distances", "preprocess", "to_float", "to_uint8",
 ]  # fmt: skip

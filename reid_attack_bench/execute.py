@@ -164,7 +164,7 @@ class _Runner:
     def __init__(self, plan: Plan, store: Store, device: torch.device, teller: lanes.Teller) -> None:
         self.plan, self.store, self.teller = plan, store, teller
         self.checked: set[str] = set()
-        self.workspace = steps.Workspace(self.obtain, plan.steps, device)
+        self.workspace = steps.Workspace(self.obtain, plan.steps, device, store.unfinished)
 
     def run(self, step: Step) -> None:
         """Do `step` and tell how it went.

@@ -89,7 +89,9 @@ class Single:
         step, steps = self.laid_out.victim, self.laid_out.plan.steps
         if expected and self._weights() != expected:
             raise BenchError(f"--source {self._label()} is not the model that the attack was fitted against")
-        workspace = Workspace(lambda key: self.store.open(steps[key].kind, key), steps, self.device)
+        workspace = Workspace(
+            lambda key: self.store.open(steps[key].kind, key), steps, self.device, self.store.unfinished
+        )
         return workspace.victim(step.key)
 
     def armed(self) -> Armed:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from reid_attack_bench import budget
@@ -47,12 +48,14 @@ _EMBED_BATCH = 128  # images per forward pass without gradients
 class Workspace:
     """Inputs of steps, loaded once and kept while the run needs them.
 
-    `obtain` returns the checked folder of a step's result (and rebuilds it where it is corrupt).
+    `obtain` returns the checked folder of a step's result (and rebuilds it where it is corrupt), `unfinished` the file
+    in which a step may keep what it has so far.
     """
 
     obtain: Callable[[str], Path]
     steps: Mapping[str, Step]
     device: torch.device
+    unfinished: Callable[[str], Path]
     _splits: dict[str, dict[str, Split]] = field(default_factory=dict)
     _victims: dict[str, Victim] = field(default_factory=dict)
 
@@ -111,6 +114,30 @@ def read_ranking(folder: Path) -> Ranking:
     return Ranking(**{name: value.numpy() for name, value in load_file(folder / "ranking.safetensors").items()})
 
 
+@dataclass(frozen=True)
+class _Checkpoint:
+    """contracts.Checkpoint in one file."""
+
+    path: Path
+
+    def load(self) -> State | None:
+        try:
+            return load_file(self.path)
+        except (OSError, SafetensorError):
+            return None  # none, or cut short by a full disk: the fit starts anew
+
+    def save(self, state: State) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".new")
+        save_file(state, fresh)
+        fresh.replace(self.path)
+
+
+def _fit_context(step: Step, workspace: Workspace, progress: Progress) -> FitContext:
+    checkpoint = _Checkpoint(workspace.unfinished(step.key))
+    return FitContext(workspace.device, torch.Generator().manual_seed(step_seed(step)), progress, checkpoint)
+
+
 def _data(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     splits = step.subject.load(progress, functools.partial(_new_images, out))
     datasets.check(splits, step.subject.name)
@@ -139,9 +166,9 @@ def _victim(step: Step, workspace: Workspace, out: Path, progress: Progress) -> 
         victim = subject
     else:
         data = workspace.training_data(step.inputs["data"])
-        context = FitContext(workspace.device, torch.Generator().manual_seed(step_seed(step)), progress)
-        state = subject.fit(data, context)
+        state = subject.fit(data, _fit_context(step, workspace, progress))
         save_file(state, out / "weights.safetensors")
+        workspace.unfinished(step.key).unlink(missing_ok=True)
         victim = subject.load(state)
     victim = victim.to(workspace.device).eval().requires_grad_(False)
     examine(victim, workspace.device)
@@ -264,9 +291,9 @@ def _rank_features(step: Step, workspace: Workspace, out: Path, query: torch.Ten
 def _fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     source = workspace.victim(step.inputs["source"])
     data = workspace.training_data(step.inputs["data"])
-    context = FitContext(workspace.device, torch.Generator().manual_seed(step_seed(step)), progress)
-    state = step.subject.fit(source, data, _threat(step), context)
+    state = step.subject.fit(source, data, _threat(step), _fit_context(step, workspace, progress))
     save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, out / "state.safetensors")
+    workspace.unfinished(step.key).unlink(missing_ok=True)
     return {}
 
 

@@ -88,6 +88,10 @@ class Store:
                 raise CorruptArtefact(folder, f"{name} does not match its digest")
         return folder
 
+    def unfinished(self, key: str) -> Path:
+        """Where the step of `key` may keep what it has so far; survives a kill, and nothing else reads it."""
+        return self.root / "unfinished" / f"{key}.safetensors"
+
     def discard(self, kind: str, key: str) -> None:
         shutil.rmtree(self.folder(kind, key), ignore_errors=True)
 

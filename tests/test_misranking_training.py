@@ -49,16 +49,8 @@ class Memory:
             raise KeyboardInterrupt
 
 
-class Context(FitContext):
-    """A context with a checkpoint, as the harness may give it."""
-
-    checkpoint: Memory | None = None
-
-
 def context(checkpoint: Memory | None = None, seed: int = 0) -> FitContext:
-    made = Context(CPU, seeded(seed))
-    object.__setattr__(made, "checkpoint", checkpoint)
-    return made
+    return FitContext(CPU, seeded(seed), checkpoint=checkpoint)
 
 
 class Jittery(ToyVictim):

@@ -216,8 +216,8 @@ class MisRanking:
         """Train the generator against `source` on its own training split, within `threat`.
 
         One generator step, then one discriminator step per batch. The mask head takes part only with a
-        pixel budget, and learns the generator's objective. Where `context` has a `checkpoint` (see
-        `training.Checkpoint`) an interrupted fit goes on, with the same result to the bit.
+        pixel budget, and learns the generator's objective. Where `context` has a `checkpoint`
+        an interrupted fit goes on, with the same result to the bit.
 
         Returns:
             Weights and buffers under "generator.", and with a pixel budget under "discriminator." and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -43,16 +43,6 @@ INVISIBLE_STEPS = 20  # in a row without any visible noise before the fit gives 
 CHECKPOINT_SECONDS = 60.0  # between checkpoints; when they are saved changes no result
 
 
-class Checkpoint(Protocol):
-    """Where an unfinished fit is kept; the attribute `checkpoint` of a fit's context, where it has one."""
-
-    def load(self) -> State | None:
-        """What was saved last, or None."""
-        ...
-
-    def save(self, state: State) -> None: ...
-
-
 def train(
     settings: MisRanking,
     networks: Networks,
@@ -81,7 +71,7 @@ class _Training:
         context: FitContext,
     ) -> None:
         self.settings, self.source, self.threat, self.context = settings, source, threat, context
-        self.checkpoint: Checkpoint | None = getattr(context, "checkpoint", None)
+        self.checkpoint = context.checkpoint
         # nothing can be learnt within an empty budget, and the untrained networks respect it
         self.steps = settings.steps if threat.epsilon else 0
         self.networks = networks.train()
