@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ import torch
 import yaml
 
 from reid_attack_bench import cli, steps, suite
+from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import execute, missing_steps
 from reid_attack_bench.plan import make_plan
 from reid_attack_bench.store import Store
 
 from .conftest import TOY, tiny_document
+from .plugins.toy import ToyVictim
 
 
 class Silent:
@@ -404,3 +407,37 @@ def test_a_contact_sheet_is_a_picture_of_that_size(tiny, write_suite, tmp_path: 
     width, height = Image.open(tmp_path / "out/sheet.png").size
     assert 4 * 64 <= width < 4 * 64 + 40
     assert 3 * 128 <= height < 3 * 128 + 40
+
+
+class Interruptible:
+    """A recipe that counts to six, three at a time: it is interrupted the first time."""
+
+    def fit(self, data, context):
+        kept = context.checkpoint.load()
+        if kept is None:
+            context.checkpoint.save({"count": torch.tensor(3)})
+            raise BenchError("the lights went out")
+        return {"count": kept["count"] + 3}
+
+    def load(self, state):
+        assert int(state["count"]) == 6
+        return ToyVictim()
+
+
+def test_an_interrupted_fit_finds_what_it_kept_and_leaves_nothing(tiny, tmp_path: Path) -> None:
+    plan, _, _ = run_here(tiny, tmp_path)
+    step = replace(next(s for s in plan.steps.values() if s.kind == "victim"), subject=Interruptible())
+    store = Store(tmp_path)
+    workspace = steps.Workspace(
+        lambda key: store.open(plan.steps[key].kind, key), plan.steps, torch.device("cpu"), store.unfinished
+    )
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BenchError, match="lights"):
+        steps.run(step, workspace, tmp_path / "out", lambda *_: None)
+    assert store.unfinished(step.key).is_file()
+    steps.run(step, workspace, tmp_path / "out", lambda *_: None)
+    assert list((tmp_path / "unfinished").iterdir()) == []
+
+    store.unfinished(step.key).write_bytes(b"cut short")
+    with pytest.raises(BenchError, match="lights"):
+        steps.run(step, workspace, tmp_path / "out", lambda *_: None)
