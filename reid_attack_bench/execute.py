@@ -105,6 +105,7 @@ def execute(plan: Plan, store: Store, device: torch.device, watcher: Watcher, wo
     with _locked(store):
         store.sweep()
         steps.use_deterministic_kernels()
+        steps.keep_freed_memory()
         todo = missing_steps(plan, store)
         watcher.begin(todo, len(plan.steps))
         outcome = Outcome()
