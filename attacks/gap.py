@@ -21,11 +21,10 @@ from torch.nn.utils import parametrize
 from reid_attack_bench.contracts import Batch, FitContext, Need, State, ThreatModel, TrainingData, Victim
 from reid_attack_bench.errors import BenchError
 
-from .misranking.networks import Generator
+from .misranking.networks import SMALLEST_SIDE, Generator
 
 Objective = Literal["least_likely", "untargeted"]
 
-SMALLEST_SIDE = 16  # reflection padding after the generator's two halvings needs it
 FLOOR = 1e-6  # of the cross entropy under the logarithm: a batch that is fooled for certain has an infinite loss
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ def craft_folder(
     paths = _find(images, out)
     weights = image_metrics.find_lpips_weights()
     lpips = image_metrics.Lpips(weights, device) if weights else None
+    if armed.state is not None:
+        armed = replace(armed, state={name: value.to(device) for name, value in armed.state.items()})
     generator = torch.Generator().manual_seed(seed)
     rows: list[dict[str, Any]] = []
     for group in _batches(paths):
@@ -155,9 +157,7 @@ def _open(path: Path) -> Image.Image:
 
 
 def _craft(armed: Armed, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    learned = {}
-    if armed.state is not None:
-        learned["state"] = {name: value.to(clean.device) for name, value in armed.state.items()}
+    learned = {} if armed.state is None else {"state": armed.state}
     try:
         adversarial: torch.Tensor = armed.attack.craft(armed.source, Batch(clean), armed.threat, generator, **learned)
     except BenchError:

@@ -73,12 +73,11 @@ class Single:
             raise BenchError(outcome.causes[0])
 
     def state(self) -> State | None:
-        """What the attack learnt, on the device; None for one that does not learn."""
+        """What the attack learnt, on the CPU; None for one that does not learn."""
         fit = self.laid_out.fit
         if fit is None:
             return None
-        state = load_file(self.store.open(fit.kind, fit.key) / "state.safetensors")
-        return {name: value.to(self.device) for name, value in state.items()}
+        return load_file(self.store.open(fit.kind, fit.key) / "state.safetensors")
 
     def victim(self, expected: str = "") -> Victim:
         """The victim, ready to be attacked.

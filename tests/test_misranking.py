@@ -665,8 +665,8 @@ def test_wrong_states_are_refused() -> None:
 
 
 def test_decay_ends_near_zero_and_none_is_constant() -> None:
-    assert [_decay(0.0, 10)(step) for step in range(10)] == [1.0] * 10
-    factors = [_decay(0.5, 10)(step) for step in range(10)]
+    assert [_decay(0.0, step, 10) for step in range(10)] == [1.0] * 10
+    factors = [_decay(0.5, step, 10) for step in range(10)]
     assert factors[:6] == [1.0] * 6
     np.testing.assert_allclose(factors[5:], [1.0, 0.8, 0.6, 0.4, 0.2])
 

@@ -22,11 +22,9 @@ from reid_attack_bench.errors import BenchError, nearest
 
 from . import losses
 from .model import Networks
-from .networks import Discrimination, Normalisation, Upsampling
+from .networks import SMALLEST_SIDE, Discrimination, Normalisation, Upsampling
 from .released import BEHAVIOURS
-from .training import train
-
-SMALLEST_SIDE = 16  # reflection padding after the generator's two halvings needs it
+from .training import Training
 
 
 @dataclass(frozen=True)
@@ -230,7 +228,8 @@ class MisRanking:
                 or the training diverges.
         """
         _check_images(data, self.normalisation)
-        return train(self, self._networks(threat, context.generator, context.device), source, data, threat, context)
+        networks = self._networks(threat, context.generator, context.device)
+        return Training(self, networks, source, data, threat, context).run()
 
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None

@@ -64,6 +64,11 @@ def inverted_triplet(apart: Tensor, same: Tensor, positives: Tensor, margin: flo
     return functional.relu(farthest_different - nearest_same + margin).mean()
 
 
+def least_likely_class(logits: Tensor, identities: Tensor) -> Tensor:
+    """N×K logits and int64 N true classes → int64 N×1, the class of the smallest logit but the true one."""
+    return logits.scatter(1, identities.unsqueeze(1), torch.inf).argmin(dim=1, keepdim=True)
+
+
 def misclassification_target(clean_logits: Tensor, identities: Tensor, smoothing: float = 0.1) -> Tensor:
     """Where the logits shall go: mostly to the class that the victim finds least likely for the *clean* image.
 
@@ -79,9 +84,9 @@ def misclassification_target(clean_logits: Tensor, identities: Tensor, smoothing
     Returns:
         N×K probabilities.
     """
-    true = identities.unsqueeze(1)
-    least_likely = clean_logits.scatter(1, true, torch.inf).argmin(dim=1, keepdim=True)
-    spread = torch.full_like(clean_logits, smoothing / (clean_logits.shape[1] - 1)).scatter(1, true, 0.0)
+    least_likely = least_likely_class(clean_logits, identities)
+    spread = torch.full_like(clean_logits, smoothing / (clean_logits.shape[1] - 1))
+    spread = spread.scatter(1, identities.unsqueeze(1), 0.0)
     return spread.scatter_add(1, least_likely, torch.full_like(spread[:, :1], 1.0 - smoothing))
 
 

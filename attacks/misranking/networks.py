@@ -18,6 +18,8 @@ Normalisation = Literal["batch", "instance"]
 Upsampling = Literal["transposed", "resize"]
 Discrimination = Literal["multi-stage", "patchgan"]
 
+SMALLEST_SIDE = 16  # reflection padding after the generator's two halvings needs it
+
 
 def normaliser(kind: Normalisation, channels: int) -> nn.Module:
     """Batch normalisation (affine) or instance normalisation (not affine)."""

@@ -81,7 +81,7 @@ def misclassification_target(
     if moving_target:
         aim = adversarial_logits.detach().argmin(dim=1, keepdim=True)
     else:
-        aim = clean_logits.scatter(1, true, torch.inf).argmin(dim=1, keepdim=True)
+        aim = losses.least_likely_class(clean_logits, identities)
     spread = torch.full_like(clean_logits, smoothing / (clean_logits.shape[1] - 1))
     spread = spread.index_fill(1, identities, 0.0) if batch_smoothing else spread.scatter(1, true, 0.0)
     return spread.scatter_add(1, aim, torch.full_like(spread[:, :1], 1.0 - smoothing))

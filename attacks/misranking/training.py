@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,22 +43,7 @@ INVISIBLE_STEPS = 20  # in a row without any visible noise before the fit gives 
 CHECKPOINT_SECONDS = 60.0  # between checkpoints; when they are saved changes no result
 
 
-def train(
-    settings: MisRanking,
-    networks: Networks,
-    source: Victim,
-    data: TrainingData,
-    threat: ThreatModel,
-    context: FitContext,
-) -> State:
-    """Train `networks` and return what crafting needs, with the history: see `MisRanking.fit`.
-
-    With a `context.checkpoint` an interrupted call goes on where it was last saved. The result is the same to the bit.
-    """
-    return _Training(settings, networks, source, data, threat, context).run()
-
-
-class _Training:
+class Training:
     """One fit. Everything that changes from step to step is in `_snapshot`, and comes back by `_resume`."""
 
     def __init__(
@@ -96,6 +81,11 @@ class _Training:
         return len(self.losses)
 
     def run(self) -> State:
+        """Train the networks and return what crafting needs, with the history: see `MisRanking.fit`.
+
+        With a `context.checkpoint` an interrupted run goes on where it was last saved. The result is the same to the
+        bit.
+        """
         start = self.context.generator.get_state()
         self._resume(start)
         saved_at = time.monotonic()
@@ -112,7 +102,7 @@ class _Training:
     def _step(self) -> str:
         """One generator step, then one discriminator step, on one batch."""
         settings = self.settings
-        factor = _decay(settings.decay, self.steps)(self.done)
+        factor = _decay(settings.decay, self.done, self.steps)
         for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * factor
@@ -244,9 +234,9 @@ class _Batches:
             gumbel(torch.Size([len(rows), *self._data.images.shape[1:3]]), self._generator)
 
 
-def _decay(share: float, steps: int) -> Callable[[int], float]:
-    """Step → factor of the learning rate: 1, then linearly towards 0 over the last `share` of the steps."""
-    return lambda step: min(1.0, (steps - step) / max(share * steps, 1.0))
+def _decay(share: float, step: int, steps: int) -> float:
+    """Factor of the learning rate: 1, then linearly towards 0 over the last `share` of the steps."""
+    return min(1.0, (steps - step) / max(share * steps, 1.0))
 
 
 def mask_size(settings: MisRanking, threat: ThreatModel, images: Tensor, done: int, steps: int) -> int | None:
