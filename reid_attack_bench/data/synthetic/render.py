@@ -23,7 +23,7 @@ from reid_attack_bench.data.synthetic.scene import (
 )
 from reid_attack_bench.errors import BenchError, nearest
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Goes up whenever the same seed would give other images; belongs into every cache key."""
 
 _TEST_OFFSET = 100_000  # number of the first test person in every random stream's key, whatever the counts
