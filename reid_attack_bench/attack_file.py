@@ -15,7 +15,7 @@ from safetensors.torch import save
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import State, ThreatModel
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report.tables import replace_file
+from reid_attack_bench.store import replace_file
 
 FORMAT = "reid-attack-bench attack 1"
 SUFFIX = ".safetensors"

@@ -19,6 +19,7 @@ from reid_attack_bench.contracts import Batch, State, ThreatModel, Victim, to_fl
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics import images as image_metrics
 from reid_attack_bench.report import tables
+from reid_attack_bench.store import replace_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 COLUMNS = (
@@ -175,4 +176,4 @@ def _names(group: list[Path]) -> str:
 def _write(image: np.ndarray, path: Path) -> None:
     content = io.BytesIO()
     Image.fromarray(image).save(content, format="PNG")
-    tables.replace_file(path, content.getvalue())
+    replace_file(path, content.getvalue())

@@ -17,8 +17,7 @@ from reid_attack_bench.execute import Outcome, seconds_stored
 from reid_attack_bench.metrics.images import find_lpips_weights, lpips_missing_message
 from reid_attack_bench.plan import Plan
 from reid_attack_bench.report.results import REPORT_VERSION
-from reid_attack_bench.report.tables import replace_file
-from reid_attack_bench.store import Store
+from reid_attack_bench.store import Store, replace_file
 
 _PACKAGES = (
     "torch",

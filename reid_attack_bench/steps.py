@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from reid_attack_bench import budget
 from reid_attack_bench.contracts import (
@@ -36,6 +36,7 @@ from reid_attack_bench.metrics import images as image_metrics
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.metrics.ranking import Ranking, rank, summary
 from reid_attack_bench.plan import Step, weights_digest
+from reid_attack_bench.store import replace_file
 
 Facts = dict[str, Any]
 """What a step says of its result in the manifest: plain values."""
@@ -130,10 +131,7 @@ class _Checkpoint:
             return None  # none, or cut short by a full disk: the fit starts anew
 
     def save(self, state: State) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_suffix(".new")
-        save_file(state, fresh)
-        fresh.replace(self.path)
+        replace_file(self.path, save(state))
 
 
 def _fit_context(step: Step, workspace: Workspace, progress: Progress) -> FitContext:

@@ -49,6 +49,18 @@ def _sha256(stream: Any) -> str:  # Python 3.10 has no hashlib.file_digest
     return total.hexdigest()
 
 
+def replace_file(path: Path, content: bytes) -> Path:
+    """Write a file under a temporary name, then rename it, so that nobody ever reads half of it; returns `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder of artefacts: ROOT/KIND/KEY/ holds the files of one step and a manifest with their digests."""
@@ -126,6 +138,8 @@ class Store:
     def sweep(self) -> None:
         """Remove what a killed run left half written. Safe only while no other run uses the store."""
         shutil.rmtree(self.root / "pending", ignore_errors=True)
+        for cut_short in (self.root / "unfinished").glob(".*.tmp"):
+            cut_short.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

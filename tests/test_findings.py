@@ -167,7 +167,8 @@ def test_the_report_prints_findings_and_the_paper_s_column() -> None:
     claims = [
         {"claim": "Mis-Ranking | GAP", "lower": "misranking", "higher": {"attack": "gap", "epsilon": 16}},
     ]
-    text = write.report_text(results_of(claims, figures), {})
+    results = results_of(claims, figures)
+    text = write.report_text(results, {}, findings.judge(results))
     (finding,) = [line for line in text.splitlines() if line.startswith("| Mis-Ranking")]
     assert finding.startswith("| Mis-Ranking \\| GAP | misranking, ε = 16: 6.5 | gap, ε = 16: 9.5 | rank1, white-box |")
     assert finding.endswith("| 3.0 \\[0.5, 5.5] | 3 | 3 | confirmed |")

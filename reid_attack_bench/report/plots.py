@@ -29,6 +29,7 @@ from matplotlib.textpath import TextPath
 from reid_attack_bench.report import tables
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.tables import Row, Setting
+from reid_attack_bench.store import replace_file
 
 DPI = 150
 COLOUR_MAP = "cividis"  # readable with colour-vision deficiency and in grey
@@ -84,7 +85,7 @@ def save(figure: Figure, path: Path) -> Path:
     content = io.BytesIO()
     with styled():
         figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    return tables.replace_file(path, content.getvalue())
+    return replace_file(path, content.getvalue())
 
 
 def file_name(*parts: str) -> str:

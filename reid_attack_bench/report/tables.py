@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pandas as pd
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, PerQuery, Results
+from reid_attack_bench.store import replace_file
 
 Row = dict[str, Any]
 """One row of a table, by column name."""
@@ -251,18 +251,6 @@ def write_csv(frame: pd.DataFrame, path: Path) -> Path:
     for row in rows(frame):
         writer.writerow([format_value(column, value) for column, value in row.items()])
     return replace_file(path, text.getvalue().encode())
-
-
-def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file under a temporary name, then rename it, so that nobody ever reads half of it; returns `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _epsilons(plan: list[Setting]) -> list[int]:

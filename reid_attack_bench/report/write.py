@@ -11,6 +11,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.report import findings, plots, published, sheets, tables
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.tables import Row
+from reid_attack_bench.store import replace_file
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, note) after each part."""
@@ -69,13 +70,15 @@ def write_report(results: Results, out_dir: Path, progress: Progress = lambda do
     progress(6, total, "sheets")
     for paths in pictures.values():
         written += paths
-    report = report_text(results, {title: [p.relative_to(out_dir) for p in ps] for title, ps in pictures.items()})
-    written.append(tables.replace_file(out_dir / "report.md", report.encode()))
+    report = report_text(
+        results, {title: [p.relative_to(out_dir) for p in ps] for title, ps in pictures.items()}, judged
+    )
+    written.append(replace_file(out_dir / "report.md", report.encode()))
     progress(7, total, "report.md")
     return written
 
 
-def report_text(results: Results, pictures: dict[str, list[Path]]) -> str:
+def report_text(results: Results, pictures: dict[str, list[Path]], judged: list[findings.Judged]) -> str:
     """report.md: notes, leaderboard, pictures (title → paths relative to the report), definitions, how to reproduce."""
     synthetic = plots.is_synthetic(results)
     lines = [f"# {_plain(results.suite)}: robustness of re-identification models", ""]
@@ -87,7 +90,7 @@ def report_text(results: Results, pictures: dict[str, list[Path]]) -> str:
     lines += ["", "All columns: [leaderboard.csv](leaderboard.csv). Every cell: [matrix.csv](matrix.csv). "]
     lines[-1] += "Without attack: [clean.csv](clean.csv)."
     lines += _missing_lines(results)
-    lines += _finding_lines(results)
+    lines += _finding_lines(judged)
     lines += _attack_lines(results)
     for title, paths in pictures.items():
         if paths:
@@ -125,8 +128,7 @@ def _leaderboard_lines(results: Results) -> list[str]:
     return lines
 
 
-def _finding_lines(results: Results) -> list[str]:
-    judged = findings.judge(results)
+def _finding_lines(judged: list[findings.Judged]) -> list[str]:
     if not judged:
         return []
     lines = [
