@@ -80,6 +80,7 @@ class MetricFGSM:
     """
 
     version: ClassVar[int] = 1
+    family: ClassVar[str] = "embedding"
     citation: ClassVar[str] = "arXiv 1901.10650"
     references: References = "self"
     start: float = 0.5
@@ -112,6 +113,7 @@ class MetricPGD:
     """
 
     version: ClassVar[int] = 1
+    family: ClassVar[str] = "embedding"
     citation: ClassVar[str] = "arXiv 1901.10650"
     steps: int = 20
     step_size: float | None = None

@@ -18,6 +18,7 @@ class Noise:
     """Every colour value moves by an independent uniform draw from [−epsilon, epsilon]. The source is not used."""
 
     version: ClassVar[int] = 1
+    family: ClassVar[str] = "noise"
     needs: ClassVar[frozenset[Need]] = frozenset()
     citation: ClassVar[str] = ""
 

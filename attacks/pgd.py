@@ -53,6 +53,7 @@ class FGSM:
     """One signed step of size epsilon from the clean image (Goodfellow et al., ICLR 2015, arXiv 1412.6572)."""
 
     version: ClassVar[int] = 1
+    family: ClassVar[str] = "logits"
     needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "logits"})
     citation: ClassVar[str] = "arXiv 1412.6572"
 
@@ -75,6 +76,7 @@ class PGD:
     """
 
     version: ClassVar[int] = 1
+    family: ClassVar[str] = "logits"
     needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "logits"})
     citation: ClassVar[str] = "arXiv 1706.06083"
     steps: int = 20

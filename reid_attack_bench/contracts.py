@@ -93,6 +93,22 @@ class Victim(nn.Module):
         """Embeddings and logits together; override where one pass gives both."""
         return self.embed(images), self.logits(images)
 
+    def purify(self, images: Tensor) -> Tensor:
+        """The input transformation that defends the model, N×3×H×W in [0, 1] → the same; none by default.
+
+        A defence that has one puts it here, whatever it is made of, and calls `self.purify` in `embed` and `logits`:
+        an adaptive attack then goes through it with the gradient of the identity (see `adaptive`).
+        """
+        return images
+
+    def rejects(self, images: Tensor) -> Tensor | None:
+        """bool N: the queries that a detector refuses; None for a model without one.
+
+        A refused clean query is a miss. A refused adversarial query counts as its clean self does: the attack has
+        gained nothing, and a detector that refuses everything gains nothing either.
+        """
+        return None
+
     def forward(self, images: Tensor) -> Tensor:
         return self.embed(images)
 
@@ -161,6 +177,21 @@ class VictimRecipe(Protocol):
     def fit(self, data: TrainingData, context: FitContext) -> State: ...
 
     def load(self, state: State) -> Victim: ...
+
+
+@runtime_checkable
+class Defence(Protocol):
+    """What makes a defended victim of another one: a frozen dataclass of settings.
+
+    `defend` must leave the victim that it is given as it was. A defence that learns also has
+
+        fit(victim: Victim, data: TrainingData, context: FitContext) -> State
+
+    with the data that the victim was trained on, and receives that state in `defend`. One through which no gradient
+    passes says `differentiable = False`; one whose victim has its transformation in `purify` says `purifies = True`.
+    """
+
+    def defend(self, victim: Victim, state: State | None = None) -> Victim: ...
 
 
 @dataclass(frozen=True)
@@ -259,6 +290,9 @@ class Attack(Protocol):
 
     and receives that state in `craft`; `data` is what the source was trained on.
 
+    For the audit of a victim it may say its `family`: what it climbs, such as "logits", in `steps` steps (1 without that
+    attribute). Attacks of one family are compared by their steps, and each by its epsilon.
+
     For the time left it may say how much work it is, in forward passes of one image (a backward pass counts as two):
     `craft_work` per image and `fit_work` in all. They change no result.
     """
@@ -282,6 +316,7 @@ def distances(queries: Tensor, gallery: Tensor, distance: Distance) -> Tensor:
 
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Checkpoint", "Distance", "FitContext", "Guides", "Need",
-    "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "distances", "preprocess", "to_float", "to_uint8",
+    "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Checkpoint", "Defence", "Distance", "FitContext", "Guides",
+    "Need", "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "distances", "preprocess", "to_float",
+    "to_uint8",
 ]  # fmt: skip

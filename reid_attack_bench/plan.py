@@ -80,7 +80,8 @@ class Cell:
     """One cell of the matrix, and the steps that fill it.
 
     `relation` is one of suite.RELATIONS, or empty where the target is judged on data it was not trained on.
-    `impossible` says why it can have no steps.
+    `impossible` says why it can have no steps. `family`, `steps` and `adaptive` are what the audit asks of the attack:
+    what it climbs (attacks with the same are compared), in how many steps, and AttackEntry.adaptive.
     """
 
     attack: str
@@ -95,6 +96,9 @@ class Cell:
     synthetic: bool
     clean_rank_key: str
     data_key: str
+    family: str = ""
+    steps: int = 0
+    adaptive: int = 0
     craft_key: str = ""
     measure_key: str = ""
     features_key: str = ""
@@ -136,6 +140,7 @@ class _Subject:
     step: Step
     roles: tuple[str, ...]
     differentiable: bool
+    purifies: bool = False
 
 
 def _is_source(victim: _Subject) -> bool:
@@ -185,7 +190,9 @@ class _Planner:
             for name, options in suite.datasets.items()
         }
         data = {name: self._data(source) for name, source in sources.items()}
-        victims = [subject for entry in suite.victims for subject in self._victims(entry, data, sources)]
+        victims: list[_Subject] = []
+        for each in suite.victims:
+            victims += self._victims(each, data, sources, victims)
         attacks = [(entry, *self._attack(entry)) for entry in suite.attacks]
         _check_only(
             only,
@@ -259,7 +266,11 @@ class _Planner:
         return self._add(Step("data", label, config, subject=source, work=source.image_count / 4))
 
     def _victims(
-        self, entry: VictimEntry, data: Mapping[str, Step], sources: Mapping[str, DataSource]
+        self,
+        entry: VictimEntry,
+        data: Mapping[str, Step],
+        sources: Mapping[str, DataSource],
+        others: list[_Subject],
     ) -> list[_Subject]:
         plugin = registry.find("victim", entry.use)
         subject = plugin.build(entry.options)
@@ -271,12 +282,17 @@ class _Planner:
             config["weights"] = weights_digest(subject)
             step = self._add(Step("victim", f"victim {entry.label}", config, subject=subject, work=10))
             home = subject.trained_on
-            return [_Subject(entry.label, entry.label, home, step, entry.roles, subject.differentiable)]
+            purifies = type(subject).purify is not Victim.purify
+            return [_Subject(entry.label, entry.label, home, step, entry.roles, subject.differentiable, purifies)]
+        if hasattr(subject, "defend"):
+            return self._defended(entry, subject, config, data, others)
         if not (hasattr(subject, "fit") and hasattr(subject, "load")):
             raise BenchError(
                 f"victim {entry.use} is a {type(subject).__name__}: it must be a reid_attack_bench.contracts.Victim, "
-                "or have fit and load"
+                "or have fit and load, or defend"
             )
+        if entry.defends:
+            raise BenchError(f"victim {entry.label} defends {entry.defends}, but {entry.use} has no defend")
         if not entry.train_on:
             raise BenchError(f"victim {entry.label} must be trained: name its data sets in train_on")
         made = []
@@ -289,6 +305,40 @@ class _Planner:
             )
             differentiable = getattr(subject, "differentiable", True)
             made.append(_Subject(label, entry.label, name, step, entry.roles, differentiable))
+        return made
+
+    def _defended(
+        self,
+        entry: VictimEntry,
+        subject: Any,
+        config: dict[str, Any],
+        data: Mapping[str, Step],
+        others: list[_Subject],
+    ) -> list[_Subject]:
+        """One defended victim for each model of the victim that `entry` defends."""
+        below = [other for other in others if other.model == entry.defends]
+        if not below:
+            above = ", ".join(dict.fromkeys(other.model for other in others)) or "none"
+            raise BenchError(
+                f"victim {entry.label} is a defence: say which victim above it in the suite it defends, with defends "
+                f"(there: {above})"
+            )
+        made = []
+        for other in below:
+            label = entry.label + other.label[len(other.model) :]
+            inputs, work, own = {"victim": other.step.key}, 10.0, config
+            if hasattr(subject, "fit"):
+                if other.home not in data:
+                    raise BenchError(
+                        f"victim {label} must be trained, and {other.label} does not say on which data set"
+                    )
+                inputs["data"] = data[other.home].key
+                work, own = float(getattr(subject, "fit_work", 10_000.0)), {**config, "seed": self.suite.seed}
+            kind = "train" if hasattr(subject, "fit") else "victim"
+            step = self._add(Step("victim", f"{kind} {label}", own, inputs, subject=subject, work=work))
+            differentiable = other.differentiable and getattr(subject, "differentiable", True)
+            purifies = getattr(subject, "purifies", False) or (other.purifies and not differentiable)
+            made.append(_Subject(label, entry.label, other.home, step, entry.roles, differentiable, purifies))
         return made
 
     def _attack(self, entry: AttackEntry) -> tuple[registry.Plugin, Any]:
@@ -359,11 +409,15 @@ class _Planner:
             return Cell(
                 entry.label, threat, seed, "query" if threat.access == "query" else access, needs, source.label,
                 target.label, _relation(source, target, on.name, data), on.name, on.synthetic,
-                clean[target.label].rank_key, data[on.name].key, **keys,
+                clean[target.label].rank_key, data[on.name].key, getattr(attack, "family", ""),
+                int(getattr(attack, "steps", 1)), entry.adaptive, **keys,
             )  # fmt: skip
 
-        if "gradients" in needs and not source.differentiable:
+        reachable = source.differentiable or (source.purifies and entry.adaptive)
+        if "gradients" in needs and not reachable:
             reason = f"{source.label} gives no gradients, so it can only be a target of {entry.label}"
+            if source.purifies:
+                reason += ", unless that is adaptive"
             return [cell(target, impossible=reason) for target in targets]
         config = {
             "attack": plugin.key,
@@ -372,6 +426,8 @@ class _Planner:
             "threat": asdict(threat),
             "seed": seed,
         }
+        if entry.adaptive and needs:
+            config["adaptive"] = entry.adaptive
         images = on.image_count * {"query": 0.07, "gallery": 0.33, "both": 0.4}[threat.perturbs]
         inputs = {"data": data[on.name].key}
         if needs:  # an attack that asks nothing of a source is crafted once for all of them

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 
 from reid_attack_bench import budget
+from reid_attack_bench.adaptive import adapt
 from reid_attack_bench.contracts import (
     Batch,
     FitContext,
@@ -34,7 +35,7 @@ from reid_attack_bench.data.synthetic import Split
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.metrics import images as image_metrics
 from reid_attack_bench.metrics.bootstrap import interval
-from reid_attack_bench.metrics.ranking import Ranking, rank, summary
+from reid_attack_bench.metrics.ranking import Ranking, rank, summary, with_misses
 from reid_attack_bench.plan import Step, weights_digest
 from reid_attack_bench.store import replace_file
 
@@ -44,6 +45,7 @@ Facts = dict[str, Any]
 Progress = Callable[[int, int, str], None]
 _VICTIMS_IN_MEMORY = 24
 _EMBED_BATCH = {"cuda": 256, "cpu": 32}  # images per forward pass without gradients; more leave a CPU's caches
+_REFUSED = "query_refused"
 _MEASURE_BATCH = 16  # pairs of images measured at once; likewise
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 
@@ -81,12 +83,34 @@ class Workspace:
             if isinstance(step.subject, Victim):
                 victim = step.subject
             else:
-                victim = step.subject.load(load_file(self.obtain(key) / "weights.safetensors"))
-                victim.trained_on = str(self.steps[step.inputs["data"]].config["name"])
+                path = self.obtain(key) / "weights.safetensors"
+                victim = self.built(step, load_file(path) if path.is_file() else None)
             while len(self._victims) >= _VICTIMS_IN_MEMORY:
                 self._victims.pop(next(iter(self._victims)))
             self._victims[key] = victim.to(self.device).eval().requires_grad_(False)
         return self._victims[key]
+
+    def built(self, step: Step, state: State | None) -> Victim:
+        """What the recipe or the defence of a victim step makes of its weights."""
+        if "victim" in step.inputs:
+            inner = self.victim(step.inputs["victim"])
+            victim = step.subject.defend(inner, state)
+            victim.trained_on = victim.trained_on or inner.trained_on
+        else:
+            victim = step.subject.load(state)
+            victim.trained_on = str(self.steps[step.inputs["data"]].config["name"])
+        return victim
+
+    def source(self, key: str, adaptive: int) -> Victim:
+        """The victim of one victim step as an attack sees it: as it is, or adapted with so many draws."""
+        victim = self.victim(key)
+        if not adaptive:
+            return victim
+        card = json.loads((self.obtain(key) / "card.json").read_text())
+        randomised = card["randomised"] or card.get("found_randomised", False)
+        adapted = adapt(victim, adaptive, randomised=randomised)
+        examine(adapted, self.device)
+        return adapted
 
 
 def run(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
@@ -166,13 +190,16 @@ def _victim(step: Step, workspace: Workspace, out: Path, progress: Progress) -> 
     if isinstance(subject, Victim):
         victim = subject
     else:
-        data = workspace.training_data(step.inputs["data"])
-        state = subject.fit(data, _fit_context(step, workspace, progress))
-        save_file(state, out / "weights.safetensors")
-        workspace.unfinished(step.key).unlink(missing_ok=True)
-        victim = subject.load(state)
+        state = None
+        if hasattr(subject, "fit"):
+            inner = [workspace.victim(step.inputs["victim"])] if "victim" in step.inputs else []
+            data = workspace.training_data(step.inputs["data"])
+            state = subject.fit(*inner, data, _fit_context(step, workspace, progress))
+            save_file(state, out / "weights.safetensors")
+            workspace.unfinished(step.key).unlink(missing_ok=True)
+        victim = workspace.built(step, state)
     victim = victim.to(workspace.device).eval().requires_grad_(False)
-    examine(victim, workspace.device)
+    found = examine(victim, workspace.device)
     card = {
         "name": victim.name or type(victim).__name__,
         "distance": victim.distance,
@@ -182,13 +209,18 @@ def _victim(step: Step, workspace: Workspace, out: Path, progress: Progress) -> 
         "defence": victim.defence,
         "citation": victim.citation,
         "weights": weights_digest(victim),
+        **found,
     }
     (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
     return card
 
 
-def examine(victim: Victim, device: torch.device) -> None:
+def examine(victim: Victim, device: torch.device) -> Facts:
     """Hold a victim against its contract on two random images.
+
+    Returns:
+        What it was found to be: "found_randomised", two passes differ; "zero_gradient", none of the images' values
+        moves its embedding by its gradient.
 
     Raises:
         VictimError: wrong shape or type, not finite, or no gradient though it declares to be differentiable.
@@ -199,20 +231,26 @@ def examine(victim: Victim, device: torch.device) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, *victim.input_size, generator=generator).to(device).requires_grad_(True)
     embeddings = embed(victim, images, name)
+    with torch.no_grad():
+        again = embed(victim, images, name)
+    found = {"found_randomised": bool((again - embeddings).abs().max() > 1e-3 * embeddings.abs().max())}
     if not victim.differentiable:
-        return
+        return found
     if not embeddings.requires_grad:
         raise VictimError(
             f"victim {name}: its embeddings carry no gradient (a detach, no_grad or numpy on the way?); keep it "
             "differentiable, or declare differentiable = False to have it as a target only"
         )
-    (gradient,) = torch.autograd.grad(embeddings.square().sum(), images, allow_unused=True)
+    # along a random direction: the length of a normalised embedding never changes
+    direction = torch.randn(embeddings.shape, generator=generator).to(embeddings)
+    (gradient,) = torch.autograd.grad((embeddings * direction).sum(), images, allow_unused=True)
     if gradient is None or not torch.isfinite(gradient).all():
         what = "no gradient reaches the images" if gradient is None else "the gradient is NaN or infinite"
         raise VictimError(f"victim {name}: {what}; repair embed, or declare differentiable = False")
     logits = victim.logits(images)
     if logits is not None and (logits.ndim != 2 or len(logits) != 2):
         raise VictimError(f"victim {name}: logits returned shape {tuple(logits.shape)} for 2 images, expected 2×K")
+    return {**found, "zero_gradient": not bool(gradient.abs().max() > 0)}
 
 
 def embed(victim: Victim, images: torch.Tensor, name: str, first_index: int = 0) -> torch.Tensor:
@@ -244,21 +282,43 @@ def _embed_all(
     return torch.cat(parts)
 
 
+def _embed_sides(
+    victim: Victim, images: Mapping[str, np.ndarray], label: str, device: torch.device, progress: Progress
+) -> State:
+    """Embeddings of each part, and which queries the victim refuses, where it has a detector."""
+    features = {part: _embed_all(victim, values, label, device, progress) for part, values in images.items()}
+    if type(victim).rejects is not Victim.rejects and "query" in images:
+        features[_REFUSED] = _refusals(victim, images["query"], label, device)
+    return features
+
+
+def _refusals(victim: Victim, images: np.ndarray, label: str, device: torch.device) -> torch.Tensor:
+    parts = []
+    with torch.no_grad():
+        for first in range(0, len(images), _EMBED_BATCH[device.type]):
+            batch = to_float(images[first : first + _EMBED_BATCH[device.type]], device)
+            refused = victim.rejects(batch)
+            if not isinstance(refused, torch.Tensor) or refused.dtype != torch.bool or refused.shape != batch.shape[:1]:
+                raise VictimError(
+                    f"victim {label}: rejects must return a bool tensor of {len(batch)} for as many images"
+                )
+            parts.append(refused.cpu())
+    return torch.cat(parts)
+
+
 def _clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     victim = workspace.victim(step.inputs["victim"])
     splits = workspace.splits(step.inputs["data"])
     label = workspace.steps[step.inputs["victim"]].label
-    features = {
-        part: _embed_all(victim, splits[part].images, label, workspace.device, progress)
-        for part in ("query", "gallery")
-    }
+    images = {part: splits[part].images for part in ("query", "gallery")}
+    features = _embed_sides(victim, images, label, workspace.device, progress)
     save_file(features, out / "features.safetensors")
     return {"dimensions": features["query"].shape[1]}
 
 
 def _clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     features = load_file(workspace.obtain(step.inputs["features"]) / "features.safetensors")
-    facts = _rank_features(step, workspace, out, features["query"], features["gallery"])
+    facts = _rank_features(step, workspace, out, features["query"], features["gallery"], features.get(_REFUSED))
     expected = float(step.config["expected_rank1"])
     if facts["rank1"] < expected:
         label = workspace.steps[step.inputs["victim"]].label
@@ -269,7 +329,15 @@ def _clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progress)
     return facts
 
 
-def _rank_features(step: Step, workspace: Workspace, out: Path, query: torch.Tensor, gallery: torch.Tensor) -> Facts:
+def _rank_features(
+    step: Step,
+    workspace: Workspace,
+    out: Path,
+    query: torch.Tensor,
+    gallery: torch.Tensor,
+    missed: torch.Tensor | None,
+) -> Facts:
+    """Rank and store; the queries `missed`, bool N, are refused and find nobody."""
     splits = workspace.splits(step.inputs["data"])
     distance = workspace.victim(step.inputs["victim"]).distance
     ranking = rank(
@@ -281,6 +349,8 @@ def _rank_features(step: Step, workspace: Workspace, out: Path, query: torch.Ten
         protocol=step.config["protocol"],
         rng=np.random.RandomState(0),
     )
+    if missed is not None:
+        ranking = with_misses(ranking, missed.numpy(), len(gallery))
     arrays = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(ranking).items()}
     save_file(arrays, out / "ranking.safetensors")
     intervals: dict[str, float] = {}
@@ -291,7 +361,7 @@ def _rank_features(step: Step, workspace: Workspace, out: Path, query: torch.Ten
 
 
 def _fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    source = workspace.victim(step.inputs["source"])
+    source = workspace.source(step.inputs["source"], step.config.get("adaptive", 0))
     data = workspace.training_data(step.inputs["data"])
     state = step.subject.fit(source, data, _threat(step), _fit_context(step, workspace, progress))
     save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, out / "state.safetensors")
@@ -305,7 +375,8 @@ def _threat(step: Step) -> ThreatModel:
 
 def _craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     attack, threat = step.subject, _threat(step)
-    source = workspace.victim(step.inputs["source"]) if "source" in step.inputs else None
+    adaptive = step.config.get("adaptive", 0)
+    source = workspace.source(step.inputs["source"], adaptive) if "source" in step.inputs else None
     splits = workspace.splits(step.inputs["data"])
     learned = {}
     if "fit" in step.inputs:
@@ -357,8 +428,7 @@ def _features(step: Step, workspace: Workspace, out: Path, progress: Progress) -
     victim = workspace.victim(step.inputs["victim"])
     label = workspace.steps[step.inputs["victim"]].label
     crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
-    features = {part: _embed_all(victim, images, label, workspace.device, progress) for part, images in crafted.items()}
-    save_file(features, out / "features.safetensors")
+    save_file(_embed_sides(victim, crafted, label, workspace.device, progress), out / "features.safetensors")
     return {}
 
 
@@ -366,7 +436,13 @@ def _rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Fa
     clean = load_file(workspace.obtain(step.inputs["clean"]) / "features.safetensors")
     attacked = load_file(workspace.obtain(step.inputs["features"]) / "features.safetensors")
     both = {**clean, **attacked}
-    return _rank_features(step, workspace, out, both["query"], both["gallery"])
+    refused = attacked.get(_REFUSED)
+    if refused is None:
+        return _rank_features(step, workspace, out, both["query"], both["gallery"], clean.get(_REFUSED))
+    # a refused adversarial query counts as its clean self
+    query = torch.where(refused[:, None], clean["query"], both["query"])
+    facts = _rank_features(step, workspace, out, query, both["gallery"], refused & clean[_REFUSED])
+    return {**facts, "rejected": 100.0 * float(refused.float().mean())}
 
 
 _RUN: dict[str, Callable[[Step, Workspace, Path, Progress], Facts]] = {

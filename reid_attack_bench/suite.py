@@ -20,6 +20,9 @@ RELATIONS = ("white-box", "cross-dataset", "cross-model", "cross-both")
 """How target and source of a cell stand to each other, on the data set that the target was trained on: the same model;
 the same architecture trained on another data set; another architecture trained on the same; both."""
 
+EOT_SAMPLES = 8
+"""Draws of a randomised victim that `adaptive: true` averages."""
+
 MEASURES = (
     "rank1", "rank5", "rank10", "rank20", "mAP", "mINP",
     "drop_rank1", "drop_rank5", "drop_rank10", "drop_rank20", "drop_mAP", "drop_mINP",
@@ -39,6 +42,7 @@ class VictimEntry:
         train_on: data sets to train it on, one model each; empty for a victim that comes trained.
         expected_rank1: clean Rank-1 in % below which a trained model counts as failed, on its own data set.
         roles: "source" (crafted on, against every target), "white-box" (crafted on, against itself only), "target".
+        defends: label of the victim that this one, a contracts.Defence, is made of; one for each of its models.
     """
 
     label: str
@@ -47,6 +51,7 @@ class VictimEntry:
     train_on: tuple[str, ...] = ()
     expected_rank1: float = 0.0
     roles: tuple[str, ...] = ("source", "target")
+    defends: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class AttackEntry:
         threats: what it may do; all are run.
         seeds: it is fitted and crafted once with each; empty for the suite's seed alone. Data and victims keep the
             suite's seed, so that seeds differ in the attack and in nothing else.
+        adaptive: the source is attacked as one that knows its defence would (see `adaptive`); the number is how many
+            draws of a randomised source are averaged. 0 attacks it as it is.
     """
 
     label: str
@@ -67,6 +74,7 @@ class AttackEntry:
     options: Mapping[str, Any]
     threats: tuple[ThreatModel, ...]
     seeds: tuple[int, ...] = ()
+    adaptive: int = 0
 
 
 @dataclass(frozen=True)
@@ -292,7 +300,7 @@ def _pixels(value: Any, image_size: tuple[int, int]) -> Any:
 def _victim(label: str, value: Any, datasets: Mapping[str, Any]) -> VictimEntry:
     where = f"victims.{label}"
     entry = _mapping(value or {}, where)
-    _known(entry, ("use", "options", "train_on", "expected_rank1", "roles"), where)
+    _known(entry, ("use", "options", "train_on", "expected_rank1", "roles", "defends"), where)
     _label(label, where)
     train_on = entry.get("train_on", [])
     train_on = tuple(str(d) for d in ([train_on] if isinstance(train_on, str) else train_on))
@@ -309,13 +317,16 @@ def _victim(label: str, value: Any, datasets: Mapping[str, Any]) -> VictimEntry:
     except (TypeError, ValueError):
         raise BenchError(f"{where}.expected_rank1 must be a number in %, not {entry['expected_rank1']!r}") from None
     options = _mapping(entry.get("options") or {}, f"{where}.options")
-    return VictimEntry(label, str(entry.get("use", label)), options, train_on, expected, roles)
+    defends = str(entry.get("defends", ""))
+    if defends and train_on:
+        raise BenchError(f"{where}: it defends {defends}, which says what it is trained on: remove train_on")
+    return VictimEntry(label, str(entry.get("use", label)), options, train_on, expected, roles, defends)
 
 
 def _attack(label: str, value: Any, image_size: tuple[int, int]) -> AttackEntry:
     where = f"attacks.{label}"
     entry = _mapping(value or {}, where)
-    _known(entry, ("use", "options", "epsilon", "pixels", "perturbs", "access", "seeds"), where)
+    _known(entry, ("use", "options", "epsilon", "pixels", "perturbs", "access", "seeds", "adaptive"), where)
     _label(label, where)
 
     def several(name: str, default: Any) -> list[Any]:
@@ -338,7 +349,9 @@ def _attack(label: str, value: Any, image_size: tuple[int, int]) -> AttackEntry:
     seeds = tuple(_whole(seed, f"{where}.seeds") for seed in several("seeds", []))
     if len(set(seeds)) < len(seeds):
         raise BenchError(f"{where}.seeds names a seed twice: {list(seeds)}")
-    return AttackEntry(label, str(entry.get("use", label)), options, threats, seeds)
+    adaptive = entry.get("adaptive", False)
+    samples = EOT_SAMPLES * adaptive if isinstance(adaptive, bool) else _whole(adaptive, f"{where}.adaptive")
+    return AttackEntry(label, str(entry.get("use", label)), options, threats, seeds, samples)
 
 
 def _section(top: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -107,6 +107,21 @@ def rank(
     return Ranking(valid=valid, first=first, ap=ap, inp=inp, hits=hits)
 
 
+def with_misses(ranking: Ranking, missed: np.ndarray, gallery: int) -> Ranking:
+    """The ranking where the queries `missed` (bool N) found nobody.
+
+    Their hits, AP and INP are 0, and their first match lies behind the `gallery` images that there are.
+    """
+    missed = missed & ranking.valid
+    return Ranking(
+        valid=ranking.valid,
+        first=np.where(missed, gallery, ranking.first),
+        ap=np.where(missed, 0.0, ranking.ap),
+        inp=np.where(missed, 0.0, ranking.inp),
+        hits=np.where(missed[:, None], np.float32(0.0), ranking.hits),
+    )
+
+
 def summary(ranking: Ranking) -> dict[str, float]:
     """rank1, rank5, rank10, rank20, mAP and mINP over the valid queries, in percent (0 … 100)."""
     valid = ranking.valid
@@ -205,4 +220,4 @@ def _single_shot_hits(
     return (first[:, None] <= np.arange(max_rank)).mean(axis=0)
 
 
-__all__ = ["Protocol", "Ranking", "rank", "summary", "top_matches"]
+__all__ = ["Protocol", "Ranking", "rank", "summary", "top_matches", "with_misses"]

@@ -1,0 +1,101 @@
+"""What an adversary does who knows the defence (Athalye et al., ICML 2018, arXiv 1802.00420).
+
+An adapted victim stands for the source while an attack is fitted or crafted, so that every attack adapts by
+configuration (`adaptive` in a suite) and none needs a form of its own.
+
+- **EOT**, expectation over transformation: where the victim is randomised, embeddings and logits are means over several
+  draws, so the gradient is that of the mean.
+- **BPDA**, backward pass differentiable approximation, straight-through: what has no useful gradient is computed as it
+  is and differentiated as the identity. That is the victim's own `purify`, and inside the victim every rounding
+  (round, floor, ceil, trunc) and every detach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from reid_attack_bench.contracts import Victim
+
+_ROUNDINGS = ("round", "floor", "ceil", "trunc", "fix")
+_FLAT = {getattr(place, name) for place in (torch, torch.Tensor) for name in _ROUNDINGS}
+_CUTS = {torch.Tensor.detach, torch.detach}
+
+
+class Adapted(Victim):
+    """A victim as an adaptive attack sees it.
+
+    Args:
+        victim: the model; it is not changed.
+        samples: draws that a randomised victim is averaged over; 1 for a deterministic one.
+    """
+
+    def __init__(self, victim: Victim, samples: int) -> None:
+        super().__init__()
+        self.victim, self.samples = victim, samples
+        self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
+        self.randomised, self.defence, self.trained_on = victim.randomised, victim.defence, victim.trained_on
+
+    def embed(self, images: Tensor) -> Tensor:
+        with straight_through(self.victim):
+            return _mean([self.victim.embed(images) for _ in range(self.samples)])
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        with straight_through(self.victim):
+            first = self.victim.logits(images)
+            if first is None:
+                return None
+            return _mean([first, *(self.victim.logits(images) for _ in range(self.samples - 1))])
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        with straight_through(self.victim):
+            embeddings, logits = zip(*(self.victim.outputs(images) for _ in range(self.samples)), strict=True)
+        return _mean(list(embeddings)), None if logits[0] is None else _mean(list(logits))
+
+
+def adapt(victim: Victim, samples: int, *, randomised: bool) -> Victim:
+    """The victim that an adaptive attack crafts on.
+
+    Args:
+        samples: of EOT, used where the victim is `randomised`, by its own word or found so.
+    """
+    return Adapted(victim, samples if randomised else 1)
+
+
+@contextmanager
+def straight_through(victim: Victim) -> Iterator[None]:
+    """Within it, `victim.purify` and every rounding and detach have the gradient of the identity."""
+    purify = victim.purify
+    victim.purify = lambda images: _identity_gradient(purify, images)  # type: ignore[method-assign]
+    try:
+        with _StraightThrough():
+            yield
+    finally:
+        del victim.purify  # what shadowed the method
+
+
+class _StraightThrough(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _CUTS:
+            return args[0]
+        result = func(*args, **(kwargs or {}))
+        if func in _FLAT and isinstance(result, Tensor) and args[0].requires_grad:
+            return args[0] + (result - args[0]).detach()
+        return result
+
+
+def _identity_gradient(transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    with torch.no_grad():
+        change = transform(images) - images
+    return images + change
+
+
+def _mean(values: list[Any]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).mean(dim=0)
