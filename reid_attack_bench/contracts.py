@@ -290,8 +290,8 @@ class Attack(Protocol):
 
     and receives that state in `craft`; `data` is what the source was trained on.
 
-    For the audit of a victim it may say its `family`: what it climbs, such as "logits", in `steps` steps (1 without that
-    attribute). Attacks of one family are compared by their steps, and each by its epsilon.
+    For the audit of a victim it may say its `family`: what it climbs, such as "logits", in `steps` steps (1 without).
+    Attacks of one family are compared by their steps, and each by its epsilon.
 
     For the time left it may say how much work it is, in forward passes of one image (a backward pass counts as two):
     `craft_work` per image and `fit_work` in all. They change no result.
