@@ -219,8 +219,8 @@ def examine(victim: Victim, device: torch.device) -> Facts:
     """Hold a victim against its contract on two random images.
 
     Returns:
-        What it was found to be: "found_randomised", two passes differ; "zero_gradient", none of the images' values
-        moves its embedding by its gradient.
+        What it was found to be: "found_randomised", two passes differ; "zero_gradient", the share of the
+        images' values without any gradient.
 
     Raises:
         VictimError: wrong shape or type, not finite, or no gradient though it declares to be differentiable.
@@ -250,7 +250,7 @@ def examine(victim: Victim, device: torch.device) -> Facts:
     logits = victim.logits(images)
     if logits is not None and (logits.ndim != 2 or len(logits) != 2):
         raise VictimError(f"victim {name}: logits returned shape {tuple(logits.shape)} for 2 images, expected 2×K")
-    return {**found, "zero_gradient": not bool(gradient.abs().max() > 0)}
+    return {**found, "zero_gradient": float((gradient == 0).float().mean())}
 
 
 def embed(victim: Victim, images: torch.Tensor, name: str, first_index: int = 0) -> torch.Tensor:

@@ -56,6 +56,8 @@ class _Collector:
         out = {name: row[name] for name in ("victim", "dataset", "synthetic", "home", "features_key", "rank_key")}
         card = self.read("victim", row["victim_key"]) or {}
         out |= {name: card.get(name, "") for name in ("defence", "distance", "citation", "weights")}
+        out["randomised"] = bool(card.get("randomised") or card.get("found_randomised"))
+        out["zero_gradient"] = card.get("zero_gradient")
         figures = self.ranking("clean-rank", row["rank_key"])
         out["status"] = self.status(row["rank_key"], figures)
         if figures is not None:
@@ -66,7 +68,8 @@ class _Collector:
         threat = cell["threat"]
         out = {name: cell[name] for name in ("attack", "access", "source", "target", "dataset", "synthetic")}
         out |= {"epsilon": threat["epsilon"], "pixels": threat["pixels"], "perturbs": threat["perturbs"]}
-        out |= {"relation": cell.get("relation", "")}
+        out |= {"relation": cell.get("relation", ""), "family": cell.get("family", "")}
+        out |= {"steps": cell.get("steps", 0), "adaptive": cell.get("adaptive", 0)}
         out |= {"needs": "+".join(cell["needs"]), "seed": cell.get("seed", self.manifest["suite"]["seed"])}
         out |= {name: cell[name] for name in ("craft_key", "features_key", "rank_key")}
         before = self.ranking("clean-rank", cell["clean_rank_key"])
@@ -77,6 +80,7 @@ class _Collector:
             out |= {f"clean_{name}": before[name] for name in _RANKS}
         if figures is not None and before is not None:
             out |= {name: figures[name] for name in (*_RANKS, *_INTERVALS, "queries")}
+            out["rejected"] = figures.get("rejected")
             out |= {f"drop_{name}": before[name] - figures[name] for name in _RANKS}
         measures = self.read("measure", cell["measure_key"]) if cell["measure_key"] else None
         if measures is not None and figures is not None:

@@ -11,12 +11,12 @@ import pandas as pd
 CELL_COLUMNS = (
     # what was run
     "attack", "epsilon", "pixels", "perturbs", "access", "needs", "source", "target", "relation", "dataset",
-    "synthetic", "queries", "seed", "status",
+    "synthetic", "queries", "seed", "family", "steps", "adaptive", "status",
     # what it did, in % (rank-k, mAP, mINP) before and after; a drop is clean minus attacked, in points
     "clean_rank1", "clean_rank5", "clean_rank10", "clean_rank20", "clean_mAP", "clean_mINP",
     "rank1", "rank5", "rank10", "rank20", "mAP", "mINP",
     "drop_rank1", "drop_rank5", "drop_rank10", "drop_rank20", "drop_mAP", "drop_mINP",
-    "rank1_low", "rank1_high", "mAP_low", "mAP_high",
+    "rank1_low", "rank1_high", "mAP_low", "mAP_high", "rejected",
     # how visible it is, mean over the perturbed images
     "linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid",
     # which artefacts say so
@@ -28,20 +28,27 @@ attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget or em
 where source and target are one model, else "transfer", or "query"; needs: what the attack was given, joined by "+";
 source, target: victim labels such as "osnet_x0_25@plaza"; relation: how the two stand to each other, see
 suite.RELATIONS, empty where the target is judged on data it was not trained on; seed: of the attack, see AttackEntry
-(victims and data have the suite's); status: "ok", else why the cell is missing (then every
+(victims and data have the suite's); family, steps: what the attack climbs and in how many steps, for the audit;
+adaptive: draws of an adaptive attack, 0 for one that is not; rejected: queries that the target's detector refused, in
+%, empty without a detector; status: "ok", else why the cell is missing (then every
 figure is empty, never zero); where that begins with NOT_APPLICABLE the cell cannot exist and nobody misses it.
 """
 
 NOT_APPLICABLE = "not applicable: "
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 """Raise it when the same results give another report: a finished run then writes its report again."""
 
 CLEAN_COLUMNS = (
-    "victim", "dataset", "synthetic", "home", "defence", "distance", "citation", "weights", "queries", "status",
+    "victim", "dataset", "synthetic", "home", "defence", "distance", "citation", "weights", "randomised",
+    "zero_gradient", "queries", "status",
     "rank1", "rank5", "rank10", "rank20", "mAP", "mINP", "rank1_low", "rank1_high", "mAP_low", "mAP_high",
     "features_key", "rank_key",
 )  # fmt: skip
-"""Columns of clean.csv: one row per (victim, data set); home says that the victim was trained on this data set."""
+"""Columns of clean.csv: one row per (victim, data set).
+
+home: the victim was trained on this data set; randomised: by its own word, or two passes were found to differ;
+zero_gradient: share of the values of two random images without any gradient, empty where none is asked of it.
+"""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ from reid_attack_bench.store import replace_file
 Row = dict[str, Any]
 """One row of a table, by column name."""
 
-PERCENT = re.compile(r"(^|_)(rank\d+|mAP|mINP)(_low|_high)?$")
-MEASURES = frozenset({"linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid"})
+Doubts = Mapping[tuple[str, str], Sequence[str]]
+"""(victim, data set) → names of its red flags, as `audit.unverified` gives them."""
+
+PERCENT = re.compile(r"(^|_)(rank\d+|mAP|mINP|rejected)(_low|_high)?$")
+MEASURES = frozenset({"linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid", "zero_gradient"})
 
 
 @dataclass(frozen=True, order=True)
@@ -164,7 +167,7 @@ def worst_case(results: Results, cells: Iterable[Row]) -> WorstCase | None:
     return WorstCase(hit, ap, len(planned) - len(done))
 
 
-def leaderboard(results: Results) -> pd.DataFrame:
+def leaderboard(results: Results, doubts: Doubts | None = None) -> pd.DataFrame:
     """Victims by robustness, one row per victim on its home data set (without a home, one per data set).
 
     The worst case at an epsilon is taken PER QUERY: over all successful cells with this target, data set and
@@ -175,28 +178,32 @@ def leaderboard(results: Results) -> pd.DataFrame:
     figure of any single cell. Cells without figures cannot take part: `worst_e8_missing` counts them, and
     where it is not 0 the worst case is only an upper bound.
 
-    Columns: rank, victim, defence, dataset, synthetic, queries, clean_rank1 and clean_mAP with _low and _high;
+    Columns: rank, victim, defence, audit, dataset, synthetic, queries, clean_rank1 and clean_mAP with _low and _high;
     for each epsilon worst_e8_rank1 and worst_e8_mAP with _low and _high, and worst_e8_missing; for each attack
     and epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" where the attack
     saw only outputs) and pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP). A pixel budget
     shows as pgd_e8_k500_…, attacked gallery images as pgd_e8_gallery_…. An attack with several seeds shows its mean
     over them; the worst case takes every seed as an attack of its own.
 
-    Ordered by worst-case mAP at `results.headline_epsilon`, descending, ties by clean mAP, then by name;
-    victims without a worst case there come last, without a rank. A figure that does not exist is missing (NaN).
+    Ordered by worst-case mAP at `results.headline_epsilon`, descending, ties by clean mAP, then by name; victims that
+    `doubts` names, (victim, data set) → their red flags, come below the others, with `audit` "unverified: …"; those
+    without a worst case come last, without a rank. A figure that does not exist is missing (NaN).
     """
     by_place: dict[tuple[str, str], list[Row]] = {}
     for cell in rows(results.cells):
         by_place.setdefault((cell["target"], cell["dataset"]), []).append(cell)
     plan = settings(results)
     table = [_leaderboard_row(results, clean, by_place, plan) for clean in home_rows(results)]
+    for row in table:
+        flags = (doubts or {}).get((row["victim"], row["dataset"]), ())
+        row["audit"] = "unverified: " + ", ".join(flags) if flags else ""
     headline = f"worst_e{results.headline_epsilon}_mAP"
 
-    def order(row: Row) -> tuple[bool, float, float, str, str]:
+    def order(row: Row) -> tuple[bool, bool, float, float, str, str]:
         worst, clean = number(row.get(headline)), number(row["clean_mAP"])
         nan = math.isnan(worst)
         clean_key = math.inf if math.isnan(clean) else -clean
-        return nan, 0.0 if nan else -worst, clean_key, row["victim"], row["dataset"]
+        return nan, bool(row["audit"]), 0.0 if nan else -worst, clean_key, row["victim"], row["dataset"]
 
     table.sort(key=order)
     for place, row in enumerate(table, start=1):
@@ -268,7 +275,7 @@ def _leaderboard_columns(results: Results, plan: list[Setting]) -> list[str]:
     def with_interval(name: str) -> list[str]:
         return [name, f"{name}_low", f"{name}_high"]
 
-    columns = ["rank", "victim", "defence", "dataset", "synthetic", "queries"]
+    columns = ["rank", "victim", "defence", "audit", "dataset", "synthetic", "queries"]
     columns += with_interval("clean_rank1") + with_interval("clean_mAP")
     for epsilon in _epsilons(plan):
         columns += with_interval(f"worst_e{epsilon}_rank1") + with_interval(f"worst_e{epsilon}_mAP")

@@ -6,7 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from reid_attack_bench.report import plots, tables
+from reid_attack_bench.report import audit, plots, tables
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.tables import Row, Setting
 
@@ -44,7 +44,7 @@ def leaderboard_table(results: Results) -> Table:
     Clean and worst case are Rank-1/mAP; attack columns are white-box/transfer Rank-1 at the headline epsilon. Attacks
     that do not fit are named in the caption.
     """
-    board = tables.rows(tables.leaderboard(results))
+    board = tables.rows(tables.leaderboard(results, audit.unverified(audit.audit(results))))
     plan = tables.settings(results)
     epsilons = sorted({setting.epsilon for setting in plan if setting.perturbs == "query"})
     synthetic = ", SYNTHETIC DATA" if plots.is_synthetic(results) else ""
@@ -54,7 +54,7 @@ def leaderboard_table(results: Results) -> Table:
     )  # fmt: skip
     columns: list[tuple[str, list[str], bool]] = [
         ("#", ["" if tables.is_missing(row["rank"]) else str(row["rank"]) for row in board], True),
-        ("victim", [row["victim"] for row in board], False),
+        ("victim", [row["victim"] + (" (!)" if row["audit"] else "") for row in board], False),
         ("data set", [row["dataset"] for row in board], False),
     ]
     if all(row["victim"].endswith(f"@{row['dataset']}") for row in board):
@@ -63,7 +63,7 @@ def leaderboard_table(results: Results) -> Table:
         ("clean", [pair(row, "clean_rank1", "clean_mAP") for row in board], True),
     ]
     columns += [(f"worst\nε={epsilon}", [worst_pair(row, epsilon) for row in board], True) for epsilon in epsilons]
-    names = [row["victim"] for row in board]
+    names = columns[1][1]
     room = WIDTH
     for title, values, _ in columns:
         widest = max(len(word) for word in [*title.split("\n"), *values])
@@ -89,6 +89,8 @@ def leaderboard_table(results: Results) -> Table:
         f"attack columns: Rank-1 white-box/transfer from the strongest source, ε = {results.headline_epsilon}/255"
     ]
     caption.append("≤: cells are missing, so the worst case is an upper bound")
+    if any(row["audit"] for row in board):
+        caption.append("(!): unverified, see the audit in report.md")
     if left_out:
         caption.append("no room for " + ", ".join(left_out) + ": see leaderboard.csv")
     table.caption = escape("; ".join(caption))

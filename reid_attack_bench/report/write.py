@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report import findings, plots, published, sheets, tables
+from reid_attack_bench.report import audit, findings, plots, published, sheets, tables
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.tables import Row
 from reid_attack_bench.store import replace_file
@@ -28,6 +28,9 @@ DEFINITIONS = (
     "**Grid**: share of the noise's spectral energy at the frequencies of a grid of period 2 and 4, over what lies "
     "beside them: 1 for a pure grid, about 0 for white or smooth noise.",
     "**Drop**: clean minus attacked, in percentage points.",
+    "**Audit**: steps, epsilon, restarts, noise and transfer compared on the victim's own cells, by mAP on the same "
+    "queries with a 95 % bootstrap interval. A red flag puts a victim below the line. Where adaptive attacks were run, "
+    "they alone speak for it.",
     "**Seeds**: an attack that was fitted and crafted with several seeds shows its mean over them, with their mean "
     "interval over queries; the worst case takes every seed as an attack of its own. matrix.csv holds each.",
 )
@@ -47,10 +50,11 @@ def write_report(results: Results, out_dir: Path, progress: Progress = lambda do
     if results.cells.empty:
         raise BenchError("the results hold no cell: run at least one attack, then write the report")
     out_dir = Path(out_dir)
-    judged = findings.judge(results)
+    judged, flags = findings.judge(results), audit.audit(results)
+    board = tables.leaderboard(results, audit.unverified(flags))
     written = [tables.write_csv(findings.table(judged), out_dir / "findings.csv")] if judged else []
     written += [
-        tables.write_csv(tables.leaderboard(results), out_dir / "leaderboard.csv"),
+        tables.write_csv(board, out_dir / "leaderboard.csv"),
         tables.write_csv(tables.matrix(results), out_dir / "matrix.csv"),
         tables.write_csv(tables.clean(results), out_dir / "clean.csv"),
     ]
@@ -71,25 +75,31 @@ def write_report(results: Results, out_dir: Path, progress: Progress = lambda do
     for paths in pictures.values():
         written += paths
     report = report_text(
-        results, {title: [p.relative_to(out_dir) for p in ps] for title, ps in pictures.items()}, judged
+        results, {title: [p.relative_to(out_dir) for p in ps] for title, ps in pictures.items()}, judged, flags
     )
     written.append(replace_file(out_dir / "report.md", report.encode()))
     progress(7, total, "report.md")
     return written
 
 
-def report_text(results: Results, pictures: dict[str, list[Path]], judged: list[findings.Judged]) -> str:
-    """report.md: notes, leaderboard, pictures (title → paths relative to the report), definitions, how to reproduce."""
+def report_text(
+    results: Results, pictures: dict[str, list[Path]], judged: list[findings.Judged], flags: list[audit.Flag]
+) -> str:
+    """report.md.
+
+    pictures: title → paths relative to the report.
+    """
     synthetic = plots.is_synthetic(results)
     lines = [f"# {_plain(results.suite)}: robustness of re-identification models", ""]
     if synthetic:
         lines += ["> **Synthetic data.** The figures say nothing about how a model does on photographs of people.", ""]
     lines += [f"- {_plain(note)}" for note in results.notes] + [""] * bool(results.notes)
     lines += ["## Leaderboard", "", f"Ordered by worst-case mAP at ε = {results.headline_epsilon}/255. In percent.", ""]
-    lines += _leaderboard_lines(results)
+    lines += _leaderboard_lines(results, audit.unverified(flags))
     lines += ["", "All columns: [leaderboard.csv](leaderboard.csv). Every cell: [matrix.csv](matrix.csv). "]
     lines[-1] += "Without attack: [clean.csv](clean.csv)."
     lines += _missing_lines(results)
+    lines += _audit_lines(flags)
     lines += _finding_lines(judged)
     lines += _attack_lines(results)
     for title, paths in pictures.items():
@@ -107,14 +117,18 @@ def report_text(results: Results, pictures: dict[str, list[Path]], judged: list[
     return "\n".join(lines) + "\n"
 
 
-def _leaderboard_lines(results: Results) -> list[str]:
-    board = tables.rows(tables.leaderboard(results))
+def _leaderboard_lines(results: Results, doubts: tables.Doubts) -> list[str]:
+    board = tables.rows(tables.leaderboard(results, doubts))
     epsilons = sorted({each.epsilon for each in tables.settings(results) if each.perturbs == "query"})
     header = ["#", "victim", "defence", "data set", "queries", "clean Rank-1", "clean mAP"]
     for epsilon in epsilons:
         header += [f"worst Rank-1, ε = {epsilon}", f"worst mAP, ε = {epsilon}"]
     lines = [_table_line(header), _table_line(["--:", "---", "---", "---", *["--:"] * (len(header) - 4)])]
+    below = False
     for row in board:
+        if row["audit"] and not below:
+            lines.append(_table_line(["", "**unverified**: see the audit", *[""] * (len(header) - 2)]))
+            below = True
         texts = ["" if tables.is_missing(row["rank"]) else str(row["rank"]), row["victim"], row["defence"]]
         texts += [row["dataset"] + (" (synthetic)" if row["synthetic"] else "")]
         texts += [tables.format_value("queries", row["queries"])]
@@ -126,6 +140,23 @@ def _leaderboard_lines(results: Results) -> list[str]:
                 texts.append(bound + shown if shown else "")
         lines.append(_table_line([_plain(value) for value in texts]))
     return lines
+
+
+def _audit_lines(flags: list[audit.Flag]) -> list[str]:
+    red = [flag for flag in flags if flag.severity == "red"]
+    lines = ["", "## Audit", ""]
+    if red:
+        lines += ["Signs that a victim looks more robust than it is; it stands below the line until they are gone.", ""]
+        lines += [_table_line(["victim", "data set", "flag", "evidence"]), _table_line(["---"] * 4)]
+        lines += [_table_line([_plain(text) for text in (f.victim, f.dataset, f.name, f.evidence)]) for f in red]
+    else:
+        lines += ["No victim shows signs of masked gradients or of attacks that were too weak."]
+    notes: dict[str, list[str]] = {}
+    for flag in flags:
+        if flag.severity == "note":
+            notes.setdefault(flag.evidence, []).append(flag.victim)
+    lines += [""] * bool(notes)
+    return lines + [f"- {_plain(evidence)}: {_plain(', '.join(dict.fromkeys(who)))}" for evidence, who in notes.items()]
 
 
 def _finding_lines(judged: list[findings.Judged]) -> list[str]:

@@ -1,0 +1,81 @@
+"""A detector that refuses queries: feature squeezing (Xu et al., NDSS 2018, arXiv 1704.01155) on embeddings.
+
+An adversarial image is fragile: smoothed and with fewer colours it moves further in the embedding than a clean one does.
+A query that moves further than nearly all training images do is refused. How that counts: `Victim.rejects`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from reid_attack_bench.contracts import FitContext, State, TrainingData, Victim
+from reid_attack_bench.errors import BenchError
+
+_BATCH = 32
+_LEVELS = 31  # five bits a colour
+
+
+class _Guarded(Victim):
+    def __init__(self, victim: Victim, threshold: float) -> None:
+        super().__init__()
+        self.victim, self.threshold = victim, threshold
+        self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
+        self.randomised, self.differentiable = victim.randomised, victim.differentiable
+        self.trained_on, self.citation = victim.trained_on, "arXiv 1704.01155"
+        self.defence = " + ".join(part for part in (victim.defence, "feature-squeezing detector") if part)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.victim.embed(images)
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        return self.victim.logits(images)
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.victim.outputs(images)
+
+    def rejects(self, images: Tensor) -> Tensor:
+        return fragility(self.victim, images) > self.threshold
+
+
+def fragility(victim: Victim, images: Tensor) -> Tensor:
+    """How far each embedding moves when its image is squeezed: N cosine distances, the larger of two squeezings."""
+    embeddings = victim.embed(images)
+    smooth = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+    few = (images * _LEVELS).round() / _LEVELS
+    moved = [1 - functional.cosine_similarity(embeddings, victim.embed(squeezed)) for squeezed in (smooth, few)]
+    return torch.maximum(*moved)
+
+
+@dataclass(frozen=True)
+class SqueezingDetector:
+    """Refuse the queries whose embedding moves too far when squeezed.
+
+    Attributes:
+        refused: share of clean training images that the threshold refuses.
+    """
+
+    version: ClassVar[int] = 1
+    refused: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.refused < 1:
+            raise BenchError(f"detector: refused must lie between 0 and 1, not {self.refused!r}")
+
+    def fit(self, victim: Victim, data: TrainingData, context: FitContext) -> State:
+        """Set the threshold on the training images."""
+        moved = []
+        with torch.no_grad():
+            for first in range(0, len(data.images), _BATCH):
+                images, _ = data.batch(list(range(first, min(first + _BATCH, len(data.images)))), context.device)
+                moved.append(fragility(victim, images).cpu())
+                context.progress(first + len(images), len(data.images), "")
+        return {"threshold": torch.quantile(torch.cat(moved).double(), 1 - self.refused)}
+
+    def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        assert state is not None  # it has a fit
+        return _Guarded(victim, float(state["threshold"]))

@@ -1,0 +1,192 @@
+"""Defences that transform the image before the model sees it, as adversaries of every strength should meet them.
+
+Each is the model that it is given with `purify` in front. None changes the model: what they gain is the transformation's.
+JPEG and bit depth as in Guo et al. (ICLR 2018, arXiv 1711.00117) and Xu et al. (NDSS 2018, arXiv 1704.01155), smoothing
+as in the latter, random resizing and padding as in Xie et al. (ICLR 2018, arXiv 1711.01991).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from reid_attack_bench.contracts import State, Victim, to_float, to_uint8
+from reid_attack_bench.errors import BenchError
+
+Transformation = Callable[[Tensor], Tensor]
+"""N×3×H×W in [0, 1] → the same."""
+
+
+class Purified(Victim):
+    """`victim` behind a transformation of its images."""
+
+    def __init__(self, victim: Victim, transformation: Transformation, defence: str, citation: str) -> None:
+        super().__init__()
+        self.victim, self.transformation = victim, transformation
+        self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
+        self.randomised, self.differentiable = victim.randomised, victim.differentiable
+        self.trained_on, self.citation = victim.trained_on, citation
+        self.defence = " + ".join(part for part in (victim.defence, defence) if part)
+
+    def purify(self, images: Tensor) -> Tensor:
+        return self.transformation(images)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.victim.embed(self.purify(images))
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        return self.victim.logits(self.purify(images))
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.victim.outputs(self.purify(images))
+
+    def rejects(self, images: Tensor) -> Tensor | None:
+        return self.victim.rejects(self.purify(images))
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """Compress and decompress; no gradient passes through.
+
+    Attributes:
+        quality: of JPEG, 1 to 95.
+    """
+
+    version: ClassVar[int] = 1
+    differentiable: ClassVar[bool] = False
+    purifies: ClassVar[bool] = True
+    quality: int = 50
+
+    def __post_init__(self) -> None:
+        _within("jpeg: quality", self.quality, 1, 95)
+
+    def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        defended = Purified(victim, self._through, f"JPEG, quality {self.quality}", "arXiv 1711.00117")
+        defended.differentiable = False
+        return defended
+
+    def _through(self, images: Tensor) -> Tensor:
+        decoded = []
+        for image in to_uint8(images):
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "JPEG", quality=self.quality)
+            decoded.append(np.asarray(Image.open(file)))
+        return to_float(np.stack(decoded), images.device)
+
+
+@dataclass(frozen=True)
+class BitDepth:
+    """Round every colour value to fewer bits: its gradient is zero almost everywhere.
+
+    Attributes:
+        bits: that are left of 8, 1 to 7.
+    """
+
+    version: ClassVar[int] = 1
+    purifies: ClassVar[bool] = True
+    bits: int = 4
+
+    def __post_init__(self) -> None:
+        _within("bit-depth: bits", self.bits, 1, 7)
+
+    def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        levels = 2**self.bits - 1
+        return Purified(
+            victim, lambda images: (images * levels).round() / levels, f"{self.bits} bits a colour", "arXiv 1704.01155"
+        )
+
+
+@dataclass(frozen=True)
+class MedianSmoothing:
+    """Each value becomes the median of its neighbourhood.
+
+    Attributes:
+        size: side of the square window in pixels, odd.
+    """
+
+    version: ClassVar[int] = 1
+    purifies: ClassVar[bool] = True
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        if self.size < 3 or self.size % 2 == 0:
+            raise BenchError(f"median: size must be odd and at least 3, not {self.size}")
+
+    def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        return Purified(victim, self._smooth, f"median of {self.size}×{self.size}", "arXiv 1704.01155")
+
+    def _smooth(self, images: Tensor) -> Tensor:
+        half = self.size // 2
+        padded = functional.pad(images, (half, half, half, half), mode="reflect")
+        windows = padded.unfold(2, self.size, 1).unfold(3, self.size, 1)
+        return windows.flatten(-2).median(dim=-1).values
+
+
+@dataclass(frozen=True)
+class GaussianSmoothing:
+    """Gaussian blur; differentiable, so an attack goes straight through it.
+
+    Attributes:
+        sigma: in pixels.
+    """
+
+    version: ClassVar[int] = 1
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        _within("gaussian: sigma", self.sigma, 0.1, 10.0)
+
+    def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        size = 2 * max(1, round(3 * self.sigma)) + 1
+        return Purified(
+            victim,
+            lambda images: gaussian_blur(images, [size, size], [self.sigma, self.sigma]),
+            f"Gaussian blur, sigma {self.sigma:g}",
+            "arXiv 1704.01155",
+        )
+
+
+@dataclass(frozen=True)
+class RandomResizePad:
+    """Shrink each batch by a random factor and put it at a random place on grey: another gradient every time.
+
+    Attributes:
+        smallest: the smallest factor, of both sides.
+    """
+
+    version: ClassVar[int] = 1
+    smallest: float = 0.8
+
+    def __post_init__(self) -> None:
+        _within("random-resize-pad: smallest", self.smallest, 0.1, 1.0)
+
+    def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        defended = Purified(
+            victim, self._place, f"random resize to {self.smallest:g}–1 and padding", "arXiv 1711.01991"
+        )
+        defended.randomised = True
+        return defended
+
+    def _place(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        factor, down, right = torch.rand(3).tolist()  # seeded with the step
+        factor = self.smallest + (1 - self.smallest) * factor
+        size = max(1, round(factor * height)), max(1, round(factor * width))
+        small = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+        top, left = int(down * (height - size[0] + 1)), int(right * (width - size[1] + 1))
+        padding = (left, width - size[1] - left, top, height - size[0] - top)
+        return functional.pad(small, padding, value=0.5)
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if isinstance(value, bool) or not least <= value <= most:
+        raise BenchError(f"{name} must be from {least:g} to {most:g}, not {value!r}")
