@@ -1,8 +1,8 @@
-"""Adversarial training of a ReID model: metric (Bai et al., TPAMI 2021, arXiv 1901.10650) and on the mis-ranking loss.
+"""Adversarial training: metric (Bai et al., TPAMI 2021, arXiv 1901.10650) and on the mis-ranking loss.
 
-The mis-ranking loss is that of Wang et al. (CVPR 2020, arXiv 2004.04199). Bai et al. craft their adversarial images once
-and train on them; here they are crafted afresh on the model as it is (Madry et al., arXiv 1706.06083), which is the
-stronger defence. The model that is given is fine-tuned: it has learnt its identities already.
+The mis-ranking loss is that of Wang et al. (CVPR 2020, arXiv 2004.04199). Bai et al. craft their adversarial images
+once and train on them; here they are crafted afresh on the model as it is (Madry et al., arXiv 1706.06083), which is
+the stronger defence. The model that is given is fine-tuned: it has learnt its identities already.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A detector that refuses queries: feature squeezing (Xu et al., NDSS 2018, arXiv 1704.01155) on embeddings.
 
-An adversarial image is fragile: smoothed and with fewer colours it moves further in the embedding than a clean one does.
-A query that moves further than nearly all training images do is refused. How that counts: `Victim.rejects`.
+An adversarial image is fragile: smoothed and with fewer colours it moves further in the embedding than a clean one
+does. A query that moves further than nearly all training images do is refused. How that counts: `Victim.rejects`.
 """
 
 from __future__ import annotations

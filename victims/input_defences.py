@@ -1,8 +1,8 @@
 """Defences that transform the image before the model sees it, as adversaries of every strength should meet them.
 
-Each is the model that it is given with `purify` in front. None changes the model: what they gain is the transformation's.
-JPEG and bit depth as in Guo et al. (ICLR 2018, arXiv 1711.00117) and Xu et al. (NDSS 2018, arXiv 1704.01155), smoothing
-as in the latter, random resizing and padding as in Xie et al. (ICLR 2018, arXiv 1711.01991).
+Each is the model that it is given with `purify` in front. None changes the model: what they gain is the
+transformation's. JPEG as in Guo et al. (ICLR 2018, arXiv 1711.00117), bit depth and smoothing as in Xu et al. (NDSS
+2018, arXiv 1704.01155), random resizing and padding as in Xie et al. (ICLR 2018, arXiv 1711.01991).
 """
 
 from __future__ import annotations

@@ -1,0 +1,261 @@
+"""Defences, honest and pretended: what plain attacks say of them, what adaptive ones do, and what the audit sees."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from reid_attack_bench import suite
+from reid_attack_bench.adaptive import Adapted, adapt
+from reid_attack_bench.attacks.metric import MetricPGD
+from reid_attack_bench.contracts import Batch, FitContext, ThreatModel, TrainingData, Victim, to_float, to_uint8
+from reid_attack_bench.errors import BenchError, VictimError
+from reid_attack_bench.metrics.ranking import rank, summary, with_misses
+from reid_attack_bench.plan import make_plan
+from reid_attack_bench.report.audit import audit, unverified
+from reid_attack_bench.report.collect import collect
+from reid_attack_bench.store import Store
+from reid_attack_bench.victims.adversarial_training import AdversarialTraining
+from reid_attack_bench.victims.detector import SqueezingDetector
+from reid_attack_bench.victims.feature_noise import FeatureNoise
+from reid_attack_bench.victims.input_defences import BitDepth, GaussianSmoothing, Jpeg, MedianSmoothing, RandomResizePad
+
+from .conftest import TOY
+from .plugins.defended import Detached, Jittered, Rounded
+from .plugins.toy import ToyVictim
+from .test_pipeline import run_here
+
+PRETEND = f"{TOY.parent / 'defended.py'}:Pretend"
+INPUT_DEFENCES = [Jpeg(), BitDepth(), MedianSmoothing(), GaussianSmoothing(), RandomResizePad()]
+
+
+@pytest.fixture
+def toy() -> Victim:
+    return ToyVictim(seed=1).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    pixels = torch.randint(0, 256, (4, 16, 8, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return torch.nn.functional.interpolate(to_float(pixels), size=(64, 32), mode="bilinear")
+
+
+def gradient(victim: Victim, images: torch.Tensor) -> torch.Tensor:
+    leaf = images.clone().requires_grad_(True)
+    direction = torch.randn(victim.embed(leaf).shape, generator=torch.Generator().manual_seed(3))
+    (value,) = torch.autograd.grad((victim.embed(leaf) * direction).sum(), leaf)
+    return value
+
+
+@pytest.mark.parametrize("defence", INPUT_DEFENCES, ids=lambda defence: type(defence).__name__)
+def test_an_input_defence_changes_the_image_and_not_the_model(defence, toy, images) -> None:
+    defended = defence.defend(toy)
+    torch.manual_seed(0)
+    purified = defended.purify(images)
+    assert purified.shape == images.shape
+    assert purified.min() >= 0
+    assert purified.max() <= 1
+    assert (purified - images).abs().mean() > 0.003
+    torch.manual_seed(0)
+    embeddings = defended.embed(images)
+    torch.testing.assert_close(embeddings, toy.embed(purified))
+    assert defended.defence
+    assert toy.defence == ""
+    assert defended.randomised == isinstance(defence, RandomResizePad)
+
+
+def test_jpeg_passes_no_gradient_and_bit_depth_a_zero_one(toy, images) -> None:
+    leaf = images.clone().requires_grad_(True)
+    assert not Jpeg().defend(toy).embed(leaf).requires_grad
+    assert gradient(BitDepth().defend(toy), images).abs().max() == 0
+    assert gradient(MedianSmoothing().defend(toy), images).abs().max() > 0
+
+
+@pytest.mark.parametrize("defend", [Jpeg(quality=90).defend, BitDepth(bits=7).defend, Rounded, Detached])
+def test_bpda_goes_through_with_the_identity_s_gradient(defend, toy, images) -> None:
+    defended = defend(toy)
+    adapted = adapt(defended, 8, randomised=False)
+    torch.testing.assert_close(adapted.embed(images), defended.embed(images))  # forward as it is
+    honest = gradient(toy, images)
+    agreement = torch.nn.functional.cosine_similarity(gradient(adapted, images).flatten(), honest.flatten(), dim=0)
+    assert agreement > 0.9
+    assert "purify" not in vars(defended)  # nothing is left behind
+    assert defended.embed(images.clone().requires_grad_(True)).grad_fn is None or (
+        gradient(defended, images).abs().max() == 0
+    )
+
+
+def test_eot_averages_draws(toy, images) -> None:
+    noisy = FeatureNoise(sigma=0.5).defend(toy)
+    clean = toy.embed(images)
+    torch.manual_seed(0)
+    one, many = Adapted(noisy, 1).embed(images), Adapted(noisy, 100).embed(images)
+    assert (many - clean).abs().mean() < 0.2 * (one - clean).abs().mean()
+    assert adapt(noisy, 8, randomised=False).samples == 1
+
+
+def test_a_detector_refuses_at_its_rate_and_more_of_what_is_fragile(toy) -> None:
+    rng = np.random.default_rng(0)
+    smooth = rng.integers(0, 256, (200, 4, 2, 3)).repeat(16, axis=1).repeat(16, axis=2).astype(np.uint8)
+    data = TrainingData("blocks", smooth, np.arange(200) % 8, np.zeros(200, np.int64))
+    detector = SqueezingDetector(refused=0.1)
+    context = FitContext(torch.device("cpu"), torch.Generator().manual_seed(0))
+    guarded = detector.defend(toy, detector.fit(toy, data, context))
+    clean = to_float(smooth)
+    assert 0.05 <= guarded.rejects(clean).float().mean() <= 0.15
+    noisy = (clean + 0.2 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    assert guarded.rejects(noisy).float().mean() > 0.5
+
+
+def test_a_refused_query_is_a_miss() -> None:
+    distances = np.array([[0.1, 0.9], [0.8, 0.2]])
+    ranking = rank(distances, np.array([0, 1]), np.array([0, 1]), np.zeros(2, int), np.ones(2, int))
+    assert summary(ranking)["rank1"] == 100
+    missed = with_misses(ranking, np.array([True, False]), 2)
+    assert summary(missed)["rank1"] == summary(missed)["mAP"] == 50
+    assert missed.first.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("objective", ["metric", "mis-ranking"])
+def test_adversarial_training_makes_the_embedding_steadier(objective) -> None:
+    rng = np.random.default_rng(0)
+    colours = rng.integers(40, 216, (8, 4, 2, 3)).repeat(16, axis=1).repeat(16, axis=2)
+    images = np.clip(colours[np.arange(64) % 8] + rng.integers(-12, 13, (64, 64, 32, 3)), 0, 255).astype(np.uint8)
+    data = TrainingData("blocks", images, np.arange(64) % 8, np.zeros(64, np.int64))
+    victim = ToyVictim(seed=1).eval().requires_grad_(False)
+    before = {name: value.clone() for name, value in victim.state_dict().items()}
+    recipe = AdversarialTraining(objective, steps=40, batch_identities=4, learning_rate=3e-3)
+    context = FitContext(torch.device("cpu"), torch.Generator().manual_seed(0))
+    defended = recipe.defend(victim, recipe.fit(victim, data, context)).eval().requires_grad_(False)
+    for name, value in victim.state_dict().items():
+        torch.testing.assert_close(value, before[name])  # the twin is as it was
+
+    def moved(model: Victim) -> float:
+        clean = to_float(images[:16])
+        attack, threat = MetricPGD(steps=5), ThreatModel(epsilon=8)
+        adversarial = attack.craft(model, Batch(clean), threat, torch.Generator().manual_seed(0))
+        return float(1 - torch.nn.functional.cosine_similarity(model.embed(clean), model.embed(adversarial)).mean())
+
+    assert moved(defended) < 0.7 * moved(victim)
+
+
+def document() -> dict:
+    people = {"train_identities": 16, "test_identities": 24, "images_per_camera": 1, "queries_per_identity": 2}
+    pretend = {"use": PRETEND, "defends": "toy", "roles": ["white-box", "target"]}
+    return {
+        "name": "pretenders",
+        "image_size": [64, 32],
+        "headline_epsilon": 16,
+        "datasets": {"plaza": people},
+        "victims": {
+            "toy": {"use": f"{TOY}:ToyRecipe", "train_on": "plaza", "options": {"steps": 150}},
+            "trained": {
+                "use": "adversarial-training",
+                "defends": "toy",
+                "options": {"steps": 120, "batch_identities": 4, "learning_rate": 0.003},
+                "roles": ["white-box", "target"],
+            },
+            "rounded": {**pretend, "options": {"kind": "rounded"}},
+            "jittered": {**pretend, "options": {"kind": "jittered"}},
+        },
+        "attacks": {
+            "noise": {"epsilon": 16},
+            "metric_fgsm": {"epsilon": 16},
+            "metric_pgd": {"epsilon": [16, 96], "options": {"steps": 8}},
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+def results_of(document: dict, store) -> object:
+    from reid_attack_bench import manifest
+
+    plan, outcome, watcher = run_here(document, store)
+    assert watcher.failures == []
+    return collect(manifest.describe(plan, Store(store), outcome, torch.device("cpu"), ""), Store(store))
+
+
+def mean_ap(results, attack: str, target: str, epsilon: int = 16) -> float:
+    cells = results.cells
+    cells = cells[(cells.attack == attack) & (cells.epsilon == epsilon) & (cells.source == f"{target}@plaza")]
+    return float(cells[cells.target == f"{target}@plaza"].mAP.iloc[0])
+
+
+def test_pretenders_look_robust_are_caught_and_are_broken(store) -> None:
+    plain = results_of(document(), store)
+    honest, clean = mean_ap(plain, "metric_pgd", "toy"), plain.clean.set_index("victim").mAP
+    for fake in ("rounded", "jittered"):
+        assert mean_ap(plain, "metric_pgd", fake) > honest + 0.5 * (clean[f"{fake}@plaza"] - honest)
+    flags = unverified(audit(plain))
+    assert "zero gradients" in flags["rounded@plaza", "plaza"]
+    assert "transfer stronger than white-box" in flags["rounded@plaza", "plaza"]
+    assert "randomised without EOT" in flags["jittered@plaza", "plaza"]
+    assert ("trained@plaza", "plaza") not in flags
+    assert ("toy@plaza", "plaza") not in flags
+
+    adaptive = document()
+    adaptive["attacks"] |= {
+        "knowing": {
+            "use": "metric_pgd", "epsilon": [16, 96], "options": {"steps": 8}, "adaptive": 64,
+        },
+    }  # fmt: skip
+    results = results_of(adaptive, store)
+    for fake in ("rounded", "jittered"):
+        broken = mean_ap(results, "knowing", fake)
+        assert broken < honest + 0.25 * (clean[f"{fake}@plaza"] - honest), fake
+    assert mean_ap(results, "knowing", "trained") > honest + 1
+    assert ("trained@plaza", "plaza") not in unverified(audit(results))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"use": PRETEND}, "victim fake is a defence.*defends.*there: toy"),
+        ({"use": PRETEND, "defends": "tpy"}, "victim fake is a defence"),
+        ({"use": PRETEND, "defends": "toy", "train_on": "plaza"}, "remove train_on"),
+        ({"use": f"{TOY}:ToyRecipe", "defends": "toy"}, "has no defend"),
+        ({"use": "jpeg", "defends": "toy", "options": {"quality": 0}}, "quality must be from 1 to 95"),
+    ],
+)
+def test_mistakes_in_a_defence(change, says) -> None:
+    changed = document()
+    changed["victims"] = {"toy": changed["victims"]["toy"], "fake": change}
+    with pytest.raises(BenchError, match=says):
+        make_plan(suite.parse(changed))
+
+
+def test_a_victim_without_gradients_is_a_source_of_adaptive_attacks_only() -> None:
+    changed = document()
+    changed["victims"] = {"toy": changed["victims"]["toy"], "jpeg": {"use": "jpeg", "defends": "toy"}}
+    changed["attacks"] = {"plain": {"use": "metric_pgd"}, "adaptive": {"use": "metric_pgd", "adaptive": True}}
+    cells = make_plan(suite.parse(changed)).cells
+    reasons = {cell.attack: cell.impossible for cell in cells if cell.source == "jpeg@plaza"}
+    assert "unless that is adaptive" in reasons["plain"]
+    assert reasons["adaptive"] == ""
+    assert {cell.adaptive for cell in cells if cell.attack == "adaptive"} == {8}
+
+
+def test_rejects_must_return_one_bool_each(toy, store) -> None:
+    from reid_attack_bench.steps import _refusals
+
+    class Chatty(ToyVictim):
+        def rejects(self, images):
+            return torch.zeros(len(images))
+
+    with pytest.raises(VictimError, match="rejects must return a bool tensor of 3"):
+        _refusals(Chatty(), to_uint8(torch.rand(3, 3, 64, 32)), "chatty", torch.device("cpu"))
+
+
+def test_jitter_is_small_and_its_gradient_is_not(toy, images) -> None:
+    """The pretender of the tests is what it claims to be."""
+    jittered = Jittered(toy)
+    change = (jittered.embed(images) - toy.embed(images)).abs().mean() / toy.embed(images).abs().mean()
+    assert change < 0.01
+    assert not math.isnan(float(change))
