@@ -1,11 +1,10 @@
-"""The command line: reid-attack-bench run, evaluate, report, fit, craft, list, data."""
+"""The command line: reid-attack-bench run, evaluate, report, submit, verify, fit, craft, list, data."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,14 +168,75 @@ def evaluate_command(
 @click.option("--json", "as_json", is_flag=True)
 def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
     """Write the tables and plots of RUN_DIR again from what is stored; no model is run."""
-    from reid_attack_bench.report.collect import read_manifest
+    results, _ = _stored_results(run_dir, store)
+    _report(results, run_dir, as_json)
+
+
+def _stored_results(run_dir: Path, store: Path | None) -> tuple[Any, Any]:
+    """The results of a finished run and its store."""
+    from reid_attack_bench.report.collect import collect, read_manifest
     from reid_attack_bench.store import Store
 
     manifest = read_manifest(run_dir)
     place = store or Path(manifest["store"])
     if not place.is_dir():
         raise BenchError(f"the store {place} of this run is gone; say where it is with --store")
-    _report(manifest, Store(place), run_dir, as_json)
+    return collect(manifest, Store(place)), Store(place)
+
+
+@cli.command("submit")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--victim", required=True, metavar="LABEL", help="Whose results, as the tables call it.")
+@click.option("--card", type=click.Path(path_type=Path), default=Path("card.yaml"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="The submission [VICTIM.zip].")
+@click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
+def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, store: Path | None) -> None:
+    """Pack a victim's card and its results of RUN_DIR into one file, for a pull request.
+
+    Without a card, one is written for you to fill in.
+    """
+    from reid_attack_bench.store import replace_file
+    from reid_attack_bench.submission import card_template, pack
+
+    results, place = _stored_results(run_dir, store)
+    if not card.exists():
+        replace_file(card, card_template(results, victim).encode())
+        raise BenchError(f"there was no card, so {card} was written: fill it in, then run the same command")
+    target = pack(results, place, victim, card, out or Path(f"{victim}.zip"))
+    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB; check it with reid-attack-bench verify {target}")
+
+
+@cli.command("verify")
+@click.argument("submission", type=click.Path(path_type=Path))
+@click.option("--victim", metavar="FILE.py:NAME", help="The submitted model, where it is a file. Its code is run.")
+@click.option("--sample", default=5, show_default=True, type=click.IntRange(min=1), help="Claims to recompute.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the sample.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def verify_command(
+    submission: Path, victim: str | None, sample: int, seed: int, data_root: Path | None, device: str
+) -> None:
+    """Recompute a sample of somebody's claims from the images that they were made with."""
+    from reid_attack_bench.console import RichWatcher
+    from reid_attack_bench.execute import resolve_device
+    from reid_attack_bench.submission import verify
+
+    watcher = RichWatcher(Console(stderr=True))
+    try:
+        checks = verify(
+            submission, victim=victim, sample=sample, seed=seed, data_root=data_root,
+            device=resolve_device(device), watcher=watcher,
+        )  # fmt: skip
+    finally:
+        watcher.close()
+    for check in checks:
+        pairs = [f"{rank1:.1f}/{mean:.1f}" for rank1, mean in (check.claimed, check.found)]
+        verdict = check.problem or "holds"
+        print(f"{check.what}: claimed {pairs[0]}, found {pairs[1]} (Rank-1/mAP): {verdict}")
+    wrong = [check for check in checks if check.problem]
+    if wrong:
+        raise BenchError(f"{len(wrong)} of {len(checks)} claims do not hold; the first: {wrong[0].problem}")
+    print(f"all {len(checks)} sampled claims hold")
 
 
 def _single_options(function: Any) -> Any:
@@ -371,6 +431,7 @@ def _run(chosen: Suite, options: RunOptions) -> None:
     from reid_attack_bench.console import JsonWatcher, RichWatcher
     from reid_attack_bench.execute import default_workers, execute, missing_steps, repair, resolve_device
     from reid_attack_bench.plan import make_plan
+    from reid_attack_bench.report.collect import collect
     from reid_attack_bench.store import Store
 
     device = resolve_device(options.device)
@@ -397,19 +458,17 @@ def _run(chosen: Suite, options: RunOptions) -> None:
             )
     else:
         run_manifest.write(manifest, options.out)  # before the report, so that a failing report can be tried again
-        written = _report(manifest, store, options.out, options.as_json)
+        written = _report(collect(manifest, store), options.out, options.as_json)
         run_manifest.write({**manifest, "files": [str(path.relative_to(options.out)) for path in written]}, options.out)
     if outcome.causes:
         more = f" (and {len(outcome.causes) - 1} more, see report.md)" if len(outcome.causes) > 1 else ""
         raise BenchError(f"{outcome.causes[0]}{more}; everything else is in {options.out}")
 
 
-def _report(manifest: Mapping[str, Any], store: Any, out: Path, as_json: bool) -> list[Path]:
-    from reid_attack_bench.report.collect import collect
+def _report(results: Any, out: Path, as_json: bool) -> list[Path]:
     from reid_attack_bench.report.text import leaderboard_table
     from reid_attack_bench.report.write import write_report
 
-    results = collect(manifest, store)
     with _bar("report", quiet=as_json) as progress:
         written = write_report(results, out, progress=progress)
     if as_json:

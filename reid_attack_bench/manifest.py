@@ -53,6 +53,7 @@ def describe(plan: Plan, store: Store, outcome: Outcome, device: torch.device, c
                 "kind": step.kind,
                 "label": step.label,
                 "key": key,
+                "inputs": dict(step.inputs),
                 "seconds": seconds.get(key),
                 "done_in_this_run": key in outcome.seconds,
             }

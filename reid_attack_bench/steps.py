@@ -287,17 +287,18 @@ def _embed_sides(
 ) -> State:
     """Embeddings of each part, and which queries the victim refuses, where it has a detector."""
     features = {part: _embed_all(victim, values, label, device, progress) for part, values in images.items()}
-    if type(victim).rejects is not Victim.rejects and "query" in images:
-        features[_REFUSED] = _refusals(victim, images["query"], label, device)
-    return features
+    refused = _refusals(victim, images["query"], label, device) if "query" in images else None
+    return features if refused is None else {**features, _REFUSED: refused}
 
 
-def _refusals(victim: Victim, images: np.ndarray, label: str, device: torch.device) -> torch.Tensor:
+def _refusals(victim: Victim, images: np.ndarray, label: str, device: torch.device) -> torch.Tensor | None:
     parts = []
     with torch.no_grad():
         for first in range(0, len(images), _EMBED_BATCH[device.type]):
             batch = to_float(images[first : first + _EMBED_BATCH[device.type]], device)
             refused = victim.rejects(batch)
+            if refused is None:
+                return None
             if not isinstance(refused, torch.Tensor) or refused.dtype != torch.bool or refused.shape != batch.shape[:1]:
                 raise VictimError(
                     f"victim {label}: rejects must return a bool tensor of {len(batch)} for as many images"

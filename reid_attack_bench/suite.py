@@ -230,6 +230,27 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
     )
 
 
+def from_plain(plain: Mapping[str, Any]) -> Suite:
+    """The suite that `dataclasses.asdict` made `plain` of, as a manifest has it; without its findings."""
+    victims = tuple(VictimEntry(**{k: _tupled(v) for k, v in entry.items()}) for entry in plain["victims"])
+    attacks = tuple(
+        AttackEntry(
+            **{
+                **entry,
+                "threats": tuple(ThreatModel(**threat) for threat in entry["threats"]),
+                "seeds": tuple(entry["seeds"]),
+            }
+        )
+        for entry in plain["attacks"]
+    )
+    tuples = {name: tuple(plain[name]) for name in ("image_size", "relations")}
+    return Suite(**{**plain, **tuples, "victims": victims, "attacks": attacks, "findings": ()})
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _relations(value: Any) -> tuple[str, ...]:
     given = (value,) if isinstance(value, str) else tuple(value)
     for name in given:

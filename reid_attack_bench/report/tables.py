@@ -252,12 +252,17 @@ def format_value(column: str, value: Any) -> str:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> Path:
     """Write a table of this module as UTF-8 CSV with "\\n" line ends, in one step; returns `path`."""
+    return replace_file(path, csv_text(frame).encode())
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A table of this module as CSV; figures as `format_value` shows them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(frame.columns)
     for row in rows(frame):
         writer.writerow([format_value(column, value) for column, value in row.items()])
-    return replace_file(path, text.getvalue().encode())
+    return text.getvalue()
 
 
 def _epsilons(plan: list[Setting]) -> list[int]:
