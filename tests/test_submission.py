@@ -74,7 +74,9 @@ def test_an_honest_submission_holds(packed: Path) -> None:
         claims = pd.read_csv(io.BytesIO(archive.read("matrix.csv")))
     assert {"card.yaml", "manifest.json", "matrix.csv", "clean.csv", "leaderboard.csv"} <= set(names)
     assert set(claims["target"]) == {VICTIM}
-    assert sum(name.startswith("store/victim/") and name.endswith("manifest.json") for name in names) == 2  # and its twin
+    assert (
+        sum(name.startswith("store/victim/") and name.endswith("manifest.json") for name in names) == 2
+    )  # and its twin
     assert not any("store/rank" in name or "store/features" in name for name in names)
     said = bench("verify", f"{VICTIM}.zip", "--sample", "2", cwd=packed).stdout
     assert "all 2 sampled claims hold" in said

@@ -1,0 +1,19 @@
+"""Our own preset of Mis-Ranking: what measured better than the paper's choice, in the suites that compare them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .attack import MisRanking
+from .networks import Upsampling
+
+
+@dataclass(frozen=True)
+class RecommendedMisRanking(MisRanking):
+    """`MisRanking` without the grid: its decoder resizes, then convolves, instead of the transposed convolutions.
+
+    At equal SSIM it leaves far less of Rank-1, and its noise has no grid; at equal epsilon the paper's decoder, whose
+    grid uses the whole budget everywhere, does more damage. Measured in results/decoder.
+    """
+
+    upsampling: Upsampling = "resize"
