@@ -134,6 +134,7 @@ def run_command(
 @click.option("--name", help="How tables call it [NAME].")
 @click.option("--option", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the victim (YAML value).")
 @click.option("--train-on", multiple=True, metavar="DATASET", help="For a victim that the bench trains.")
+@click.option("--defends", metavar="LABEL", help="For a defence: the victim of the suite that it defends.")
 @_run_options
 def evaluate_command(
     victim: str,
@@ -141,6 +142,7 @@ def evaluate_command(
     name: str | None,
     settings: tuple[str, ...],
     train_on: tuple[str, ...],
+    defends: str | None,
     seed: int | None,
     out: Path | None,
     only: tuple[str, ...],
@@ -150,9 +152,12 @@ def evaluate_command(
     chosen = _seeded(suite.load(suite_name), seed)
     plugin = registry.find("victim", victim)
     label = name or plugin.short_name
-    if hasattr(plugin.factory, "fit") and not train_on:
+    if hasattr(plugin.factory, "defend") and not defends:
+        raise BenchError(f"{victim} is a defence: say which victim of suite {chosen.name} it defends, with --defends")
+    if hasattr(plugin.factory, "fit") and not train_on and not defends:
         train_on = tuple(chosen.datasets)
-    entry = VictimEntry(label, victim, _parse_settings(settings), train_on, roles=("white-box", "target"))
+    roles = ("white-box", "target")
+    entry = VictimEntry(label, victim, _parse_settings(settings), train_on, roles=roles, defends=defends or "")
     for data_set in train_on:
         if data_set not in chosen.datasets:
             raise BenchError(

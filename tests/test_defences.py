@@ -259,3 +259,39 @@ def test_jitter_is_small_and_its_gradient_is_not(toy, images) -> None:
     change = (jittered.embed(images) - toy.embed(images)).abs().mean() / toy.embed(images).abs().mean()
     assert change < 0.01
     assert not math.isnan(float(change))
+
+
+def test_a_detector_gains_nothing_by_refusing_everybody(store) -> None:
+    changed = document()
+    pretend = {"use": PRETEND, "defends": "toy", "roles": ["white-box", "target"]}
+    changed["victims"] = {
+        "toy": changed["victims"]["toy"],
+        "paranoid": {**pretend, "options": {"kind": "paranoid"}},
+        "wary": {**pretend, "options": {"kind": "wary"}},
+    }
+    changed["attacks"] = {"noise": {"epsilon": 96}}
+    results = results_of(changed, store)
+    clean = results.clean.set_index("victim")
+    cells = results.cells.drop_duplicates("target").set_index("target")
+    assert clean.loc["paranoid@plaza", "rank1"] == cells.loc["paranoid@plaza", "rank1"] == 0
+    assert cells.loc["paranoid@plaza", "rejected"] == 100
+    assert np.isnan(cells.loc["toy@plaza", "rejected"])
+    # who refuses only what is attacked keeps what it scored clean
+    assert cells.loc["wary@plaza", "rejected"] > 90
+    assert cells.loc["wary@plaza", "rank1"] > cells.loc["toy@plaza", "rank1"]
+    assert cells.loc["wary@plaza", "rank1"] <= clean.loc["wary@plaza", "rank1"] + 1
+
+
+def test_a_doubtful_victim_stands_below_the_line(store) -> None:
+    from reid_attack_bench.report.text import leaderboard_table
+    from reid_attack_bench.report.write import report_text
+
+    results = results_of(document(), store)
+    flags = audit(results)
+    text = report_text(results, {}, [], flags)
+    board = text[text.index("## Leaderboard") : text.index("## Audit")]
+    assert board.index("trained@plaza") < board.index("**unverified**") < board.index("rounded@plaza")
+    assert "| rounded@plaza | plaza | zero gradients | 100 % of an image" in text
+    shown = [str(cell) for cell in leaderboard_table(results).columns[1].cells]
+    assert "rounded@plaza (!)" in shown
+    assert "toy@plaza" in shown

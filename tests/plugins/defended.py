@@ -41,9 +41,30 @@ class Jittered(Wrapped):
         return clean + 0.004 * clean.detach().abs().mean() * phase.sin()
 
 
+class Paranoid(Wrapped):
+    """Refuses every query that does not consist of few colours: all of them."""
+
+    def embed(self, images):
+        return self.victim.embed(images)
+
+    def rejects(self, images):
+        return torch.ones(len(images), dtype=torch.bool)
+
+
+class Wary(Paranoid):
+    """Refuses what has values that 8-bit images of the clean set never have together: noise near the ends."""
+
+    def rejects(self, images):
+        steps = (images[..., 1:] - images[..., :-1]).abs().flatten(1).mean(dim=1)
+        return steps > 0.055
+
+
 @dataclass(frozen=True)
 class Pretend:
     kind: str = "rounded"
 
     def defend(self, victim, state=None):
-        return {"rounded": Rounded, "detached": Detached, "jittered": Jittered}[self.kind](victim)
+        return {
+            "rounded": Rounded, "detached": Detached, "jittered": Jittered,
+            "paranoid": Paranoid, "wary": Wary,
+        }[self.kind](victim)  # fmt: skip
