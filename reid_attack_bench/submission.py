@@ -86,12 +86,11 @@ def read_card(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BenchError(f"card {path} is not valid YAML: {' '.join(str(error).split())}") from error
     schema = json.loads(resources.files("reid_attack_bench").joinpath("card.schema.json").read_text())
-    for error in sorted(
-        jsonschema.Draft202012Validator(schema).iter_errors(card), key=lambda e: list(map(str, e.path))
-    ):
-        field = ".".join(str(part) for part in error.path) or "the card"
-        advice = schema["properties"].get(str(error.path[0]), {}).get("description", "") if error.path else ""
-        raise BenchError(f"card {path}, {field}: {error.message}" + (f" ({advice})" if advice else ""))
+    mistakes = jsonschema.Draft202012Validator(schema).iter_errors(card)
+    for mistake in sorted(mistakes, key=lambda each: list(map(str, each.path))):
+        field = ".".join(str(part) for part in mistake.path) or "the card"
+        advice = schema["properties"].get(str(mistake.path[0]), {}).get("description", "") if mistake.path else ""
+        raise BenchError(f"card {path}, {field}: {mistake.message}" + (f" ({advice})" if advice else ""))
     return dict(card)
 
 
