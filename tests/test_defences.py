@@ -15,6 +15,7 @@ from reid_attack_bench.contracts import Batch, FitContext, ThreatModel, Training
 from reid_attack_bench.errors import BenchError, VictimError
 from reid_attack_bench.metrics.ranking import rank, summary, with_misses
 from reid_attack_bench.plan import make_plan
+from reid_attack_bench.report import defences
 from reid_attack_bench.report.audit import audit, unverified
 from reid_attack_bench.report.collect import collect
 from reid_attack_bench.store import Store
@@ -211,6 +212,14 @@ def test_pretenders_look_robust_are_caught_and_are_broken(store) -> None:
         broken = mean_ap(results, "knowing", fake)
         assert broken < honest + 0.25 * (clean[f"{fake}@plaza"] - honest), fake
     assert mean_ap(results, "knowing", "trained") > honest + 1
+    gains = defences.compare(results).set_index("victim")
+    assert set(gains.index) == {"trained@plaza", "rounded@plaza", "jittered@plaza"}
+    assert set(gains.twin) == {"toy@plaza"}
+    for fake in ("rounded@plaza", "jittered@plaza"):
+        assert gains.loc[fake, "adaptive_mAP"] < gains.loc[fake, "plain_mAP"]
+    row = gains.loc["trained@plaza"]
+    assert row.gain_mAP == pytest.approx(row.worst_mAP - row.twin_worst_mAP, abs=1e-6)
+    assert row.gain_mAP_low <= row.gain_mAP <= row.gain_mAP_high
     assert ("trained@plaza", "plaza") not in unverified(audit(results))
 
 
@@ -284,11 +293,10 @@ def test_a_detector_gains_nothing_by_refusing_everybody(store) -> None:
 
 def test_a_doubtful_victim_stands_below_the_line(store) -> None:
     from reid_attack_bench.report.text import leaderboard_table
-    from reid_attack_bench.report.write import report_text
+    from reid_attack_bench.report.write import conclude, report_text
 
     results = results_of(document(), store)
-    flags = audit(results)
-    text = report_text(results, {}, [], flags)
+    text = report_text(results, {}, conclude(results))
     board = text[text.index("## Leaderboard") : text.index("## Audit")]
     assert board.index("trained@plaza") < board.index("**unverified**") < board.index("rounded@plaza")
     assert "| rounded@plaza | plaza | zero gradients | 100 % of an image" in text

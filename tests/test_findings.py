@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from reid_attack_bench import suite
-from reid_attack_bench.report import audit, findings, published, write
+from reid_attack_bench.report import findings, published, write
 from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, PerQuery, Results
 
 VICTIMS = ("resnet50@market1501", "hacnn@market1501", "resnet50@cuhk03")
@@ -168,7 +168,7 @@ def test_the_report_prints_findings_and_the_paper_s_column() -> None:
         {"claim": "Mis-Ranking | GAP", "lower": "misranking", "higher": {"attack": "gap", "epsilon": 16}},
     ]
     results = results_of(claims, figures)
-    text = write.report_text(results, {}, findings.judge(results), audit.audit(results))
+    text = write.report_text(results, {}, write.conclude(results))
     (finding,) = [line for line in text.splitlines() if line.startswith("| Mis-Ranking")]
     assert finding.startswith("| Mis-Ranking \\| GAP | misranking, ε = 16: 6.5 | gap, ε = 16: 9.5 | rank1, white-box |")
     assert finding.endswith("| 3.0 \\[0.5, 5.5] | 3 | 3 | confirmed |")

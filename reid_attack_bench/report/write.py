@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
+
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report import audit, findings, plots, published, sheets, tables
+from reid_attack_bench.report import audit, defences, findings, plots, published, sheets, tables
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.tables import Row
 from reid_attack_bench.store import replace_file
@@ -36,10 +39,24 @@ DEFINITIONS = (
 )
 
 
+@dataclass(frozen=True)
+class Conclusions:
+    """What the results add up to, worked out once: findings, flags of the audit, defences beside their twins."""
+
+    judged: list[findings.Judged]
+    flags: list[audit.Flag]
+    gains: pd.DataFrame
+
+
+def conclude(results: Results) -> Conclusions:
+    return Conclusions(findings.judge(results), audit.audit(results), defences.compare(results))
+
+
 def write_report(results: Results, out_dir: Path, progress: Progress = lambda done, total, note: None) -> list[Path]:
     """Write every table and picture of a run into `out_dir`; returns the paths, report.md last.
 
-    leaderboard.csv, matrix.csv, clean.csv, findings.csv where the suite claims any; plots/ with overview, heat maps,
+    leaderboard.csv, matrix.csv, clean.csv, findings.csv and
+    defences.csv where the suite has any; plots/ with overview, heat maps,
     curves and visibility; sheets/ with example images; report.md. A file appears whole or not at all; the same results
     give the same bytes.
 
@@ -50,9 +67,11 @@ def write_report(results: Results, out_dir: Path, progress: Progress = lambda do
     if results.cells.empty:
         raise BenchError("the results hold no cell: run at least one attack, then write the report")
     out_dir = Path(out_dir)
-    judged, flags = findings.judge(results), audit.audit(results)
-    board = tables.leaderboard(results, audit.unverified(flags))
+    concluded = conclude(results)
+    judged, gains = concluded.judged, concluded.gains
+    board = tables.leaderboard(results, audit.unverified(concluded.flags))
     written = [tables.write_csv(findings.table(judged), out_dir / "findings.csv")] if judged else []
+    written += [] if gains.empty else [tables.write_csv(gains, out_dir / "defences.csv")]
     written += [
         tables.write_csv(board, out_dir / "leaderboard.csv"),
         tables.write_csv(tables.matrix(results), out_dir / "matrix.csv"),
@@ -75,16 +94,14 @@ def write_report(results: Results, out_dir: Path, progress: Progress = lambda do
     for paths in pictures.values():
         written += paths
     report = report_text(
-        results, {title: [p.relative_to(out_dir) for p in ps] for title, ps in pictures.items()}, judged, flags
+        results, {title: [p.relative_to(out_dir) for p in ps] for title, ps in pictures.items()}, concluded
     )
     written.append(replace_file(out_dir / "report.md", report.encode()))
     progress(7, total, "report.md")
     return written
 
 
-def report_text(
-    results: Results, pictures: dict[str, list[Path]], judged: list[findings.Judged], flags: list[audit.Flag]
-) -> str:
+def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Conclusions) -> str:
     """report.md.
 
     pictures: title → paths relative to the report.
@@ -95,12 +112,13 @@ def report_text(
         lines += ["> **Synthetic data.** The figures say nothing about how a model does on photographs of people.", ""]
     lines += [f"- {_plain(note)}" for note in results.notes] + [""] * bool(results.notes)
     lines += ["## Leaderboard", "", f"Ordered by worst-case mAP at ε = {results.headline_epsilon}/255. In percent.", ""]
-    lines += _leaderboard_lines(results, audit.unverified(flags))
+    lines += _leaderboard_lines(results, audit.unverified(concluded.flags))
     lines += ["", "All columns: [leaderboard.csv](leaderboard.csv). Every cell: [matrix.csv](matrix.csv). "]
     lines[-1] += "Without attack: [clean.csv](clean.csv)."
     lines += _missing_lines(results)
-    lines += _audit_lines(flags)
-    lines += _finding_lines(judged)
+    lines += _audit_lines(concluded.flags)
+    lines += _defence_lines(results, concluded.gains)
+    lines += _finding_lines(concluded.judged)
     lines += _attack_lines(results)
     for title, paths in pictures.items():
         if paths:
@@ -139,6 +157,28 @@ def _leaderboard_lines(results: Results, doubts: tables.Doubts) -> list[str]:
                 shown = _with_interval(row, f"worst_e{epsilon}_{metric}")
                 texts.append(bound + shown if shown else "")
         lines.append(_table_line([_plain(value) for value in texts]))
+    return lines
+
+
+def _defence_lines(results: Results, gains: pd.DataFrame) -> list[str]:
+    if gains.empty:
+        return []
+    lines = [
+        "",
+        f"## Defences beside their twins, ε = {results.headline_epsilon}/255",
+        "",
+        "mAP in percent. Plain: the strongest attack that does not know the defence, crafted on the victim or on its "
+        "twin; adaptive: the strongest that does; worst: for each query the lowest over all of them. The gain is on "
+        "the same queries, with a 95 % bootstrap interval.",
+        "",
+        _table_line(["victim", "twin", "clean", "plain", "adaptive", "worst", "worst of the twin", "gain", "refused"]),
+        _table_line(["---", "---", *["--:"] * 7]),
+    ]
+    for row in tables.rows(gains):
+        texts = [row["victim"], row["twin"]]
+        texts += [_figure(row, f"{name}_mAP", 1) for name in ("clean", "plain", "adaptive", "worst", "twin_worst")]
+        texts += [_with_interval(row, "gain_mAP"), _figure(row, "rejected", 1)]
+        lines.append(_table_line([_plain(text) for text in texts]))
     return lines
 
 

@@ -1,0 +1,76 @@
+"""What a defence is worth: each defended victim beside the twin that it is made of."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from reid_attack_bench.metrics.bootstrap import interval
+from reid_attack_bench.report import tables
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.tables import Row
+
+COLUMNS = (
+    "victim", "twin", "dataset", "clean_mAP", "twin_clean_mAP", "epsilon", "plain_mAP", "adaptive_mAP", "worst_mAP",
+    "twin_worst_mAP", "gain_mAP", "gain_mAP_low", "gain_mAP_high", "rejected",
+)  # fmt: skip
+"""Columns of defences.csv.
+
+plain_mAP: the lowest that an attack leaves which does not know the defence, crafted on the victim or on its twin;
+adaptive_mAP: the lowest of the attacks that know it; worst_mAP: for each query the lowest AP over all of them, see
+tables.leaderboard, and the twin's; gain_mAP: their difference on the same queries, in points, with a 95 % bootstrap
+interval over queries; rejected: the largest share of adversarial queries that a detector refused, in %.
+"""
+
+
+def compare(results: Results) -> pd.DataFrame:
+    """One row for each defended victim on its home data set, at the headline epsilon; empty without any."""
+    twins = {v["label"]: v.get("defends", "") for v in results.manifest.get("suite", {}).get("victims", [])}
+    clean = {(row["victim"], row["dataset"]): row for row in tables.home_rows(results)}
+    rows = []
+    for (victim, dataset), row in clean.items():
+        label, at, home = victim.partition("@")
+        twin = clean.get((f"{twins.get(label, '')}{at}{home}", dataset))
+        if twins.get(label) and twin is not None:
+            rows.append(_row(results, row, twin))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _row(results: Results, victim: Row, twin: Row) -> Row:
+    own, other = (_cells(results, each) for each in (victim, twin))
+    worst, twin_worst = tables.worst_case(results, own), tables.worst_case(results, other)
+    row: Row = dict.fromkeys(COLUMNS, math.nan) | {
+        "victim": victim["victim"],
+        "twin": twin["victim"],
+        "dataset": victim["dataset"],
+        "clean_mAP": tables.number(victim["mAP"]),
+        "twin_clean_mAP": tables.number(twin["mAP"]),
+        "epsilon": results.headline_epsilon,
+        "plain_mAP": _lowest([cell for cell in own if not tables.number(cell["adaptive"]) > 0]),
+        "adaptive_mAP": _lowest([cell for cell in own if tables.number(cell["adaptive"]) > 0]),
+    }
+    refused = [tables.number(cell["rejected"]) for cell in own if not tables.is_missing(cell["rejected"])]
+    row["rejected"] = max(refused, default=math.nan)
+    if worst is not None and twin_worst is not None and len(worst.ap) == len(twin_worst.ap):
+        gain = 100.0 * (worst.ap - twin_worst.ap)
+        low, high = interval(gain, seed=results.seed)
+        row |= {"worst_mAP": 100.0 * float(worst.ap.mean()), "twin_worst_mAP": 100.0 * float(twin_worst.ap.mean())}
+        row |= {"gain_mAP": float(np.mean(gain)), "gain_mAP_low": low, "gain_mAP_high": high}
+    return row
+
+
+def _cells(results: Results, clean: Row) -> list[Row]:
+    """Successful cells on the victim's home data set at the headline epsilon, from every source."""
+    return [
+        cell
+        for cell in tables.rows(results.cells)
+        if (cell["target"], cell["dataset"], cell["status"]) == (clean["victim"], clean["dataset"], "ok")
+        and tables.setting_of(cell).epsilon == results.headline_epsilon
+        and tables.setting_of(cell).perturbs == "query"
+    ]
+
+
+def _lowest(cells: list[Row]) -> float:
+    return min((tables.number(cell["mAP"]) for cell in cells), default=math.nan)
