@@ -253,6 +253,8 @@ class _Planner:
                                 meets,
                                 rows,
                             )
+        if not victims:
+            raise BenchError(f"suite {suite.name} has no victims of its own: put yours in it with evaluate --victim")
         if not cells:
             raise BenchError("nothing to run: no attack meets a source and a target with these settings")
         return Plan(suite, self.steps, tuple(clean.values()), tuple(cells))

@@ -209,7 +209,7 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
         "the suite",
     )
     datasets = {str(k): _mapping(v or {}, f"datasets.{k}") for k, v in _section(top, "datasets").items()}
-    victims = tuple(_victim(str(k), v, datasets) for k, v in _section(top, "victims").items())
+    victims = tuple(_victim(str(k), v, datasets) for k, v in _mapping(top.get("victims") or {}, "victims").items())
     image_size = _size(top.get("image_size", [256, 128]))
     attacks = tuple(_attack(str(k), v, image_size) for k, v in _section(top, "attacks").items())
     epsilons = sorted({t.epsilon for a in attacks for t in a.threats})
