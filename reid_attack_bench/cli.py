@@ -1,4 +1,4 @@
-"""The command line: reid-attack-bench run, evaluate, report, submit, verify, fit, craft, list, data."""
+"""The command line: reid-attack-bench run, evaluate, report, compare, submit, verify, fit, craft, list, data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reid_attack_bench import __version__, registry, suite
@@ -187,6 +188,37 @@ def _stored_results(run_dir: Path, store: Path | None) -> tuple[Any, Any]:
     if not place.is_dir():
         raise BenchError(f"the store {place} of this run is gone; say where it is with --store")
     return collect(manifest, Store(place)), Store(place)
+
+
+@cli.command("compare")
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@click.option("--store", type=click.Path(path_type=Path), help="Where the store of both is now, if it was moved.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.csv", help="Every cell, as a table.")
+@click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="Cells to print.")
+def compare_command(run_a: Path, run_b: Path, store: Path | None, out: Path | None, rows: int) -> None:
+    """What changed from RUN_A to RUN_B: the same cells on the same queries, with paired bootstrap intervals."""
+    from reid_attack_bench.report import compare, tables
+
+    a, b = (_stored_results(run, store)[0] for run in (run_a, run_b))
+    changes = compare.compare(a, b)
+    if out is not None:
+        tables.write_csv(changes, out)
+    shown = Table("cell", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
+    for row in tables.rows(changes.head(rows)):
+        attack = "clean" if row["attack"] == "clean" else f"{row['attack']} ε={row['epsilon']} from {row['source']}"
+        shown.add_row(
+            escape(f"{attack} → {row['target']}, {row['dataset']}"),
+            f"{row['rank1_a']:.1f} → {row['rank1_b']:.1f}",
+            f"{row['mAP_a']:.1f} → {row['mAP_b']:.1f}",
+            escape(f"{row['mAP_change']:+.1f} [{row['mAP_change_low']:.1f}, {row['mAP_change_high']:.1f}]"),
+        )
+    Console().print(shown)
+    alone = compare.only_in(a, b)
+    print(
+        f"{int(changes['changed'].sum())} of {len(changes)} cells changed (the interval of the mAP excludes 0); "
+        f"{alone[0]} only in {run_a}, {alone[1]} only in {run_b}"
+    )
 
 
 @cli.command("submit")

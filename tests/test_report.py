@@ -230,7 +230,7 @@ def test_several_seeds_show_their_mean_and_the_worst_case_takes_all(small: Resul
 
 
 def test_leaderboard_columns(small: Results) -> None:
-    expected = ["rank", "victim", "defence", "dataset", "synthetic", "queries"]
+    expected = ["rank", "victim", "defence", "audit", "dataset", "synthetic", "queries"]
     for name in ("clean_rank1", "clean_mAP", "worst_e8_rank1", "worst_e8_mAP"):
         expected += [name, f"{name}_low", f"{name}_high"]
     expected.append("worst_e8_missing")
@@ -536,3 +536,35 @@ def test_report_folder_is_complete_and_its_links_hold(small: Results, tmp_path: 
 def test_a_run_without_cells_is_refused(small: Results, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no cell"):
         write.write_report(dataclasses.replace(small, cells=small.cells.iloc[:0]), tmp_path)
+
+
+def test_two_runs_are_compared_query_by_query() -> None:
+    from reid_attack_bench.report import compare
+
+    a = make_results()
+    weaker = {key: PerQuery(each.hit, np.clip(each.ap + 0.1, 0, 1), each.valid) for key, each in a.per_query.items()}
+    keys = [key for key in a.per_query if key.startswith("clean")]
+    b = dataclasses.replace(a, per_query={**weaker, **{key: a.per_query[key] for key in keys}})
+    table = compare.compare(a, b)
+    clean = table[table.attack == "clean"]
+    assert (clean.mAP_change == 0).all()
+    assert not clean.changed.any()
+    attacked = table[table.attack != "clean"]
+    assert attacked.changed.all()
+    assert (attacked.rank1_change == 0).all()
+    row = attacked.iloc[0]
+    assert 0 < row.mAP_change_low <= row.mAP_change <= row.mAP_change_high <= 10 + 1e-9
+    assert row.mAP_b - row.mAP_a == pytest.approx(row.mAP_change)
+    assert compare.only_in(a, b) == (0, 0)
+    # the same difference for every query has no spread, whatever the two runs scatter
+    shifted = {key: PerQuery(each.hit, each.ap * 0 + 0.5, each.valid) for key, each in a.per_query.items()}
+    lifted = {key: PerQuery(each.hit, each.ap * 0 + 0.6, each.valid) for key, each in a.per_query.items()}
+    even = compare.compare(dataclasses.replace(a, per_query=shifted), dataclasses.replace(a, per_query=lifted))
+    assert (even.mAP_change_high - even.mAP_change_low).max() < 1e-9
+    cut = {key: PerQuery(each.hit[1:], each.ap[1:], each.valid[1:]) for key, each in a.per_query.items()}
+    with pytest.raises(BenchError, match="not the same; compare runs on the same data"):
+        compare.compare(a, dataclasses.replace(a, per_query=cut))
+    with pytest.raises(BenchError, match="no cell in common"):
+        compare.compare(
+            a, dataclasses.replace(a, cells=a.cells.assign(attack="other"), clean=a.clean.assign(victim="other"))
+        )

@@ -25,7 +25,7 @@ Row = dict[str, Any]
 Doubts = Mapping[tuple[str, str], Sequence[str]]
 """(victim, data set) → names of its red flags, as `audit.unverified` gives them."""
 
-PERCENT = re.compile(r"(^|_)(rank\d+|mAP|mINP|rejected)(_low|_high)?$")
+PERCENT = re.compile(r"(^|_)(rank\d+|mAP|mINP|rejected)(_a|_b|_change)?(_low|_high)?$")
 MEASURES = frozenset({"linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid", "zero_gradient"})
 
 
