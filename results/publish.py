@@ -1,6 +1,6 @@
 """Take finished runs into this folder, with small pictures, and write the index: python results/publish.py runs/quick …
 
-What is taken: report.md, the tables, plots, sheets and the manifest. Pictures lose colours, sheets a third of their
+What is taken: report.md, the tables, plots, sheets and the manifest. Pictures lose colours, sheets half of their
 size; nothing else changes. Without a run it only writes README.md again.
 """
 
@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 HERE = Path(__file__).parent
-SHEET_SIZE, SHEET_COLOURS, PLOT_COLOURS = 0.6, 40, 96
+SHEET_SIZE, SHEET_COLOURS, PLOT_COLOURS = 0.5, 32, 64
 TABLES = ("report.md", "leaderboard.csv", "matrix.csv", "clean.csv", "findings.csv")
 
 

@@ -12,8 +12,8 @@ from .networks import Upsampling
 class RecommendedMisRanking(MisRanking):
     """`MisRanking` without the grid: its decoder resizes, then convolves, instead of the transposed convolutions.
 
-    At equal SSIM it leaves far less of Rank-1, and its noise has no grid; at equal epsilon the paper's decoder does more
-    damage. Its noise is broad tints, which SSIM forgives more than an eye does. Measured in results/decoder.
+    At equal SSIM it leaves far less of Rank-1, and its noise has no grid; at equal epsilon the paper's decoder does
+    more damage. Its noise is broad tints, which SSIM forgives more than an eye does. Measured in results/decoder.
     """
 
     upsampling: Upsampling = "resize"

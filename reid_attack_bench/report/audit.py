@@ -76,8 +76,13 @@ def audit(results: Results) -> list[Flag]:
     flags = []
     cells = [cell for cell in tables.rows(results.cells) if cell["status"] == "ok"]
     tested = any("gradients" in str(cell["needs"]) for cell in tables.rows(results.cells))
+    relations = results.manifest.get("suite", {}).get("relations") or ["white-box"]
     for clean in tables.home_rows(results):
         if clean["status"] != "ok":
+            continue
+        if "white-box" not in relations:
+            why = "the suite leaves white-box attacks out, so nothing is known of its gradients"
+            flags.append(Flag(clean["victim"], clean["dataset"], "note", "not audited", why))
             continue
         here = [c for c in cells if c["target"] == clean["victim"] and c["dataset"] == clean["dataset"]]
         found = _flags(results, clean, [c for c in here if tables.setting_of(c).perturbs == "query"], tested)

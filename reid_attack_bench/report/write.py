@@ -189,7 +189,7 @@ def _audit_lines(flags: list[audit.Flag]) -> list[str]:
         lines += ["Signs that a victim looks more robust than it is; it stands below the line until they are gone.", ""]
         lines += [_table_line(["victim", "data set", "flag", "evidence"]), _table_line(["---"] * 4)]
         lines += [_table_line([_plain(text) for text in (f.victim, f.dataset, f.name, f.evidence)]) for f in red]
-    else:
+    elif any(flag.name != "not audited" for flag in flags) or not flags:
         lines += ["No victim shows signs of masked gradients or of attacks that were too weak."]
     notes: dict[str, list[str]] = {}
     for flag in flags:
