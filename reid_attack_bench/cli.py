@@ -1,11 +1,14 @@
-"""The command line: reid-attack-bench run, evaluate, report, compare, submit, verify, fit, craft, list, data."""
+"""The command line: run, evaluate, new-victim, check-victim, report, compare, submit, verify, fit, craft, list, data."""
 
 from __future__ import annotations
 
+import importlib.resources
 import json
+import keyword
+import re
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from reid_attack_bench import __version__, registry, suite
 from reid_attack_bench.errors import BenchError, nearest
@@ -406,6 +410,85 @@ def list_command(what: str, as_json: bool) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+@cli.command("new-victim")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
+@click.option("--name", default="MyDefence", show_default=True, help="Of the class in it.")
+def new_victim_command(file: Path, name: str) -> None:
+    """Write FILE.py, a victim that runs as it is, with a place for your network and each part of a defence."""
+    if file.suffix != ".py":
+        raise BenchError(f"{file}: name it {file.with_suffix('.py')}, it is a Python file")
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise BenchError(f"--name {name}: a class cannot be called that; use letters, digits and _")
+    template = importlib.resources.files("reid_attack_bench.victims").joinpath("skeleton.py").read_text("utf-8")
+    text = re.sub(r"\bMyDefence\b", name, template).replace("FILE.py", file.name)
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise BenchError(f"{file} is there already and is left as it is: choose another name") from error
+    victim = shlex.quote(f"{file}:{name}")
+    print(f"{file} written; it runs as it is:")
+    print(f"reid-attack-bench check-victim {victim}")
+    print(f"reid-attack-bench evaluate --victim {victim} --suite quick")
+
+
+@cli.command("check-victim")
+@click.argument("victim", metavar="VICTIM")
+@click.option("--option", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the victim (YAML value).")
+@click.option("--suite", "suite_name", default="quick", show_default=True, metavar="SUITE", help="Whose data to use.")
+@click.option("--data", metavar="DATASET", help="Which of its data sets [the first].")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
+@click.option("--source-label", is_flag=True, help="VICTIM is a label of the suite: take its settings from there.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def check_victim_command(
+    victim: str,
+    settings: tuple[str, ...],
+    suite_name: str,
+    data: str | None,
+    data_root: Path | None,
+    source_label: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Is VICTIM (FILE.py:NAME or a registered name) what the bench takes it for? Clean images only, no attack.
+
+    Exit status 1 where there is a fault.
+    """
+    from reid_attack_bench import conformance
+    from reid_attack_bench.execute import resolve_device
+
+    chosen = suite.load(suite_name)
+    options = _parse_settings(settings)
+    if source_label:
+        entries = {entry.label: entry for entry in chosen.victims}
+        if victim not in entries:
+            raise BenchError(f"suite {chosen.name} has no victim '{victim}': {nearest(victim, entries)}")
+        victim, options = entries[victim].use, {**entries[victim].options, **options}
+    subject = conformance.ready(registry.find("victim", victim).build(options), victim)
+    name = data or next(iter(chosen.datasets))
+    _, splits = _load_data(name, chosen, data_root)
+    images = conformance.sample(splits["query"], splits["gallery"])
+    findings = conformance.check(
+        subject, images.images, images.identities, images.cameras, device=resolve_device(device)
+    )
+    if as_json:
+        rows = [asdict(finding) for finding in findings]
+        print(json.dumps({"victim": victim, "dataset": name, "findings": rows}))
+    else:
+        colours = {"ok": "green", "note": "yellow", "fault": "red"}
+        table = Table("", "check", "what was seen, and what to do", box=None, header_style="bold")
+        for found in findings:
+            said = Text(found.evidence)
+            if found.advice:
+                said.append(f"\n→ {found.advice}", style=colours[found.level])
+            table.add_row(Text(found.level, style=colours[found.level]), found.name, said)
+        Console().print(table)
+    faults = list(dict.fromkeys(found.name for found in findings if found.level == "fault"))
+    if faults:
+        raise BenchError(f"{victim} is not ready to be attacked: {', '.join(faults)}; repair this first")
 
 
 @cli.group("data", cls=_Commands)

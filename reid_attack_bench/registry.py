@@ -1,4 +1,7 @@
-"""Find attacks and victims: by entry point, or as FILE.py:NAME. Ours and a user's come the same way."""
+"""Find attacks and victims: by entry point, or as FILE.py:NAME. Ours and a user's come the same way.
+
+NAME is a class, a function, or a victim that the file has already made.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reid_attack_bench.contracts import Victim
 from reid_attack_bench.errors import BenchError, nearest
 
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 GROUPS = {"attack": "reid_attack_bench.attacks", "victim": "reid_attack_bench.victims"}
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One registered class (or function) and what identifies its code.
+    """One registered class (or function, or victim) and what identifies its code.
 
     Attributes:
         key: registered name, or FILE.py:NAME.
-        factory: called with the options of the suite as keywords.
+        factory: called with the options of the suite as keywords; or what it would give, already made.
         code: its declared `version`, else a digest of its source file; part of every step's key.
         origin: where it came from, for people.
     """
@@ -40,12 +45,25 @@ class Plugin:
         return re.sub(r"[^A-Za-z0-9_.+-]", "-", self.key.rpartition(":")[2])
 
     def build(self, options: Mapping[str, Any]) -> Any:
-        """Call the factory; a wrong option is an error with the nearest right one."""
+        """Call the factory; a wrong option is an error with the nearest right one, a missing one is named.
+
+        What is already made is given as it is and takes no options.
+        """
+        if isinstance(self.factory, Victim) or not callable(self.factory):  # a module is callable too
+            if options:
+                raise BenchError(
+                    f"{self.key} is a {type(self.factory).__name__} already made and takes no options, not "
+                    f"{', '.join(options)}: set them in its file"
+                )
+            return self.factory
         accepted = inspect.signature(self.factory).parameters
         open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
         for name in options:
             if name not in accepted and not open_ended:
                 raise BenchError(f"{self.key} has no option '{name}': {nearest(name, accepted)}")
+        missing = [n for n, p in accepted.items() if n not in options and p.default is p.empty and p.kind in _NAMED]
+        if missing:
+            raise BenchError(f"{self.key} needs {' and '.join(missing)}: give them as options")
         return self.factory(**options)
 
 
@@ -120,7 +138,11 @@ def _from_file(kind: str, path: Path, name: str) -> Plugin:
             line = _line_in(error, path)
             raise BenchError(f"{path}{line} does not import: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
-        own = [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__ == module_name]
+        own = [
+            own_name
+            for own_name, value in vars(module).items()
+            if isinstance(value, Victim) or (inspect.isclass(value) and value.__module__ == module_name)
+        ]
         raise BenchError(f"{path} has no '{name}': {nearest(name, own)}")
     return Plugin(f"{path.name}:{name}", getattr(module, name), digest[:16], str(path))
 

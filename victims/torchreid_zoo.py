@@ -27,6 +27,21 @@ def architectures() -> list[str]:
     return sorted(vars(models)["__model_factory"])
 
 
+def untrained_model(arch: str, identities: int) -> nn.Module:
+    """An architecture with random weights and a classifier of so many identities.
+
+    Raises:
+        BenchError: torchreid knows no such architecture.
+    """
+    known = architectures()
+    if arch not in known:
+        raise BenchError(f"torchreid has no architecture '{arch}': {nearest(arch, known)}")
+    # pretrained=False: torchreid would download weights without asking.
+    return torchreid_module("models").build_model(
+        arch, num_classes=identities, loss="triplet", pretrained=False, use_gpu=False
+    )
+
+
 class TorchreidModel(Victim):
     """A torchreid model behind the bench's contract.
 
@@ -47,10 +62,10 @@ class TorchreidModel(Victim):
     def embed(self, images: Tensor) -> Tensor:
         return self.model(self._ready(images)).flatten(1)
 
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor) -> Tensor | None:
         return self._both(images)[0]
 
-    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         logits, features = self._both(images)
         if isinstance(features, Tensor) and not _normalises(self.model):
             return features.flatten(1), logits
@@ -169,10 +184,7 @@ class TorchreidVictim:
         return TorchreidModel(model, self.arch, self.input_size, self.distance)
 
     def _build(self, identities: int) -> nn.Module:
-        # pretrained=False: torchreid would download weights without asking.
-        return torchreid_module("models").build_model(
-            self.arch, num_classes=identities, loss="triplet", pretrained=False, use_gpu=False
-        )
+        return untrained_model(self.arch, identities)
 
     def _forward(self, model: nn.Module, images: Tensor) -> tuple[Any, Any]:
         try:

@@ -1,0 +1,239 @@
+"""Models exported to one file: TorchScript, torch.export and ONNX."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import os
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, Victim, preprocess
+from reid_attack_bench.errors import BenchError, VictimError
+from reid_attack_bench.store import file_digest
+from reid_attack_bench.weights import existing
+
+Triple = tuple[float, float, float]
+Shape = tuple[int | None, ...]
+"""N, C, H and W of the images that a file wants; None where any will do, empty where it does not say."""
+
+
+class _Exported(Victim):
+    def __init__(
+        self,
+        file: str | Path,
+        input_size: tuple[int, int] | None = None,
+        mean: Triple | None = None,
+        std: Triple | None = None,
+        scale: int = 1,
+        distance: Distance = "cosine",
+        defence: str = "",
+        trained_on: str = "",
+        output: int | str | None = None,
+    ) -> None:
+        """
+        Args:
+            file: the exported model, from images N×3×H×W to embeddings. One that was exported for a fixed N is given
+                that many at a time.
+            input_size: (height, width) in pixels; None for what the file says, else (256, 128).
+            mean, std: of the normalisation, for images in [0, scale]; None for ImageNet's at scale 1 and for no
+                normalisation at scale 255. Where the file normalises by itself say (0, 0, 0) and (1, 1, 1).
+            scale: 1 or 255, the white of the images that the model expects.
+            distance: what ranks its embeddings.
+            defence: what defends it, in a few words.
+            trained_on: name of the data set it was trained on, where that is one of the bench.
+            output: which of several outputs is the embedding: a position, or the key of a dict.
+
+        Raises:
+            BenchError: the file is missing or corrupt, or wants another input size.
+        """
+        super().__init__()
+        if scale not in (1, 255):
+            raise BenchError(f"{file}: scale must be 1 or 255, the white of the model's images, not {scale!r}")
+        path = existing(file, "model file")
+        shape = self._load(path)
+        self.file, self.name = path.absolute(), path.stem
+        self.input_size = _input_size(shape, input_size, path)
+        self.batch = shape[0] if shape else None
+        mean = mean or (IMAGENET_MEAN if scale == 1 else (0.0, 0.0, 0.0))
+        std = std or (IMAGENET_STD if scale == 1 else (1.0, 1.0, 1.0))
+        self.mean, self.std = tuple(value / scale for value in mean), tuple(value / scale for value in std)
+        self.distance, self.defence, self.trained_on, self.output = distance, defence, trained_on, output
+        # the digest of a victim is that of its state, which does not hold its graph
+        beside = path.with_name(f"{path.name}.data")  # where ONNX keeps large weights
+        digests = "".join(file_digest(part) for part in (path, beside) if part.is_file())
+        content = hashlib.sha256(digests.encode()).digest()
+        self.register_buffer("content", torch.tensor(list(content), dtype=torch.uint8))
+
+    def _load(self, path: Path) -> Shape:
+        raise NotImplementedError
+
+    def _call(self, images: Tensor) -> Any:
+        raise NotImplementedError
+
+    def embed(self, images: Tensor) -> Tensor:
+        ready = preprocess(images, self.input_size, self.mean, self.std)
+        return torch.cat([self._embed(part) for part in ready.split(self.batch or len(ready))])
+
+    def _embed(self, ready: Tensor) -> Tensor:
+        count = len(ready)
+        if self.batch and count < self.batch:
+            ready = torch.cat((ready, ready[-1:].expand(self.batch - count, -1, -1, -1)))
+        try:
+            result = self._call(ready)
+        except Exception as error:  # each runtime has its own
+            raise VictimError(
+                f"{self.file.name} does not run on {len(ready)} images of {self.input_size[0]}×{self.input_size[1]}: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+        return embeddings_in(result, self.output, self.file.name)[:count]
+
+
+class TorchScriptModel(_Exported):
+    """A model that torch.jit.script or torch.jit.trace saved."""
+
+    def _load(self, path: Path) -> Shape:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that torch.export would be newer
+                self.model = torch.jit.load(path, map_location="cpu").eval()
+        except Exception as error:
+            raise _unreadable(path, "TorchScript archive", error) from error
+        return ()
+
+    def _call(self, images: Tensor) -> Any:
+        return self.model(images)
+
+
+class ExportedModel(_Exported):
+    """A model that torch.export saved (.pt2). Such a file can hold code: open none that you do not trust."""
+
+    def _load(self, path: Path) -> Shape:
+        logging.disable(logging.WARNING)  # PyTorch logs the traceback of what is raised anyway
+        try:
+            if not zipfile.is_zipfile(path):
+                raise ValueError("it is no archive")
+            program = torch.export.load(path)
+        except Exception as error:
+            raise _unreadable(path, "torch.export archive (.pt2)", error) from error
+        finally:
+            logging.disable(logging.NOTSET)
+        self.model = program.module()
+        inputs = [n.meta["val"] for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
+        _one_input(len(inputs), path)
+        return tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
+
+    def _call(self, images: Tensor) -> Any:
+        return self.model(images)
+
+    def train(self, mode: bool = True) -> ExportedModel:
+        """Nothing but the flags: the mode was fixed by the export, and its modules refuse to be asked."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+
+class OnnxModel(_Exported):
+    """An ONNX model, run on the CPU by onnxruntime. It gives no gradients: attacks can only transfer to it."""
+
+    differentiable = False
+
+    def _load(self, path: Path) -> Shape:
+        runtime = _onnxruntime()
+        self._sessions: dict[int, Any] = {}
+        try:
+            session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise _unreadable(path, "ONNX model", error) from error
+        _one_input(len(session.get_inputs()), path)
+        (only,) = session.get_inputs()
+        self._half = only.type == "tensor(float16)"
+        return tuple(side if isinstance(side, int) else None for side in only.shape)
+
+    def _call(self, images: Tensor) -> Any:
+        session = self._session()
+        (only,) = session.get_inputs()
+        values = images.detach().cpu().contiguous().numpy()
+        results = session.run(None, {only.name: values.astype("float16") if self._half else values})
+        tensors = [torch.from_numpy(result).to(images.device) for result in results]
+        names = [output.name for output in session.get_outputs()]
+        return tensors[0] if len(tensors) == 1 else _Outputs(zip(names, tensors, strict=True))
+
+    def _session(self) -> Any:
+        """This process's own: the bench forks, and the threads of a session do not come along."""
+        process = os.getpid()
+        if process not in self._sessions:
+            runtime = _onnxruntime()
+            options = runtime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
+            path = str(self.file)
+            self._sessions = {process: runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])}
+        return self._sessions[process]
+
+
+class _Outputs(dict[str, Tensor]):
+    """Named outputs that have an order too."""
+
+
+def embeddings_in(result: Any, output: int | str | None, what: str) -> Tensor:
+    """The embedding in what a network returned, N×D.
+
+    Args:
+        output: which of several it is: a position, or the key of a dict; None where there is one.
+        what: the network, for the error.
+
+    Raises:
+        VictimError: there are several and `output` does not say which, or no such one.
+    """
+    if isinstance(result, Tensor) and output is None:
+        return result.flatten(1).float()
+    several: Any = result
+    if isinstance(output, int) and isinstance(result, _Outputs):
+        several = tuple(result.values())
+    if isinstance(several, Mapping):
+        names: list[Any] = list(several)
+    elif isinstance(several, (tuple, list)):
+        names = list(range(len(several)))
+    else:
+        raise VictimError(f"{what} returned one {type(result).__name__}: leave out output={output!r}")
+    if output not in names:
+        shapes = ", ".join(f"{name!r}: {_shape(several[name])}" for name in names)
+        raise VictimError(f"{what} returned several outputs ({shapes}): say which is the embedding with output=…")
+    return embeddings_in(several[output], None, f"output {output!r} of {what}")
+
+
+def _shape(value: Any) -> str:
+    return "×".join(map(str, value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _input_size(shape: Shape, given: tuple[int, int] | None, path: Path) -> tuple[int, int]:
+    """What the file wants, what was asked for, or 256×128."""
+    wanted = shape[2:] if len(shape) == 4 else (None, None)
+    height, width = given or (wanted[0] or 256, wanted[1] or 128)
+    if (wanted[0] or height, wanted[1] or width) != (height, width):
+        raise BenchError(f"{path} was exported for images of {wanted[0]}×{wanted[1]}, not {height}×{width}")
+    return height, width
+
+
+def _one_input(count: int, path: Path) -> None:
+    if count != 1:
+        raise BenchError(f"{path} has {count} inputs: export it with one, the images N×3×H×W")
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> BenchError:
+    reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+    return BenchError(f"{path} is no {kind} that can be read here, or a damaged one ({reason}): export it again")
+
+
+def _onnxruntime() -> Any:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ModuleNotFoundError as error:
+        raise BenchError("onnxruntime is not installed, and ONNX models need it: pip install onnxruntime") from error
