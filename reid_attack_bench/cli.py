@@ -1,4 +1,4 @@
-"""The command line: run, evaluate, new-victim, check-victim, report, compare, submit, verify, fit, craft, list, data."""
+"""The command line; each command is a function here, and what it does is in a module of its own."""
 
 from __future__ import annotations
 
