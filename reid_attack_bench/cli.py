@@ -154,6 +154,7 @@ def evaluate_command(
     **options: Any,
 ) -> None:
     """Put one new model beside the shipped ones: a target of every attack, and a white-box source of its own."""
+    _stay_forkable(options["device"], options["workers"])
     chosen = _seeded(suite.load(suite_name), seed)
     plugin = registry.find("victim", victim)
     label = name or plugin.short_name
@@ -546,6 +547,20 @@ def _load_data(name: str, chosen: Suite, data_root: Path | None) -> tuple[Any, A
         return source, source.load(progress, datasets.in_memory)
 
 
+def _stay_forkable(device: str, workers: int | None) -> None:
+    """Keep torch to one thread here if steps will run in forked processes.
+
+    A ready victim is made in this process: threads that torch starts for it are not there after a fork, and a worker
+    of two threads or more would wait for them forever.
+    """
+    import torch
+
+    from reid_attack_bench.execute import default_workers, resolve_device
+
+    if (workers or default_workers(resolve_device(device))) > 1:
+        torch.set_num_threads(1)
+
+
 def _run(chosen: Suite, options: RunOptions) -> None:
     from reid_attack_bench import manifest as run_manifest
     from reid_attack_bench.console import JsonWatcher, RichWatcher
@@ -555,6 +570,7 @@ def _run(chosen: Suite, options: RunOptions) -> None:
     from reid_attack_bench.store import Store
 
     device = resolve_device(options.device)
+    _stay_forkable(options.device, options.workers)
     if options.data_root is not None and not options.data_root.is_dir():
         raise BenchError(f"--data-root {options.data_root} is not a folder")
     plan = make_plan(chosen, data_root=options.data_root, only=options.only)

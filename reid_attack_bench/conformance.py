@@ -512,7 +512,9 @@ def _logits(subject: _Subject) -> Iterator[_Said]:
     with torch.no_grad():
         scores = subject.victim.logits(images.clone())
     if scores is None:
-        yield _ok("none: attacks on a classifier are not crafted on it")
+        yield _note(
+            "none: attacks that need logits cannot be crafted on it", "has it a classifier? Then implement logits"
+        )
         return
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
         yield _fault(

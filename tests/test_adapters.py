@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -412,6 +413,30 @@ def test_onnx_runs_in_a_forked_process_too(tmp_path: Path) -> None:
     assert here.poll(30), "it hangs"
     np.testing.assert_array_equal(here.recv(), expected.numpy())
     process.join(30)
+
+
+def test_a_ready_victim_runs_in_forked_processes_of_several_threads(tmp_path: Path, trained) -> None:
+    """Where there are more cores than workers: torch's threads of the parent do not come along, and are waited for."""
+    torch.save(trained.model.state_dict(), tmp_path / "w.pth")
+    script = f"""
+import multiprocessing, torch
+from reid_attack_bench import cli
+from reid_attack_bench.plan import weights_digest
+from reid_attack_bench.victims.checkpoint import TorchreidCheckpoint
+torch.set_num_threads(2)
+cli._stay_forkable("cpu", 2)
+victim = TorchreidCheckpoint({ARCH!r}, "w.pth", input_size=(64, 32)).eval()
+weights_digest(victim)
+def work():
+    torch.set_num_threads(2)
+    victim.embed(torch.rand(8, 3, 64, 32))
+process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+process.start()
+process.join(30)
+assert process.exitcode == 0, "it hangs"
+"""
+    process = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, timeout=120, check=False)
+    assert process.returncode == 0
 
 
 # as plug-ins
