@@ -141,6 +141,7 @@ class _Subject:
     roles: tuple[str, ...]
     differentiable: bool
     purifies: bool = False
+    classifies: bool = True
 
 
 def _is_source(victim: _Subject) -> bool:
@@ -285,7 +286,12 @@ class _Planner:
             step = self._add(Step("victim", f"victim {entry.label}", config, subject=subject, work=10))
             home = subject.trained_on
             purifies = type(subject).purify is not Victim.purify
-            return [_Subject(entry.label, entry.label, home, step, entry.roles, subject.differentiable, purifies)]
+            classifies = type(subject).logits is not Victim.logits and getattr(subject, "classifies", True)
+            return [
+                _Subject(
+                    entry.label, entry.label, home, step, entry.roles, subject.differentiable, purifies, classifies
+                )
+            ]
         if hasattr(subject, "defend"):
             return self._defended(entry, subject, config, data, others)
         if not (hasattr(subject, "fit") and hasattr(subject, "load")):
@@ -340,7 +346,9 @@ class _Planner:
             step = self._add(Step("victim", f"{kind} {label}", own, inputs, subject=subject, work=work))
             differentiable = other.differentiable and getattr(subject, "differentiable", True)
             purifies = getattr(subject, "purifies", False) or (other.purifies and not differentiable)
-            made.append(_Subject(label, entry.label, other.home, step, entry.roles, differentiable, purifies))
+            made.append(
+                _Subject(label, entry.label, other.home, step, entry.roles, differentiable, purifies, other.classifies)
+            )
         return made
 
     def _attack(self, entry: AttackEntry) -> tuple[registry.Plugin, Any]:
@@ -420,6 +428,9 @@ class _Planner:
             reason = f"{source.label} gives no gradients, so it can only be a target of {entry.label}"
             if source.purifies:
                 reason += ", unless that is adaptive"
+            return [cell(target, impossible=reason) for target in targets]
+        if "logits" in needs and not source.classifies:
+            reason = f"{source.label} has no logits, so it can only be a target of {entry.label}"
             return [cell(target, impossible=reason) for target in targets]
         config = {
             "attack": plugin.key,

@@ -303,3 +303,13 @@ def test_a_doubtful_victim_stands_below_the_line(store) -> None:
     shown = [str(cell) for cell in leaderboard_table(results).columns[1].cells]
     assert "rounded@plaza (!)" in shown
     assert "toy@plaza" in shown
+
+
+def test_attacks_on_logits_pass_over_a_victim_without_any() -> None:
+    changed = document()
+    changed["victims"] |= {"ready": {"use": f"{TOY.parent / 'defended.py'}:Headless"}}
+    changed["attacks"] = {"pgd": {}, "metric_pgd": {}}
+    cells = make_plan(suite.parse(changed)).cells
+    reasons = {cell.attack: cell.impossible for cell in cells if cell.source == "ready"}
+    assert "ready has no logits, so it can only be a target of pgd" in reasons["pgd"]
+    assert reasons["metric_pgd"] == ""

@@ -169,7 +169,9 @@ def _beside_others(results: Results, own: list[_Arm], arms: list[_Arm], clean: R
                 found.append(("transfer stronger than white-box", where))
         for noise in (arm for arm in arms if arm.setting.epsilon == epsilon and arm.family == "noise"):
             gain, _, text = _difference(results, noise, best)
-            if noise.mean_ap > BROKEN and gain < MARGIN:
+            # a model may be that steady; then a larger budget must break it
+            yields = any(arm.setting.epsilon > epsilon and arm.mean_ap < BROKEN for arm in own)
+            if noise.mean_ap > BROKEN and gain < MARGIN and not yields:
                 found.append(("noise as strong as gradients", f"{noise.name} against {best.name}: {text}"))
     return found
 

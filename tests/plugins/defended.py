@@ -68,3 +68,12 @@ class Pretend:
             "rounded": Rounded, "detached": Detached, "jittered": Jittered,
             "paranoid": Paranoid, "wary": Wary,
         }[self.kind](victim)  # fmt: skip
+
+
+class Headless(Victim):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Conv2d(3, 4, 8, 8)
+
+    def embed(self, images):
+        return self.body(images).flatten(1)
