@@ -280,6 +280,17 @@ def _lay_out(lines: list[_Block], look: _Look, heading: str, subheading: str, sc
         later = below(b, i)
         return later is None or blocks[b][i].column_names != blocks[later][i].column_names
 
+    def size_of(grid: _Grid) -> tuple[float, float]:
+        height, width = (size * cell for size, cell in zip(grid.values.shape, (look.height, look.width), strict=True))
+        return height, max(width, 0.3)
+
+    # columns are as wide in every block, so that what hangs below a panel meets no title further down
+    columns = range(max((len(block) for block in blocks), default=0))
+    lead = [label_width * any(row_labels(block, i) for block in blocks if len(block) > i) for i in columns]
+    room = [
+        max(max(size_of(block[i])[1], text_width(block[i].title, title_size)) for block in blocks if len(block) > i)
+        for i in columns
+    ]
     short = any(block[0].values.shape[0] * look.height <= 1.9 for block in blocks if block)
     gap, title_height = 0.22, title_size / 72 + 0.16
     axis_words, top, bottom, bar = (0.5 if short else 0.32), 0.62, 0.8 if short else 0.68, 0.85
@@ -289,13 +300,10 @@ def _lay_out(lines: list[_Block], look: _Look, heading: str, subheading: str, sc
         x, deepest, place = axis_words, 0.0, []
         y += (title_height if any(grid.title for grid in block) else 0.0) + (0.3 if lines[b].title else 0.0)
         for i, grid in enumerate(block):
-            height, width = (
-                size * cell for size, cell in zip(grid.values.shape, (look.height, look.width), strict=True)
-            )
-            x += label_width if row_labels(block, i) else 0.0
-            width = max(width, 0.3)
+            height, width = size_of(grid)
+            x += lead[i]
             place.append((x, y, width, height))
-            x += max(width, text_width(grid.title, title_size)) + gap
+            x += room[i] + gap
             under = height + (label_height if column_labels(b, i) else 0.0)
             # labels under the last panel of a column hang free beside the blocks below
             deepest = max(deepest, height if below(b, i) is None else under)
