@@ -13,21 +13,24 @@ configuration (`adaptive` in a suite) and none needs a form of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from reid_attack_bench.contracts import Victim
+from reid_attack_bench.contracts import Victim, WrappedVictim
 
 _ROUNDINGS = ("round", "floor", "ceil", "trunc", "fix")
 _FLAT = {getattr(place, name) for place in (torch, torch.Tensor) for name in _ROUNDINGS}
+Transformation = Callable[[Tensor], Tensor]
+"""N×3×H×W in [0, 1] → the same."""
+
 _CUTS = {torch.Tensor.detach, torch.detach}
 
 
-class Adapted(Victim):
+class Adapted(WrappedVictim):
     """A victim as an adaptive attack sees it.
 
     Args:
@@ -36,10 +39,9 @@ class Adapted(Victim):
     """
 
     def __init__(self, victim: Victim, samples: int) -> None:
-        super().__init__()
-        self.victim, self.samples = victim, samples
-        self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
-        self.randomised, self.defence, self.trained_on = victim.randomised, victim.defence, victim.trained_on
+        super().__init__(victim)
+        self.samples = samples
+        self.differentiable = True  # which is what it is for
 
     def embed(self, images: Tensor) -> Tensor:
         with straight_through(self.victim):
@@ -69,12 +71,24 @@ def adapt(victim: Victim, samples: int, *, randomised: bool) -> Victim:
 
 @contextmanager
 def straight_through(victim: Victim) -> Iterator[None]:
-    """Within it, `victim.purify` and every rounding and detach have the gradient of the identity."""
+    """Within it every rounding and detach of `victim` has the gradient of the identity, and so has every purify: its own
+    and those of the victims that it is made of.
+    """
+    layers = [part for part in victim.modules() if isinstance(part, Victim)]
+    with ExitStack() as shadows:
+        for layer in layers:
+            shadows.enter_context(shadowed_purify(layer, _identity_gradient))
+        shadows.enter_context(_StraightThrough())
+        yield
+
+
+@contextmanager
+def shadowed_purify(victim: Victim, replacement: Callable[[Transformation, Tensor], Tensor]) -> Iterator[None]:
+    """Within it `victim.purify(images)` is `replacement(purify, images)`, with the purify that it has."""
     purify = victim.purify
-    victim.purify = lambda images: _identity_gradient(purify, images)  # type: ignore[method-assign]
+    victim.purify = lambda images: replacement(purify, images)  # type: ignore[method-assign]
     try:
-        with _StraightThrough():
-            yield
+        yield
     finally:
         del victim.purify  # what shadowed the method
 
@@ -91,7 +105,7 @@ class _StraightThrough(TorchFunctionMode):
         return result
 
 
-def _identity_gradient(transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def _identity_gradient(transform: Transformation, images: Tensor) -> Tensor:
     with torch.no_grad():
         change = transform(images) - images
     return images + change

@@ -603,15 +603,16 @@ def _run(chosen: Suite, options: RunOptions) -> None:
 
 def _report(results: Any, out: Path, as_json: bool) -> list[Path]:
     from reid_attack_bench.report.text import leaderboard_table
-    from reid_attack_bench.report.write import write_report
+    from reid_attack_bench.report.write import conclude, write_report
 
     with _bar("report", quiet=as_json) as progress:
-        written = write_report(results, out, progress=progress)
+        concluded = conclude(results)
+        written = write_report(results, out, progress=progress, concluded=concluded)
     if as_json:
         print(json.dumps({"event": "report", "out": str(out), "files": [str(path) for path in written]}))
         return written
     console = Console()
-    console.print(leaderboard_table(results))
+    console.print(leaderboard_table(results, concluded.board))
     for note in results.notes:
         console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
     console.print(

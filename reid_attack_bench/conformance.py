@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, Victim, distances, to_float
+from reid_attack_bench.adaptive import shadowed_purify
+from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, Victim, distances, preprocess, to_float
 from reid_attack_bench.data.synthetic import Split
 from reid_attack_bench.errors import BenchError, VictimError
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.metrics.ranking import rank
 from reid_attack_bench.plan import weights_digest
+from reid_attack_bench.report.audit import ZERO_GRADIENTS
 from reid_attack_bench.steps import embed
 
 Level = Literal["ok", "note", "fault"]
@@ -42,8 +44,6 @@ WRONG_GRADIENT = 0.3
 """Relative error against finite differences from which a gradient is looked at more closely; kinks make 0.1 or 0.2."""
 REFUSED = 0.2
 """Share of clean images that a detector may refuse without a note."""
-ZERO_GRADIENTS = 0.5
-"""Share of an image's values without any gradient that is worth a note."""
 
 UNDONE = "with ImageNet's mean and std undone"
 SWAPPED = "as BGR"
@@ -554,17 +554,14 @@ def _purify(subject: _Subject) -> Iterator[_Said]:
             "stay in [0, 1]: normalise after purify, in embed",
         )
         return
-    seen, purify = [], victim.purify
+    seen = []
 
-    def watched(images: Tensor) -> Tensor:
+    def watched(purify: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         seen.append(len(images))
         return purify(images)
 
-    victim.purify = watched  # type: ignore[method-assign]
-    try:
+    with shadowed_purify(victim, watched):
         subject.embed(images)
-    finally:
-        del victim.purify  # what shadowed the method
     if seen:
         yield _ok("it stays in [0, 1], and embed goes through it")
     else:
@@ -645,18 +642,13 @@ def _input(name: str, subject: _Subject) -> Iterator[_Said]:
     yield (_fault if enough and not accident else _note)(seen, _INPUTS[best][2])
 
 
-def _imagenet(images: Tensor) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(value).view(1, 3, 1, 1).to(images) for value in (IMAGENET_MEAN, IMAGENET_STD))
-    return mean, std
-
-
 def _normalised(images: Tensor) -> Tensor:
-    mean, std = _imagenet(images)
-    return (images - mean) / std
+    height, width = images.shape[-2:]
+    return preprocess(images, (height, width))
 
 
 def _undone(images: Tensor) -> Tensor:
-    mean, std = _imagenet(images)
+    mean, std = (torch.tensor(value).view(1, 3, 1, 1).to(images) for value in (IMAGENET_MEAN, IMAGENET_STD))
     return images * std + mean
 
 

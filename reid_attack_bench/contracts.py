@@ -113,6 +113,32 @@ class Victim(nn.Module):
         return self.embed(images)
 
 
+class WrappedVictim(Victim):
+    """A victim made of another one: it says the same of itself and does the same, but for what a subclass changes.
+
+    Args:
+        victim: the model; it is not changed.
+        defence: what is added to its defence, in a few words.
+    """
+
+    def __init__(self, victim: Victim, defence: str = "") -> None:
+        super().__init__()
+        self.victim = victim
+        self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
+        self.randomised, self.differentiable = victim.randomised, victim.differentiable
+        self.trained_on = victim.trained_on
+        self.defence = " + ".join(part for part in (victim.defence, defence) if part)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.victim.embed(images)
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        return self.victim.logits(images)
+
+    def rejects(self, images: Tensor) -> Tensor | None:
+        return self.victim.rejects(images)
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """The training split of one data set.
@@ -317,6 +343,6 @@ def distances(queries: Tensor, gallery: Tensor, distance: Distance) -> Tensor:
 
 __all__ = [
     "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Checkpoint", "Defence", "Distance", "FitContext", "Guides",
-    "Need", "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "distances", "preprocess", "to_float",
-    "to_uint8",
+    "Need", "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "WrappedVictim", "distances", "preprocess",
+    "to_float", "to_uint8",
 ]  # fmt: skip

@@ -500,7 +500,7 @@ def test_sheets_only_where_there_are_images(results: Results, tmp_path: Path) ->
 
 def test_terminal_table_fits_120_columns(results: Results) -> None:
     console = Console(width=120, file=io.StringIO(), color_system=None)
-    console.print(text.leaderboard_table(results))
+    console.print(text.leaderboard_table(results, write.conclude(results).board))
     shown = console.file.getvalue()
     assert max(map(len, shown.splitlines())) <= 120
     assert "SYNTHETIC DATA" in shown
@@ -511,7 +511,7 @@ def test_terminal_table_fits_120_columns(results: Results) -> None:
     assert f" {row['odfa_e8_whitebox_rank1']:.0f}/{row['odfa_e8_transfer_rank1']:.0f}" in line
     wide = make_results(models=("a",), attacks=tuple(ATTACKS), epsilons=(2, 4, 8, 16), missing=0)
     console = Console(width=120, file=io.StringIO(), color_system=None)
-    console.print(text.leaderboard_table(wide))
+    console.print(text.leaderboard_table(wide, write.conclude(wide).board))
     assert max(map(len, console.file.getvalue().splitlines())) <= 120
 
 

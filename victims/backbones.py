@@ -16,7 +16,7 @@ from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, V
 from reid_attack_bench.errors import BenchError, VictimError, nearest
 from reid_attack_bench.weights import load_weights, read_weights
 
-Triple = tuple[float, float, float]
+from .exported import Triple
 
 
 class _Backbone(Victim):

@@ -13,27 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import FitContext, State, TrainingData, Victim
+from reid_attack_bench.contracts import FitContext, State, TrainingData, Victim, WrappedVictim
 from reid_attack_bench.errors import BenchError
 
 _BATCH = 32
 _LEVELS = 31  # five bits a colour
 
 
-class _Guarded(Victim):
+class _Guarded(WrappedVictim):
     def __init__(self, victim: Victim, threshold: float) -> None:
-        super().__init__()
-        self.victim, self.threshold = victim, threshold
-        self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
-        self.randomised, self.differentiable = victim.randomised, victim.differentiable
-        self.trained_on, self.citation = victim.trained_on, "arXiv 1704.01155"
-        self.defence = " + ".join(part for part in (victim.defence, "feature-squeezing detector") if part)
-
-    def embed(self, images: Tensor) -> Tensor:
-        return self.victim.embed(images)
-
-    def logits(self, images: Tensor) -> Tensor | None:
-        return self.victim.logits(images)
+        super().__init__(victim, "feature-squeezing detector")
+        self.threshold, self.citation = threshold, "arXiv 1704.01155"
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.victim.outputs(images)

@@ -8,27 +8,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import State, Victim
+from reid_attack_bench.contracts import State, Victim, WrappedVictim
 from reid_attack_bench.errors import BenchError
 
 
-class _Noisy(Victim):
+class _Noisy(WrappedVictim):
     def __init__(self, victim: Victim, sigma: float) -> None:
-        super().__init__()
-        self.victim, self.sigma = victim, sigma
-        self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
-        self.differentiable, self.trained_on = victim.differentiable, victim.trained_on
-        self.randomised = True
-        self.defence = " + ".join(part for part in (victim.defence, f"feature noise, sigma {sigma:g}") if part)
+        super().__init__(victim, f"feature noise, sigma {sigma:g}")
+        self.sigma, self.randomised = sigma, True
 
     def embed(self, images: Tensor) -> Tensor:
         embeddings = self.victim.embed(images)
         # relative to the mean length of an embedding's value, so that one sigma suits every model
         scale = embeddings.detach().square().mean(dim=1, keepdim=True).sqrt()
         return embeddings + self.sigma * scale * torch.randn_like(embeddings)
-
-    def logits(self, images: Tensor) -> Tensor | None:
-        return self.victim.logits(images)
 
 
 @dataclass(frozen=True)

@@ -19,23 +19,19 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from reid_attack_bench.contracts import State, Victim, to_float, to_uint8
+from reid_attack_bench.contracts import State, Victim, WrappedVictim, to_float, to_uint8
 from reid_attack_bench.errors import BenchError
 
 Transformation = Callable[[Tensor], Tensor]
 """N×3×H×W in [0, 1] → the same."""
 
 
-class Purified(Victim):
+class Purified(WrappedVictim):
     """`victim` behind a transformation of its images."""
 
     def __init__(self, victim: Victim, transformation: Transformation, defence: str, citation: str) -> None:
-        super().__init__()
-        self.victim, self.transformation = victim, transformation
-        self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
-        self.randomised, self.differentiable = victim.randomised, victim.differentiable
-        self.trained_on, self.citation = victim.trained_on, citation
-        self.defence = " + ".join(part for part in (victim.defence, defence) if part)
+        super().__init__(victim, defence)
+        self.transformation, self.citation = transformation, citation
 
     def purify(self, images: Tensor) -> Tensor:
         return self.transformation(images)

@@ -29,17 +29,21 @@ def compare(results: Results) -> pd.DataFrame:
     """One row for each defended victim on its home data set, at the headline epsilon; empty without any."""
     twins = {v["label"]: v.get("defends", "") for v in results.manifest.get("suite", {}).get("victims", [])}
     clean = {(row["victim"], row["dataset"]): row for row in tables.home_rows(results)}
+    cells = [cell for cell in tables.rows(results.cells) if _counts(results, cell)]
     rows = []
     for (victim, dataset), row in clean.items():
         label, at, home = victim.partition("@")
         twin = clean.get((f"{twins.get(label, '')}{at}{home}", dataset))
         if twins.get(label) and twin is not None:
-            rows.append(_row(results, row, twin))
+            rows.append(_row(results, row, twin, cells))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(results: Results, victim: Row, twin: Row) -> Row:
-    own, other = (_cells(results, each) for each in (victim, twin))
+def _row(results: Results, victim: Row, twin: Row, cells: list[Row]) -> Row:
+    own, other = (
+        [cell for cell in cells if (cell["target"], cell["dataset"]) == (each["victim"], each["dataset"])]
+        for each in (victim, twin)
+    )
     worst, twin_worst = tables.worst_case(results, own), tables.worst_case(results, other)
     row: Row = dict.fromkeys(COLUMNS, math.nan) | {
         "victim": victim["victim"],
@@ -61,15 +65,10 @@ def _row(results: Results, victim: Row, twin: Row) -> Row:
     return row
 
 
-def _cells(results: Results, clean: Row) -> list[Row]:
-    """Successful cells on the victim's home data set at the headline epsilon, from every source."""
-    return [
-        cell
-        for cell in tables.rows(results.cells)
-        if (cell["target"], cell["dataset"], cell["status"]) == (clean["victim"], clean["dataset"], "ok")
-        and tables.setting_of(cell).epsilon == results.headline_epsilon
-        and tables.setting_of(cell).perturbs == "query"
-    ]
+def _counts(results: Results, cell: Row) -> bool:
+    """Whether a cell succeeded with attacked queries at the headline epsilon."""
+    setting = tables.setting_of(cell)
+    return (cell["status"], setting.epsilon, setting.perturbs) == ("ok", results.headline_epsilon, "query")
 
 
 def _lowest(cells: list[Row]) -> float:

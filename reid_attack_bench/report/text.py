@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from reid_attack_bench.report import audit, plots, tables
+from reid_attack_bench.report import plots, tables
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.tables import Row, Setting
 
@@ -38,13 +39,13 @@ def attack_pair(row: Row, setting: Setting) -> str:
     return pair(row, f"{name}_{own}_rank1", f"{name}_transfer_rank1", digits=0)
 
 
-def leaderboard_table(results: Results) -> Table:
-    """The leaderboard for a terminal of 120 columns, figures in %.
+def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
+    """The `leaderboard` of tables.leaderboard for a terminal of 120 columns, figures in %.
 
     Clean and worst case are Rank-1/mAP; attack columns are white-box/transfer Rank-1 at the headline epsilon. Attacks
     that do not fit are named in the caption.
     """
-    board = tables.rows(tables.leaderboard(results, audit.unverified(audit.audit(results))))
+    board = tables.rows(leaderboard)
     plan = tables.settings(results)
     epsilons = sorted({setting.epsilon for setting in plan if setting.perturbs == "query"})
     synthetic = ", SYNTHETIC DATA" if plots.is_synthetic(results) else ""

@@ -41,7 +41,9 @@ DEFINITIONS = (
 
 @dataclass(frozen=True)
 class Conclusions:
-    """What the results add up to, worked out once: findings, flags of the audit, defences beside their twins."""
+    """What the results add up to, worked out once: leaderboard, findings, flags of the audit, defences and their twins."""
+
+    board: pd.DataFrame
 
     judged: list[findings.Judged]
     flags: list[audit.Flag]
@@ -49,16 +51,22 @@ class Conclusions:
 
 
 def conclude(results: Results) -> Conclusions:
-    return Conclusions(findings.judge(results), audit.audit(results), defences.compare(results))
+    flags = audit.audit(results)
+    board = tables.leaderboard(results, audit.unverified(flags))
+    return Conclusions(board, findings.judge(results), flags, defences.compare(results))
 
 
-def write_report(results: Results, out_dir: Path, progress: Progress = lambda done, total, note: None) -> list[Path]:
+def write_report(
+    results: Results,
+    out_dir: Path,
+    progress: Progress = lambda done, total, note: None,
+    concluded: Conclusions | None = None,
+) -> list[Path]:
     """Write every table and picture of a run into `out_dir`; returns the paths, report.md last.
 
-    leaderboard.csv, matrix.csv, clean.csv, findings.csv and
-    defences.csv where the suite has any; plots/ with overview, heat maps,
-    curves and visibility; sheets/ with example images; report.md. A file appears whole or not at all; the same results
-    give the same bytes.
+    leaderboard.csv, matrix.csv, clean.csv, findings.csv and defences.csv where the suite has any; plots/ with overview,
+    heat maps, curves and visibility; sheets/ with example images; report.md. A file appears whole or not at all; the
+    same results give the same bytes. `concluded` are the conclusions of these results where they are drawn already.
 
     Raises:
         BenchError: the results hold no cell, or contradict themselves.
@@ -67,13 +75,12 @@ def write_report(results: Results, out_dir: Path, progress: Progress = lambda do
     if results.cells.empty:
         raise BenchError("the results hold no cell: run at least one attack, then write the report")
     out_dir = Path(out_dir)
-    concluded = conclude(results)
+    concluded = concluded or conclude(results)
     judged, gains = concluded.judged, concluded.gains
-    board = tables.leaderboard(results, audit.unverified(concluded.flags))
     written = [tables.write_csv(findings.table(judged), out_dir / "findings.csv")] if judged else []
     written += [] if gains.empty else [tables.write_csv(gains, out_dir / "defences.csv")]
     written += [
-        tables.write_csv(board, out_dir / "leaderboard.csv"),
+        tables.write_csv(concluded.board, out_dir / "leaderboard.csv"),
         tables.write_csv(tables.matrix(results), out_dir / "matrix.csv"),
         tables.write_csv(tables.clean(results), out_dir / "clean.csv"),
     ]
@@ -112,7 +119,7 @@ def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Co
         lines += ["> **Synthetic data.** The figures say nothing about how a model does on photographs of people.", ""]
     lines += [f"- {_plain(note)}" for note in results.notes] + [""] * bool(results.notes)
     lines += ["## Leaderboard", "", f"Ordered by worst-case mAP at ε = {results.headline_epsilon}/255. In percent.", ""]
-    lines += _leaderboard_lines(results, audit.unverified(concluded.flags))
+    lines += _leaderboard_lines(results, concluded.board)
     lines += ["", "All columns: [leaderboard.csv](leaderboard.csv). Every cell: [matrix.csv](matrix.csv). "]
     lines[-1] += "Without attack: [clean.csv](clean.csv)."
     lines += _missing_lines(results)
@@ -135,15 +142,14 @@ def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Co
     return "\n".join(lines) + "\n"
 
 
-def _leaderboard_lines(results: Results, doubts: tables.Doubts) -> list[str]:
-    board = tables.rows(tables.leaderboard(results, doubts))
+def _leaderboard_lines(results: Results, board: pd.DataFrame) -> list[str]:
     epsilons = sorted({each.epsilon for each in tables.settings(results) if each.perturbs == "query"})
     header = ["#", "victim", "defence", "data set", "queries", "clean Rank-1", "clean mAP"]
     for epsilon in epsilons:
         header += [f"worst Rank-1, ε = {epsilon}", f"worst mAP, ε = {epsilon}"]
     lines = [_table_line(header), _table_line(["--:", "---", "---", "---", *["--:"] * (len(header) - 4)])]
     below = False
-    for row in board:
+    for row in tables.rows(board):
         if row["audit"] and not below:
             lines.append(_table_line(["", "**unverified**: see the audit", *[""] * (len(header) - 2)]))
             below = True
