@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import ThreatModel
+from reid_attack_bench.contracts import ThreatModel, Victim
 
 
 def uniform_start(images: Tensor, radius: float, generator: torch.Generator) -> Tensor:
@@ -18,6 +18,7 @@ def uniform_start(images: Tensor, radius: float, generator: torch.Generator) -> 
 
 def ascend(
     objective: Callable[[Tensor], Tensor],
+    source: Victim,
     clean: Tensor,
     start: Tensor,
     threat: ThreatModel,
@@ -29,6 +30,8 @@ def ascend(
 
     Args:
         objective: images N×3×H×W → N values; each image climbs its own.
+        source: what it is crafted on; where that is adapted to a detector, an image that is refused climbs down the
+            detector's suspicion instead (Bryniarski et al., arXiv 2106.15023).
         clean: N×3×H×W in [0, 1], the centre of the ball.
         start: N×3×H×W where to begin; projected first.
 
@@ -36,14 +39,34 @@ def ascend(
         Images inside `threat`. With a pixel budget, the positions kept are those with the largest gradient
         in a single step, else those that moved most.
     """
-    current = threat.project(start, clean)
+    current = passing = threat.project(start, clean)
+    refused = None
     for _ in range(steps):
         current = current.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(objective(current).sum(), current)
+        gradient, refused = _uphill(objective, source, current)
         with torch.no_grad():
+            if refused is not None:
+                passing = torch.where(refused, passing, current)
             scores = gradient.abs().sum(dim=1) if threat.pixels is not None and steps == 1 else None
             current = threat.project(current + step_size * gradient.sign(), clean, scores)
-    return current.detach()
+    current = current.detach()
+    if refused is None:
+        return current
+    # of an image that is refused at last, the latest form that was not
+    _, refused = _uphill(objective, source, current.requires_grad_(True))
+    assert refused is not None
+    return torch.where(refused, passing, current).detach()
+
+
+def _uphill(objective: Callable[[Tensor], Tensor], source: Victim, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Where to go from `images`, and which of them a detector refuses, bool N×1×1×1; None without a detector."""
+    (gradient,) = torch.autograd.grad(objective(images).sum(), images)
+    suspicion = source.suspicion(images) if source.adapted else None
+    if suspicion is None or not suspicion.requires_grad:
+        return gradient, None
+    (alarm,) = torch.autograd.grad(suspicion.sum(), images)
+    refused = (suspicion > 0).view(-1, 1, 1, 1)
+    return torch.where(refused, -alarm, gradient), refused
 
 
 def auto_step(threat: ThreatModel, steps: int, step_size: float | None) -> float:

@@ -98,7 +98,7 @@ class MetricFGSM:
         away = self.start if self.references == "self" else 0.0
         start = uniform_start(batch.images, away * threat.radius, generator)
         objective = embedding_distance(source, batch, self.references)
-        return ascend(objective, batch.images, start, threat, steps=1, step_size=(1.0 + away) * threat.radius)
+        return ascend(objective, source, batch.images, start, threat, steps=1, step_size=(1.0 + away) * threat.radius)
 
 
 @dataclass(frozen=True)
@@ -137,4 +137,4 @@ class MetricPGD:
         start = uniform_start(batch.images, self.start * threat.radius, generator)
         step = auto_step(threat, self.steps, self.step_size)
         objective = embedding_distance(source, batch, self.references)
-        return ascend(objective, batch.images, start, threat, steps=self.steps, step_size=step)
+        return ascend(objective, source, batch.images, start, threat, steps=self.steps, step_size=step)

@@ -61,7 +61,7 @@ class FGSM:
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:
         objective = misclassification(source, batch.images)
-        return ascend(objective, batch.images, batch.images, threat, steps=1, step_size=threat.radius)
+        return ascend(objective, source, batch.images, batch.images, threat, steps=1, step_size=threat.radius)
 
 
 @dataclass(frozen=True)
@@ -101,4 +101,4 @@ class PGD:
         start = uniform_start(batch.images, threat.radius, generator) if self.random_start else batch.images
         step = auto_step(threat, self.steps, self.step_size)
         objective = misclassification(source, batch.images, self.objective)
-        return ascend(objective, batch.images, start, threat, steps=self.steps, step_size=step)
+        return ascend(objective, source, batch.images, start, threat, steps=self.steps, step_size=step)

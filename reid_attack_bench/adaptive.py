@@ -8,6 +8,8 @@ configuration (`adaptive` in a suite) and none needs a form of its own.
 - **BPDA**, backward pass differentiable approximation, straight-through: what has no useful gradient is computed as it
   is and differentiated as the identity. That is the victim's own `purify`, and inside the victim every rounding
   (round, floor, ceil, trunc) and every detach.
+- **Selective steps** (Bryniarski et al., arXiv 2106.15023) against a detector: the shipped gradient attacks climb down
+  the `suspicion` of an adapted victim for as long as an image is refused.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class Adapted(WrappedVictim):
     def __init__(self, victim: Victim, samples: int) -> None:
         super().__init__(victim)
         self.samples = samples
-        self.differentiable = True  # which is what it is for
+        self.differentiable = self.adapted = True
 
     def embed(self, images: Tensor) -> Tensor:
         with straight_through(self.victim):
@@ -53,6 +55,10 @@ class Adapted(WrappedVictim):
             if first is None:
                 return None
             return _mean([first, *(self.victim.logits(images) for _ in range(self.samples - 1))])
+
+    def suspicion(self, images: Tensor) -> Tensor | None:
+        with straight_through(self.victim):
+            return self.victim.suspicion(images)
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         with straight_through(self.victim):
@@ -71,8 +77,8 @@ def adapt(victim: Victim, samples: int, *, randomised: bool) -> Victim:
 
 @contextmanager
 def straight_through(victim: Victim) -> Iterator[None]:
-    """Within it every rounding and detach of `victim` has the gradient of the identity, and so has every purify: its own
-    and those of the victims that it is made of.
+    """Within it roundings, detaches and every purify of `victim`, and of the victims that it is made of, have the
+    gradient of the identity.
     """
     layers = [part for part in victim.modules() if isinstance(part, Victim)]
     with ExitStack() as shadows:

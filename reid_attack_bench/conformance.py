@@ -569,16 +569,20 @@ def _purify(subject: _Subject) -> Iterator[_Said]:
 
 
 def _rejects(subject: _Subject) -> Iterator[_Said]:
-    if not subject.overrides("rejects"):
-        return
     parts = []
     for images in subject.images.split(_BATCH):
         with torch.no_grad():
             refused = subject.victim.rejects(images.clone())
+        if refused is None:
+            return
         if not isinstance(refused, Tensor) or refused.dtype != torch.bool or refused.shape != images.shape[:1]:
             yield _fault(f"rejects returned {_kind(refused)} for {len(images)} images", "return a bool tensor of N")
             return
         parts.append(refused)
+    suspicion = subject.victim.suspicion(subject.images[:2].clone().requires_grad_(True))
+    if suspicion is None or not suspicion.requires_grad:
+        what = "give suspicion, N values that are positive where it refuses and differentiable in the images"
+        yield _note("no attack can try to evade its detector", what)
     share = float(torch.cat(parts).float().mean())
     seen = f"{100 * share:.1f} % of clean images are refused"
     yield _ok(seen) if share <= REFUSED else _note(seen, "each refused clean query is a miss: loosen the threshold")

@@ -70,6 +70,7 @@ class Victim(nn.Module):
         defence: what defends it, in a few words; empty for an undefended model.
         citation: where it was published (paper, arXiv number or URL).
         trained_on: name of the data set it was trained on, where known.
+        adapted: True where it stands for a victim whose defence the attack knows (see `adaptive`).
     """
 
     name: str = ""
@@ -80,6 +81,7 @@ class Victim(nn.Module):
     defence: str = ""
     citation: str = ""
     trained_on: str = ""
+    adapted: bool = False
 
     def embed(self, images: Tensor) -> Tensor:
         """N×3×H×W float32 RGB in [0, 1] → N×D embeddings, differentiable in `images`."""
@@ -101,13 +103,22 @@ class Victim(nn.Module):
         """
         return images
 
+    def suspicion(self, images: Tensor) -> Tensor | None:
+        """N values, positive for the queries that a detector refuses; None for a model without one.
+
+        Differentiable in `images`, if it can be: an adaptive attack climbs down it where an image is refused.
+        """
+        return None
+
     def rejects(self, images: Tensor) -> Tensor | None:
         """bool N: the queries that a detector refuses; None for a model without one.
 
         A refused clean query is a miss. A refused adversarial query counts as its clean self does: the attack has
-        gained nothing, and a detector that refuses everything gains nothing either.
+        gained nothing, and a detector that refuses everything gains nothing either. Override it only for a detector
+        that has no `suspicion`.
         """
-        return None
+        suspicion = self.suspicion(images)
+        return None if suspicion is None else suspicion > 0
 
     def forward(self, images: Tensor) -> Tensor:
         return self.embed(images)
@@ -135,8 +146,12 @@ class WrappedVictim(Victim):
     def logits(self, images: Tensor) -> Tensor | None:
         return self.victim.logits(images)
 
+    def suspicion(self, images: Tensor) -> Tensor | None:
+        return self.victim.suspicion(images)
+
     def rejects(self, images: Tensor) -> Tensor | None:
-        return self.victim.rejects(images)
+        refused = super().rejects(images)
+        return self.victim.rejects(images) if refused is None else refused
 
 
 @dataclass(frozen=True)
@@ -343,6 +358,6 @@ def distances(queries: Tensor, gallery: Tensor, distance: Distance) -> Tensor:
 
 __all__ = [
     "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Checkpoint", "Defence", "Distance", "FitContext", "Guides",
-    "Need", "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "WrappedVictim", "distances", "preprocess",
-    "to_float", "to_uint8",
+    "Need", "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "WrappedVictim", "distances",
+    "preprocess", "to_float", "to_uint8",
 ]  # fmt: skip

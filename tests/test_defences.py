@@ -11,7 +11,16 @@ import torch
 from reid_attack_bench import suite
 from reid_attack_bench.adaptive import Adapted, adapt
 from reid_attack_bench.attacks.metric import MetricPGD
-from reid_attack_bench.contracts import Batch, FitContext, ThreatModel, TrainingData, Victim, to_float, to_uint8
+from reid_attack_bench.contracts import (
+    Batch,
+    FitContext,
+    ThreatModel,
+    TrainingData,
+    Victim,
+    WrappedVictim,
+    to_float,
+    to_uint8,
+)
 from reid_attack_bench.errors import BenchError, VictimError
 from reid_attack_bench.metrics.ranking import rank, summary, with_misses
 from reid_attack_bench.plan import make_plan
@@ -25,7 +34,7 @@ from reid_attack_bench.victims.feature_noise import FeatureNoise
 from reid_attack_bench.victims.input_defences import BitDepth, GaussianSmoothing, Jpeg, MedianSmoothing, RandomResizePad
 
 from .conftest import TOY
-from .plugins.defended import Detached, Jittered, Rounded
+from .plugins.defended import Detached, Jittered, Paranoid, Rounded
 from .plugins.toy import ToyVictim
 from .test_pipeline import run_here
 
@@ -117,6 +126,34 @@ def test_a_detector_refuses_at_its_rate_and_more_of_what_is_fragile(toy) -> None
     assert 0.05 <= guarded.rejects(clean).float().mean() <= 0.15
     noisy = (clean + 0.2 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     assert guarded.rejects(noisy).float().mean() > 0.5
+
+
+class Blocky(ToyVictim):
+    """Refuses what is not smooth along a row."""
+
+    def suspicion(self, images):
+        return (images[..., 1:] - images[..., :-1]).abs().flatten(1).mean(dim=1) - 0.02
+
+
+def test_an_adaptive_attack_passes_a_detector_that_refuses_the_plain_one() -> None:
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(64, 192, (8, 2, 1, 3)).repeat(32, axis=1).repeat(32, axis=2).astype(np.uint8)
+    clean, victim, threat = to_float(blocks), Blocky().eval().requires_grad_(False), ThreatModel(epsilon=8)
+    attack, batch = MetricPGD(steps=20), Batch(to_float(blocks))
+    plain = attack.craft(victim, batch, threat, torch.Generator().manual_seed(0))
+    adaptive = attack.craft(adapt(victim, 1, randomised=False), batch, threat, torch.Generator().manual_seed(0))
+    assert not victim.rejects(clean).any()
+    assert victim.rejects(plain).all()
+    assert victim.rejects(adaptive).float().mean() <= 0.5
+    moved = (victim.embed(adaptive) - victim.embed(clean)).norm(dim=1)
+    assert (moved > 0.3 * (victim.embed(plain) - victim.embed(clean)).norm(dim=1)).all()
+
+
+def test_a_wrapped_victim_refuses_as_the_one_within(toy) -> None:
+    images = torch.rand(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    assert WrappedVictim(toy).rejects(images) is None
+    assert WrappedVictim(Blocky()).rejects(images).all()
+    assert WrappedVictim(Paranoid(toy)).rejects(images).all()  # which has no suspicion
 
 
 def test_a_refused_query_is_a_miss() -> None:

@@ -2,6 +2,9 @@
 
 An adversarial image is fragile: smoothed and with fewer colours it moves further in the embedding than a clean one
 does. A query that moves further than nearly all training images do is refused. How that counts: `Victim.rejects`.
+
+Its threshold and squeezings are known to an adaptive attack, which He et al. (WOOT 2017, arXiv 1706.04701) showed to
+defeat feature squeezing.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ class _Guarded(WrappedVictim):
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.victim.outputs(images)
 
-    def rejects(self, images: Tensor) -> Tensor:
-        return fragility(self.victim, images) > self.threshold
+    def suspicion(self, images: Tensor) -> Tensor:
+        return fragility(self.victim, images) - self.threshold
 
 
 def fragility(victim: Victim, images: Tensor) -> Tensor:
@@ -49,7 +52,7 @@ class SqueezingDetector:
         refused: share of clean training images that the threshold refuses.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     refused: float = 0.05
 
     def __post_init__(self) -> None:

@@ -45,6 +45,9 @@ class Purified(WrappedVictim):
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.victim.outputs(self.purify(images))
 
+    def suspicion(self, images: Tensor) -> Tensor | None:
+        return self.victim.suspicion(self.purify(images))
+
     def rejects(self, images: Tensor) -> Tensor | None:
         return self.victim.rejects(self.purify(images))
 

@@ -66,7 +66,7 @@ class MyDefence(Victim):
     # def purify(self, images: Tensor) -> Tensor:
     #     return (images * 31).round() / 31
 
-    # A detector: True for the queries that it refuses, bool N. Refusing a clean query is a miss.
-    # def rejects(self, images: Tensor) -> Tensor:
+    # A detector: positive for the queries that it refuses, N values. Refusing a clean query is a miss.
+    # def suspicion(self, images: Tensor) -> Tensor:
     #     smooth = functional.avg_pool2d(images, 3, stride=1, padding=1)
-    #     return (self.embed(smooth) - self.embed(images)).norm(dim=1) > 1.0
+    #     return (self.embed(smooth) - self.embed(images)).norm(dim=1) - 1.0

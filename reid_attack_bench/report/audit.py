@@ -119,6 +119,8 @@ def _flags(results: Results, clean: Row, cells: list[Row], tested: bool) -> list
         flags.append(flag("zero gradients", f"{100 * zero:.0f} % of an image's values have no gradient"))
     if randomised and not adaptive:
         flags.append(flag("randomised without EOT", "two passes of one image differ, and no adaptive attack was run"))
+    if any(not tables.is_missing(cell["rejected"]) for cell in cells) and not adaptive:
+        flags.append(flag("detector not attacked", "it refuses queries, and no adaptive attack tried to pass it"))
     own = adaptive or own
     flags += [flag(*found) for found in _of_strength(results, own)]
     flags += [flag(*found) for found in _beside_others(results, own, arms, clean)]

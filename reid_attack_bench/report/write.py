@@ -41,10 +41,9 @@ DEFINITIONS = (
 
 @dataclass(frozen=True)
 class Conclusions:
-    """What the results add up to, worked out once: leaderboard, findings, flags of the audit, defences and their twins."""
+    """What the results add up to, worked out once; gains: defences beside their twins."""
 
     board: pd.DataFrame
-
     judged: list[findings.Judged]
     flags: list[audit.Flag]
     gains: pd.DataFrame
