@@ -1,13 +1,16 @@
-# make quick: from nothing to a leaderboard.   make test: from nothing to a test result.
+# make quick: from nothing to a leaderboard.   make test: from nothing to a test result.   make bench: how fast it is.
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: quick test lint
+.PHONY: quick test lint bench
 quick: $(VENV)/.installed
 	$(VENV)/bin/reid-attack-bench run quick
 
 test: $(VENV)/.installed-test
 	$(VENV)/bin/pytest
+
+bench: $(VENV)/.installed-bench
+	$(VENV)/bin/python -m benchmarks --out results/benchmarks
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .
@@ -23,4 +26,8 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
 	$(VENV)/bin/pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml | $(VENV)/bin/pip
+	$(VENV)/bin/pip install --quiet --editable '.[bench]'
 	touch $@ $(VENV)/.installed

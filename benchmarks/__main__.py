@@ -1,0 +1,96 @@
+"""Run the benchmarks, print their table and write it: python -m benchmarks [TOPIC …] [--out DIR].
+
+Every figure is a ratio of two things measured in turn in this run, or a count. A line whose target is missed does not
+fail the run: it says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import io
+import math
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from benchmarks.side_by_side import Line
+
+TOPICS = ("crafting", "ranking", "matrix", "training", "measures", "growth")
+COLUMNS = ("topic", "what", "against", "figure", "low", "high", "unit", "target", "met", "runs", "note")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(TOPICS)}; all by default")
+    parser.add_argument("--out", type=Path, help="write benchmarks.csv and README.md there")
+    arguments = parser.parse_args()
+    unknown = set(arguments.topics) - set(TOPICS)
+    if unknown:
+        parser.error(f"no topic {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
+    lines: list[Line] = []
+    for topic in arguments.topics or TOPICS:
+        for line in importlib.import_module(f"benchmarks.{topic}").measure():
+            print(_words(line), flush=True)
+            lines.append(line)
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "benchmarks.csv").write_text(_csv(lines))
+        (arguments.out / "README.md").write_text(_page(lines))
+
+
+def machine() -> str:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    names = [x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
+    cores = len(os.sched_getaffinity(0))
+    return f"{names[0] if names else platform.machine()}, {cores} cores, {gpu}; torch {torch.__version__}"
+
+
+def _figure(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _verdict(line: Line) -> str:
+    if line.runs == 0:
+        return "not measured"
+    return {None: "", True: "met", False: "missed"}[line.met]
+
+
+def _words(line: Line) -> str:
+    spread = "" if line.low == line.high or math.isnan(line.low) else f" [{_figure(line.low)}, {_figure(line.high)}]"
+    target = f", target {line.target}: {_verdict(line)}" if line.target else ""
+    note = f" ({line.note})" if line.note else ""
+    return f"{line.topic}: {line.what} against {line.against}: {_figure(line.figure)}{spread} {line.unit}{target}{note}"
+
+
+def _csv(lines: list[Line]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for line in lines:
+        writer.writerow([getattr(line, name) for name in COLUMNS])
+    return text.getvalue()
+
+
+def _page(lines: list[Line]) -> str:
+    text = [
+        "# Benchmarks",
+        "",
+        f"Written by `make bench` on: {machine()}. Medians with [smallest, largest] over the runs of each line.",
+        "",
+        "| topic | what | against | figure | target | | runs | note |",
+        "|---|---|---|--:|---|---|--:|---|",
+    ]
+    for line in lines:
+        spread = "" if line.low == line.high or line.runs == 0 else f" [{_figure(line.low)}, {_figure(line.high)}]"
+        shown = f"{_figure(line.figure)}{spread} {line.unit}"
+        columns = [line.topic, line.what, line.against, shown, line.target, _verdict(line), str(line.runs), line.note]
+        text.append("| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |")
+    return "\n".join(text) + "\n"
+
+
+if __name__ == "__main__":
+    main()
