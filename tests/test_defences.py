@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reid_attack_bench import suite
-from reid_attack_bench.adaptive import Adapted, adapt
+from reid_attack_bench.adaptive import Adapted, adapt, opaque
 from reid_attack_bench.attacks.metric import MetricPGD
 from reid_attack_bench.contracts import (
     Batch,
@@ -84,7 +84,40 @@ def test_jpeg_passes_no_gradient_and_bit_depth_a_zero_one(toy, images) -> None:
     assert gradient(MedianSmoothing().defend(toy), images).abs().max() > 0
 
 
-@pytest.mark.parametrize("defend", [Jpeg(quality=90).defend, BitDepth(bits=7).defend, Rounded, Detached])
+class Numpy(WrappedVictim):
+    """Leaves torch on the way: nothing differentiates that."""
+
+    def purify(self, images):
+        return to_float(to_uint8(images))
+
+    def embed(self, images):
+        return self.victim.embed(self.purify(images))
+
+
+def test_an_adaptive_attack_adds_what_survives_jpeg(toy, images) -> None:
+    """The gradient of its answer leads further through it than the identity's does."""
+    adapted = adapt(Jpeg(quality=30).defend(toy), 1, randomised=False)
+    start = toy.embed(adapted.purify(images))
+    moved = []
+    for answers in (True, False):
+        for layer in opaque(adapted.victim, images):
+            layer.randomised = not answers
+        stepped = (images + 8 / 255 * gradient(adapted, images).sign()).clamp(0, 1)
+        direction = torch.randn(start.shape, generator=torch.Generator().manual_seed(3))
+        moved.append(float(((adapted.embed(stepped) - start) * direction).sum()))
+    assert moved[0] > moved[1]
+
+
+def test_what_has_a_gradient_keeps_it(toy, images) -> None:
+    """The identity in its place would point an attack elsewhere."""
+    for defence in (GaussianSmoothing(), MedianSmoothing(), RandomResizePad()):
+        assert opaque(defence.defend(toy), images) == []
+    for hidden in (Jpeg().defend(toy), Numpy(toy)):
+        assert opaque(hidden, images) == [hidden]
+    assert opaque(BitDepth(bits=2).defend(toy), images) == []  # its rounding is what is differentiated as the identity
+
+
+@pytest.mark.parametrize("defend", [Numpy, BitDepth(bits=7).defend, Rounded, Detached])
 def test_bpda_goes_through_with_the_identity_s_gradient(defend, toy, images) -> None:
     defended = defend(toy)
     adapted = adapt(defended, 8, randomised=False)
@@ -100,7 +133,7 @@ def test_bpda_goes_through_with_the_identity_s_gradient(defend, toy, images) -> 
 
 @pytest.mark.parametrize("outer", [GaussianSmoothing(sigma=0.2), FeatureNoise(sigma=1e-6)])
 def test_bpda_reaches_the_purify_of_a_victim_within(outer, toy, images) -> None:
-    adapted = adapt(outer.defend(Jpeg(quality=90).defend(toy)), 1, randomised=False)
+    adapted = adapt(outer.defend(Numpy(toy)), 1, randomised=False)
     honest = gradient(toy, images)
     agreement = torch.nn.functional.cosine_similarity(gradient(adapted, images).flatten(), honest.flatten(), dim=0)
     assert agreement > 0.9

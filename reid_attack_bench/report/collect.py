@@ -9,13 +9,29 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from safetensors import safe_open
+from torch import Tensor
 
+from reid_attack_bench.contracts import Distance, distances
+from reid_attack_bench.data.synthetic import Split
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, PerQuery, Results, Sheet
+from reid_attack_bench.metrics.ranking import top_matches
+from reid_attack_bench.report.results import (
+    CELL_COLUMNS,
+    CLEAN_COLUMNS,
+    NOT_APPLICABLE,
+    PerQuery,
+    Results,
+    Retrieved,
+    Sheet,
+)
 from reid_attack_bench.steps import read_crafted, read_ranking, read_splits
 from reid_attack_bench.store import Store
 
 _SHEET_QUERIES = 6
+_RETRIEVED = 5
+_FEATURES = "features.safetensors"
 _RANKS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 _INTERVALS = ("rank1_low", "rank1_high", "mAP_low", "mAP_high")
 
@@ -40,14 +56,19 @@ class _Collector:
 
     def results(self) -> Results:
         suite = self.manifest["suite"]
+        cells, clean = [self.cell(c) for c in self.manifest["cells"]], [self.clean(r) for r in self.manifest["clean"]]
+        sheets = self.sheets()
+        retrieved, galleries = self.retrieved(sheets)
         return Results(
             suite=suite["name"],
             seed=suite["seed"],
             headline_epsilon=suite["headline_epsilon"],
-            cells=pd.DataFrame([self.cell(c) for c in self.manifest["cells"]], columns=list(CELL_COLUMNS)),
-            clean=pd.DataFrame([self.clean(r) for r in self.manifest["clean"]], columns=list(CLEAN_COLUMNS)),
+            cells=pd.DataFrame(cells, columns=list(CELL_COLUMNS)),
+            clean=pd.DataFrame(clean, columns=list(CLEAN_COLUMNS)),
             per_query=self.per_query,
-            sheets=self.sheets(),
+            sheets=sheets,
+            retrieved=retrieved,
+            galleries=galleries,
             manifest=dict(self.manifest),
             notes=list(self.manifest["notes"]),
         )
@@ -136,8 +157,72 @@ class _Collector:
                 clean[chosen],
                 crafted[chosen],
                 cell["threat"]["pixels"],
+                chosen,
+                key,
             )
         return list(made.values())
+
+    def retrieved(self, sheets: list[Sheet]) -> tuple[dict[str, Retrieved], dict[str, np.ndarray]]:
+        """What each target finds for the queries of `sheets`, and the galleries that it finds it in.
+
+        Only the rows in question are read of the attacked embeddings.
+        """
+        chosen = {sheet.craft_key: sheet.queries for sheet in sheets}
+        clean = {(row["victim"], row["dataset"]): row for row in self.manifest["clean"]}
+        found: dict[str, Retrieved] = {}
+        galleries: dict[str, np.ndarray] = {}
+        before: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
+        # target by target, so that one gallery's embeddings are in memory at a time
+        for (victim, dataset), row in clean.items():
+            if row["rank_key"] not in self.facts or not self.store.has("clean", row["features_key"]):
+                continue
+            card, gallery = self.read("victim", row["victim_key"]) or {}, None
+            for cell in self.manifest["cells"]:
+                here = (cell["target"], cell["dataset"]) == (victim, dataset) and cell["rank_key"] in self.per_query
+                if not here or cell["craft_key"] not in chosen or not self.store.has("features", cell["features_key"]):
+                    continue
+                splits = read_splits(self.store.folder("data", cell["data_key"]))
+                galleries.setdefault(dataset, splits["gallery"].images)
+                queries = chosen[cell["craft_key"]]
+                if gallery is None:
+                    gallery = _Gallery(self.store.folder("clean", row["features_key"]), splits, card["distance"])
+                place = (row["features_key"], tuple(queries))
+                if place not in before:
+                    before[place] = gallery.nearest(gallery.rows(gallery.folder, queries), queries)
+                attacked = gallery.rows(self.store.folder("features", cell["features_key"]), queries)
+                after = gallery.nearest(attacked, queries)
+                found[cell["rank_key"]] = Retrieved(
+                    before[place], after, gallery.correct(before[place], queries), gallery.correct(after, queries)
+                )
+        return found, galleries
+
+
+class _Gallery:
+    """The embedded gallery of one target on one data set."""
+
+    def __init__(self, folder: Path, splits: Mapping[str, Split], distance: Distance) -> None:
+        self.folder, self.query, self.gallery, self.distance = folder, splits["query"], splits["gallery"], distance
+        with safe_open(folder / _FEATURES, framework="pt") as file:
+            self.embeddings = file.get_tensor("gallery")
+
+    def rows(self, folder: Path, queries: np.ndarray) -> Tensor:
+        """The embeddings of some queries, N×D."""
+        with safe_open(folder / _FEATURES, framework="pt") as file:
+            part = file.get_slice("query")
+            return torch.cat([part[int(row) : int(row) + 1] for row in queries])
+
+    def nearest(self, embeddings: Tensor, queries: np.ndarray) -> np.ndarray:
+        return top_matches(
+            distances(embeddings, self.embeddings, self.distance).numpy(),
+            self.query.identities[queries],
+            self.gallery.identities,
+            self.query.cameras[queries],
+            self.gallery.cameras,
+            k=_RETRIEVED,
+        )
+
+    def correct(self, nearest: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        return (self.gallery.identities[nearest] == self.query.identities[queries][:, None]) & (nearest >= 0)
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:

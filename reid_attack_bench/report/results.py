@@ -62,7 +62,10 @@ class PerQuery:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A few queries of one craft for a picture: uint8 RGB N×H×W×3, clean and adversarial."""
+    """A few queries of one craft for a picture: uint8 RGB N×H×W×3, clean and adversarial.
+
+    queries: int N, which of the data set's queries they are; craft_key: of the artefact, empty where there is none.
+    """
 
     attack: str
     epsilon: int
@@ -71,6 +74,22 @@ class Sheet:
     clean: np.ndarray
     adversarial: np.ndarray
     pixels: int | None = None
+    queries: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    craft_key: str = ""
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The k nearest gallery images that a target finds for the N queries of a sheet, junk removed.
+
+    before, after: int64 N×k gallery indices for the clean and the adversarial query, −1 where there are fewer;
+    correct_before, correct_after: bool N×k, the same identity as the query.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    correct_before: np.ndarray
+    correct_after: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,8 @@ class Results:
         clean: CLEAN_COLUMNS.
         per_query: rank_key → per-query outcome, for cells and clean rows with status "ok".
         sheets: images for the sheets.
+        retrieved: rank_key → what the target finds for the queries of the cell's sheet, where there is one.
+        galleries: data set → its gallery, uint8 RGB N×H×W×3, where `retrieved` points to it.
         manifest: versions, seeds, machine, steps with times.
         notes: lines that every report must carry (synthetic data, missing LPIPS weights …).
     """
@@ -96,5 +117,7 @@ class Results:
     clean: pd.DataFrame
     per_query: dict[str, PerQuery]
     sheets: list[Sheet] = field(default_factory=list)
+    retrieved: dict[str, Retrieved] = field(default_factory=dict)
+    galleries: dict[str, np.ndarray] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report import audit, defences, findings, plots, published, sheets, tables
+from reid_attack_bench.report import audit, defences, findings, html, plots, published, sheets, tables
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.tables import Row
 from reid_attack_bench.store import replace_file
@@ -70,7 +70,7 @@ def write_report(
     Raises:
         BenchError: the results hold no cell, or contradict themselves.
     """
-    total = 7
+    total = 8
     if results.cells.empty:
         raise BenchError("the results hold no cell: run at least one attack, then write the report")
     out_dir = Path(out_dir)
@@ -104,6 +104,8 @@ def write_report(
     )
     written.append(replace_file(out_dir / "report.md", report.encode()))
     progress(7, total, "report.md")
+    written.append(replace_file(out_dir / "report.html", html.page(results, concluded, DEFINITIONS).encode()))
+    progress(8, total, "report.html")
     return written
 
 
