@@ -1,8 +1,9 @@
 # make quick: from nothing to a leaderboard.   make test: from nothing to a test result.   make bench: how fast it is.
+# make docs: the documentation, in site/.
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: quick test lint bench
+.PHONY: quick test lint bench docs
 quick: $(VENV)/.installed
 	$(VENV)/bin/reid-attack-bench run quick
 
@@ -11,6 +12,9 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(VENV)/bin/python -m benchmarks --out results/benchmarks
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .
@@ -30,4 +34,8 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/.installed-bench: pyproject.toml | $(VENV)/bin/pip
 	$(VENV)/bin/pip install --quiet --editable '.[bench]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/pip
+	$(VENV)/bin/pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/.installed

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from reid_attack_bench.single import Single
 
 DEFAULT_STORE = Path("runs/store")
+_DEVICE = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="Where to compute; auto takes the GPU where there is one.",
+)  # fmt: skip
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def _run_options(function: Any) -> Any:
                 help="Folder of every artefact; shared between runs.",
             ),
             click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets."),
-            click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+            _DEVICE,
             click.option("--workers", type=click.IntRange(min=1), help="Steps at once [a core each; one on a GPU]."),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of the whole run [the suite's]."),
             click.option(
@@ -135,7 +140,9 @@ def run_command(
 
 @cli.command("evaluate")
 @click.option("--victim", required=True, metavar="FILE.py:NAME", help="Your model, or the name of a registered one.")
-@click.option("--suite", "suite_name", default="quick", show_default=True, metavar="SUITE")
+@click.option(
+    "--suite", "suite_name", default="quick", show_default=True, metavar="SUITE", help="Whose attacks and data."
+)
 @click.option("--name", help="How tables call it [NAME].")
 @click.option("--option", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the victim (YAML value).")
 @click.option("--train-on", multiple=True, metavar="DATASET", help="For a victim that the bench trains.")
@@ -176,7 +183,7 @@ def evaluate_command(
 @cli.command("report")
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
-@click.option("--json", "as_json", is_flag=True)
+@_AS_JSON
 def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
     """Write the tables and plots of RUN_DIR again from what is stored; no model is run."""
     results, _ = _stored_results(run_dir, store)
@@ -229,7 +236,9 @@ def compare_command(run_a: Path, run_b: Path, store: Path | None, out: Path | No
 @cli.command("submit")
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--victim", required=True, metavar="LABEL", help="Whose results, as the tables call it.")
-@click.option("--card", type=click.Path(path_type=Path), default=Path("card.yaml"), show_default=True)
+@click.option(
+    "--card", type=click.Path(path_type=Path), default=Path("card.yaml"), show_default=True, help="The victim's card."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The submission [VICTIM.zip].")
 @click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
 def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, store: Path | None) -> None:
@@ -254,7 +263,7 @@ def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, sto
 @click.option("--sample", default=5, show_default=True, type=click.IntRange(min=1), help="Claims to recompute.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the sample.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@_DEVICE
 def verify_command(
     submission: Path, victim: str | None, sample: int, seed: int, data_root: Path | None, device: str
 ) -> None:
@@ -294,9 +303,12 @@ def _single_options(function: Any) -> Any:
             click.option("--pixels", type=click.IntRange(min=1), help="At most so many pixels change [all]."),
             click.option("--option", "settings", multiple=True, metavar="KEY=VALUE", help="Of the attack (YAML)."),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of everything [the suite's]."),
-            click.option("--store", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True),
+            click.option(
+                "--store", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True,
+                help="Folder of every artefact; shared with suites.",
+            ),
             click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets."),
-            click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+            _DEVICE,
         ]
     ):  # fmt: skip
         function = option(function)
@@ -400,7 +412,7 @@ def _do_single(attack: str, source: str, options: SingleOptions) -> Single:
 
 @cli.command("list")
 @click.argument("what", metavar="attacks|victims|datasets|suites")
-@click.option("--json", "as_json", is_flag=True)
+@_AS_JSON
 def list_command(what: str, as_json: bool) -> None:
     """List what can be named: attacks, victims, datasets or suites."""
     rows = _listing(what)
@@ -442,7 +454,7 @@ def new_victim_command(file: Path, name: str) -> None:
 @click.option("--data", metavar="DATASET", help="Which of its data sets [the first].")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
 @click.option("--source-label", is_flag=True, help="VICTIM is a label of the suite: take its settings from there.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@_DEVICE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def check_victim_command(
     victim: str,
@@ -500,10 +512,12 @@ def data_group() -> None:
 @data_group.command("export")
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--layout", type=click.Choice(["market1501"]), default="market1501", show_default=True)
+@click.option(
+    "--layout", type=click.Choice(["market1501"]), default="market1501", show_default=True, help="Of the files."
+)
 @click.option("--suite", "suite_name", default="quick", show_default=True, help="Whose sizes and counts to use.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
-@click.option("--seed", type=click.IntRange(min=0))
+@click.option("--seed", type=click.IntRange(min=0), help="Of the rendering [the suite's].")
 def export_command(
     name: str, folder: Path, layout: str, suite_name: str, data_root: Path | None, seed: int | None
 ) -> None:
@@ -521,8 +535,8 @@ def export_command(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--suite", "suite_name", default="quick", show_default=True, help="Whose sizes and counts to use.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
-@click.option("--identities", default=6, show_default=True, type=click.IntRange(1, 50))
-@click.option("--columns", default=12, show_default=True, type=click.IntRange(1, 50))
+@click.option("--identities", default=6, show_default=True, type=click.IntRange(1, 50), help="Rows.")
+@click.option("--columns", default=12, show_default=True, type=click.IntRange(1, 50), help="Images in a row.")
 def sheet_command(
     name: str, file: Path, suite_name: str, data_root: Path | None, identities: int, columns: int
 ) -> None:

@@ -1,0 +1,24 @@
+"""mkdocs hook: the published runs of results/ are pages of the site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parent.parent
+
+
+def on_files(files: Any, *, config: Any) -> None:
+    for path in sorted((ROOT / "results").rglob("*")):
+        if path.is_file() and path.suffix != ".py":
+            file = File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path))
+            if path.name == "report.md":  # a run may have a report.html beside it
+                file.dest_uri = file.src_uri + ".html"
+            files.append(file)
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> None:
+    if page.file.src_uri.startswith("results/"):  # a search is for the text
+        page.meta["search"] = {"exclude": True}

@@ -1,0 +1,375 @@
+"""The documentation: its code runs, it names everything there is, and the site builds without a broken link.
+
+How a fenced block of a page is tested, in order, in a folder of the page's own:
+
+- ```python``` is executed; with title="FILE.py" it is written there instead;
+- ```yaml``` must be valid in a suite; with title="FILE" it is written there instead, for a command to read;
+- ```sh``` is run line by line; after <!-- not run: reason --> its commands are only parsed.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from reid_attack_bench import cli, conformance, folder, registry, suite
+from reid_attack_bench.attacks.misranking.released import BEHAVIOURS
+from reid_attack_bench.contracts import ThreatModel, Victim
+from reid_attack_bench.data import datasets, real
+from reid_attack_bench.plan import STEP_VERSIONS
+from reid_attack_bench.report import audit, compare, defences, findings
+from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+FENCE = re.compile(
+    r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?"
+    r"```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+PEOPLE = {"train_identities": 8, "test_identities": 4, "images_per_camera": 1, "queries_per_identity": 2}
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    title: str
+    text: str
+    is_run: bool
+
+
+def read(page: str) -> str:
+    return (DOCS / page).read_text()
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for found in FENCE.finditer(text):
+        yield Block(found["language"], found["title"] or "", found["text"], found["reason"] is None)
+
+
+def section(text: str, heading: str) -> str:
+    """From a heading to the next one of its level or above."""
+    start = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
+    assert start, f"no heading {heading!r}"
+    rest = text[start.end() :]
+    end = re.search(rf"^#{{1,{len(start[1])}}} ", rest, re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of every table row."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and not set(line) <= set("|-: ")
+    ]
+
+
+def named(text: str) -> set[str]:
+    """What the first cells of a text's tables name, with the ends of intervals where a row says so."""
+    names = set()
+    for cells in rows(text):
+        here = re.findall(r"`([^`]+)`", cells[0])
+        ends = ("", "_low", "_high") if "each with `_low` and `_high`" in cells[-1] else ("",)
+        names |= {name + end for name in here for end in ends}
+    return names
+
+
+def commands(block: Block) -> list[list[str]]:
+    return [words for line in block.text.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rendered_once() -> Iterator[None]:
+    """The same people for every command."""
+    known: dict[str, Any] = {}
+    render = datasets.render_domain
+
+    def once(name: str, *, progress: Any, **settings: Any) -> Any:
+        key = f"{name} {sorted(settings.items())}"
+        if key not in known:
+            known[key] = render(name, progress=progress, **settings)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "render_domain", once)
+        yield
+
+
+@pytest.mark.parametrize("page", [str(path.relative_to(DOCS)) for path in PAGES if "```" in path.read_text()])
+def test_what_a_page_shows_runs(page: str, tmp_path: Path, store: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/store").symlink_to(store)
+    for block in blocks(read(page)):
+        if block.language == "sh":
+            for words in commands(block):
+                (run if block.is_run else parse)(words)
+        elif block.title:
+            (tmp_path / block.title).write_text(block.text)
+        elif block.language == "python":
+            exec(compile(block.text, page, "exec"), {"__name__": "docs"})
+        elif block.language == "yaml":
+            valid_in_a_suite(yaml.safe_load(block.text))
+        else:
+            assert block.language in ("text", "toml"), f"{page} has a block in {block.language}"
+    for path in tmp_path.glob("runs/*/*.csv"):
+        assert undocumented(path) == set(), path
+
+
+def run(words: list[str]) -> None:
+    if words[0] != "reid-attack-bench":
+        subprocess.run(words, check=True)
+        return
+    here = ["--workers", "1"] if words[1] in ("run", "evaluate") else []
+    result = CliRunner().invoke(cli.cli, [*words[1:], *here], catch_exceptions=True)
+    assert result.exception is None, f"{shlex.join(words)}: {result.exception!r}\n{result.output}"
+
+
+def parse(words: list[str]) -> None:
+    """A command that is not run must be one."""
+    if words[0].rpartition("/")[2] != "reid-attack-bench":
+        assert words[0] in ("make", "python3", ".", ".venv/bin/pip"), words
+        return
+    with cli.cli.make_context("reid-attack-bench", words[1:]) as context:
+        name, command, rest = cli.cli.resolve_command(context, words[1:])
+        with command.make_context(name, rest, parent=context) as inner:
+            if name == "run":
+                given = inner.params
+                chosen = suite.load(given["suite_name"], full=given["full"], data=given["data"])
+                labels = {entry.label for entry in chosen.attacks}
+                assert set(cli._parse_only(given["only"]).get("attack", [])) <= labels
+
+
+def valid_in_a_suite(fragment: dict[str, Any]) -> None:
+    base = {"datasets": {"plaza": PEOPLE}, "attacks": {"noise": {}}}
+    chosen = suite.parse({**base, **fragment})
+    for kind, entries in (("attack", chosen.attacks), ("victim", chosen.victims)):
+        for entry in entries:
+            registry.find(kind, entry.use).build(entry.options)
+
+
+def undocumented(table: Path) -> set[str]:
+    """Columns of a run's table that report.md does not name."""
+    known = named(section(read("report.md"), f"`{table.name}`"))
+    columns = set(pd.read_csv(table, nrows=0).columns)
+    if table.name != "leaderboard.csv":
+        return columns - known
+    patterns = {re.sub(r"_e\d+_", "_eE_", name) for name in columns}
+    patterns = {re.sub(r"^(?!worst).+_eE(_k\d+)?(_gallery|_both)?_", "ATTACK_B_", name) for name in patterns}
+    return patterns - known
+
+
+def test_a_renamed_column_would_be_missed(tmp_path: Path) -> None:
+    (tmp_path / "leaderboard.csv").write_text("rank,worst_e8_mAP_low,pgd-4_e8_k500_transfer_rank1,worst_e8_lost,new\n")
+    assert undocumented(tmp_path / "leaderboard.csv") == {"worst_eE_lost", "new"}
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("matrix.csv", CELL_COLUMNS),
+        ("clean.csv", CLEAN_COLUMNS),
+        ("defences.csv", defences.COLUMNS),
+        ("findings.csv", [field.name for field in fields(findings.Judged)]),
+    ],
+)
+def test_every_column_is_documented_and_no_other(table: str, columns: tuple[str, ...]) -> None:
+    assert named(section(read("report.md"), f"`{table}`")) == set(columns)
+
+
+def test_columns_of_single_tables_are_documented() -> None:
+    assert named(section(read("report.md"), "Comparing two runs")) == set(compare.COLUMNS)
+    assert set(re.findall(r"`(\w+)`", section(read("report.md"), "`measures.csv`"))) >= set(folder.COLUMNS)
+
+
+def options_in(text: str) -> dict[str, Any]:
+    """Option → default, of the table of options in a section."""
+    found = {}
+    for cells in rows(text):
+        if len(cells) == 3 and (name := re.fullmatch(r"`(\w+)`", cells[0])):
+            found[name[1]] = yaml.safe_load(cells[1]) if cells[1] else inspect.Parameter.empty
+    return found
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def options_of(kind: str, name: str) -> dict[str, Any]:
+    parameters = inspect.signature(registry.find(kind, name).factory).parameters
+    return {option: plain(parameter.default) for option, parameter in parameters.items()}
+
+
+def shipped(kind: str) -> list[str]:
+    """Ours, not those of whatever else is installed."""
+    return [name for name, entry in registry.available(kind).items() if entry.value.startswith("reid_attack_bench.")]
+
+
+SAME = {"misranking-recommended": "misranking", "torch-export": "torchscript", "onnx": "torchscript"}
+"""What has the options of another one, but for those it gives itself."""
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in ("attack", "victim") for name in shipped(kind)])
+def test_every_attack_and_victim_is_documented_with_its_options_and_defaults(kind: str, name: str) -> None:
+    pages = [read("victims.md")] if kind == "victim" else [path.read_text() for path in DOCS.glob("attacks/*.md")]
+    (page,) = (text for text in pages if re.search(rf"^#+ `{name}`$", text, re.MULTILINE))
+    found = options_in(section(page, f"`{name}`"))
+    if name in SAME:
+        found = {**options_in(section(page, f"`{SAME[name]}`")), **found}
+    assert found == options_of(kind, name)
+    if kind == "attack":
+        assert f"[`{name}`]" in read("attacks/index.md")
+
+
+def test_every_behaviour_of_the_released_code_is_documented() -> None:
+    assert named(section(read("attacks/misranking.md"), "Paper, released code, this implementation")) == set(BEHAVIOURS)
+
+
+def test_every_key_of_a_suite_is_documented() -> None:
+    """The keys that suite.py accepts, by the place in the file where they may stand."""
+    accepted: dict[str, set[str]] = {}
+    for call in ast.walk(ast.parse(inspect.getsource(suite))):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "_known":
+            keys = ast.literal_eval(call.args[1])
+            accepted.setdefault(keys[0], set()).update(keys)
+    text = read("suites.md")
+    composed = {"extends", "presets", "full"}
+    assert named(section(text, "Top level")) - composed == accepted["name"]
+    assert named(section(text, "Victims")) == accepted["use"] & {*VICTIM_KEYS} | {"source", "white-box", "target"}
+    assert named(section(text, "Attacks")) == (accepted["use"] - {*VICTIM_KEYS} | {"use", "options"}) | {"like"}
+    assert named(section(text, "Findings")) == accepted["claim"]
+    assert accepted["attack"] == {"attack", "epsilon", "pixels"}
+    for key in composed | {"like"}:
+        assert f"`{key}" in section(text, "A suite from parts")
+    for name in suite.shipped():
+        assert f"`{name}`" in section(text, "Shipped suites"), name
+        assert not name.startswith("paper-") or f"`{name}`" in read("reproduce.md")
+    for relation in suite.RELATIONS:
+        assert f"`{relation}`" in read("concepts.md")
+
+
+VICTIM_KEYS = ("use", "options", "train_on", "expected_rank1", "roles", "defends")
+
+
+def test_data_sets_and_threat_models_are_documented() -> None:
+    assert named(section(read("data.md"), "Synthetic domains")) == set(datasets._SYNTHETIC_DEFAULTS)
+    assert named(section(read("data.md"), "Real data sets")) == set(real.REAL)
+    for known in real.REAL.values():
+        for option in known.options:
+            assert f"`{option}`" in read("data.md")
+    for name in datasets.names():
+        assert f"`{name}`" in read("data.md")
+    assert {field.name for field in fields(ThreatModel)} <= named(read("threat-models.md"))
+    assert set(STEP_VERSIONS) == named(section(read("concepts.md"), "Plan and store"))
+
+
+def test_the_contract_of_a_victim_is_documented() -> None:
+    text = read("add-victim.md")
+    attributes = {name for name in vars(Victim)["__annotations__"] if name != "adapted"}
+    methods = {name for name, value in vars(Victim).items() if inspect.isfunction(value)} - {"forward"}
+    assert named(section(text, "The contract")) == attributes | methods
+    assert named(section(text, "What `check-victim` looks at")) == set(conformance._CHECKS)
+    schema = json.loads((ROOT / "reid_attack_bench/card.schema.json").read_text())
+    assert named(section(text, "Submit it")) == set(schema["properties"])
+
+
+def test_every_flag_of_the_audit_is_documented() -> None:
+    """Flag names are the phrases that audit.py hands to flag(...) or adds to what it found."""
+    source = ast.parse(inspect.getsource(audit))
+    names = set()
+    for node in ast.walk(source):
+        if (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "id", "") == "flag"
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            names.add(node.args[0].value)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Flag" and len(node.args) > 3:
+            names |= {node.args[3].value} if isinstance(node.args[3], ast.Constant) else set()
+        elif isinstance(node, ast.Tuple) and len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant):
+            names |= {node.elts[0].value} if " " in str(node.elts[0].value) else set()
+        elif isinstance(node, ast.IfExp) and isinstance(node.body, ast.Constant) and " " in str(node.body.value):
+            names |= {node.body.value, ast.literal_eval(node.orelse)}
+    assert len(names) == 13, names
+    text = read("audit.md")
+    for name in names:
+        assert f"`{name}`" in text, name
+
+
+def options_without_help() -> Iterator[str]:
+    for name, command in walk(cli.cli, ""):
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.help:
+                yield f"{name} {parameter.opts[0]}"
+
+
+def walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    yield name, command
+    if isinstance(command, click.Group):
+        for below, each in command.commands.items():
+            yield from walk(each, f"{name} {below}".strip())
+
+
+def test_every_option_of_the_command_line_has_a_help_text() -> None:
+    assert list(options_without_help()) == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The built site; a broken link, a missing anchor or a page outside the navigation is an error."""
+    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
+    out = tmp_path_factory.mktemp("site")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(out), strict=True))
+    yield out
+    shutil.rmtree(out)
+
+
+def test_the_site_has_every_command_and_option(site: Path) -> None:
+    page = (site / "cli.html").read_text()
+    assert "Sentinel" not in page, "a missing default is none"
+    parts = re.split(r'<h[1-6] id="reid-attack-bench-?([^"]*)"', page)
+    sections = {parts[i]: parts[i + 1] for i in range(1, len(parts), 2)}
+    for name, command in walk(cli.cli, ""):
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.opts[-1] in sections[name.replace(" ", "-")], (name, parameter.opts)
+
+
+def test_the_site_asks_nothing_of_the_network(site: Path) -> None:
+    for path in site.glob("*.html"):
+        text = path.read_text()
+        assert re.findall(r"<(?:script|img|iframe|source)[^>]+src=.?https?:[^>]*>", text) == []
+        assert re.findall(r"<link[^>]+href=.?https?:[^>]*>", text) == []
+    for path in site.rglob("*.css"):
+        assert re.findall(r"url\(.?https?:|@import", path.read_text()) == []
+
+
+def test_the_readme_links_to_files_that_are_there() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", readme):
+        assert (ROOT / target).exists(), target
