@@ -376,14 +376,15 @@ def craft_command(attack: str, images: Path, out: Path, source: str | None, **op
         if source is not None:  # only an attack that asks its source again, while crafting, needs it
             single = _do_single("noise", source, replace(chosen, data=chosen.data or about.data))
             victim = single.victim(expected=about.source_digest)
-        armed = Armed(Path(attack).name, about.attack(), about.threat, victim, state)
+        armed = Armed(Path(attack).name, about.attack(), about.threat, victim, state, about.seed)
     else:
         if source is None:
             raise BenchError(f"--attack {attack} is a name: say whom to attack with --source, or give a fitted FILE")
         armed = _do_single(attack, source, chosen).armed()
     device = resolve_device(chosen.device)
     with _bar("craft") as progress:
-        table = craft_folder(armed, images, out, seed=chosen.seed or 0, device=device, progress=progress)
+        seed = armed.seed if chosen.seed is None else chosen.seed
+        table = craft_folder(armed, images, out, seed=seed, device=device, progress=progress)
     print(
         f"{len(table)} images in {out}: epsilon {armed.threat.epsilon}/255, largest change "
         f"{table['linf'].max():.0f}/255, mean SSIM {table['ssim'].mean():.3f}; each in measures.csv"

@@ -41,6 +41,7 @@ class Armed:
     threat: ThreatModel
     source: Victim | None
     state: State | None
+    seed: int = 0
 
 
 def craft_folder(

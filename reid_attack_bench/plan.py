@@ -420,7 +420,7 @@ class _Planner:
                 entry.label, threat, seed, "query" if threat.access == "query" else access, needs, source.label,
                 target.label, _relation(source, target, on.name, data), on.name, on.synthetic,
                 clean[target.label].rank_key, data[on.name].key, getattr(attack, "family", ""),
-                int(getattr(attack, "steps", 1)), entry.adaptive, **keys,
+                1 if hasattr(attack, "fit") else int(getattr(attack, "steps", 1)), entry.adaptive, **keys,
             )  # fmt: skip
 
         reachable = source.differentiable or (source.purifies and entry.adaptive)
@@ -443,7 +443,8 @@ class _Planner:
             config["adaptive"] = entry.adaptive
         images = on.image_count * {"query": 0.07, "gallery": 0.33, "both": 0.4}[threat.perturbs]
         inputs = {"data": data[on.name].key}
-        if needs:  # an attack that asks nothing of a source is crafted once for all of them
+        # an attack that asks nothing of a source is crafted once for all of them
+        if needs or threat.access == "query":
             inputs["source"] = source.step.key
         if hasattr(attack, "fit"):
             # A victim that does not say what it was trained on is attacked with what the attacker has at hand.

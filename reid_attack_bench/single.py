@@ -96,8 +96,9 @@ class Single:
     def armed(self) -> Armed:
         """The attack with all that it needs to craft."""
         entry, attack = self.laid_out.entry, self.laid_out.attack
-        source = self.victim() if attack.needs else None
-        return Armed(entry.label, attack, entry.threats[0], source, self.state())
+        threat = entry.threats[0]
+        source = self.victim() if attack.needs or threat.access == "query" else None
+        return Armed(entry.label, attack, threat, source, self.state(), self.laid_out.plan.suite.seed)
 
     def about(self) -> AttackFile:
         """What a file says of the fitted attack."""

@@ -219,8 +219,9 @@ def examine(victim: Victim, device: torch.device) -> Facts:
     """Hold a victim against its contract on two random images.
 
     Returns:
-        What it was found to be: "found_randomised", two passes differ; "zero_gradient", the share of the
-        images' values without any gradient.
+        What it was found to be: "found_randomised", two passes differ; "detector", empty without one, "suspicion" for
+        one that an attack can climb down, else "rejects"; "zero_gradient", the share of the images' values without
+        any gradient.
 
     Raises:
         VictimError: wrong shape or type, not finite, or no gradient though it declares to be differentiable.
@@ -233,7 +234,10 @@ def examine(victim: Victim, device: torch.device) -> Facts:
     embeddings = embed(victim, images, name)
     with torch.no_grad():
         again = embed(victim, images, name)
-    found = {"found_randomised": bool((again - embeddings).abs().max() > 1e-3 * embeddings.abs().max())}
+    found: Facts = {"found_randomised": bool((again - embeddings).abs().max() > 1e-3 * embeddings.abs().max())}
+    suspicion = victim.suspicion(images)
+    climbable = suspicion is not None and suspicion.requires_grad
+    found["detector"] = "suspicion" if climbable else "" if victim.rejects(images.detach()) is None else "rejects"
     if not victim.differentiable:
         return found
     if not embeddings.requires_grad:

@@ -114,7 +114,8 @@ class Suite:
         name, description: for people.
         seed: from which every random draw of the run follows.
         image_size: (height, width) in pixels at which images are stored, attacked and judged.
-        batch_size: images per forward pass; does not change results beyond rounding.
+        batch_size: images per forward pass; does not change results beyond rounding, but for a victim that draws once
+            for a batch.
         headline_epsilon: the leaderboard is ordered by the worst case at this epsilon.
         datasets: name → options.
         victims, attacks: what is crossed.

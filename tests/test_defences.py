@@ -363,10 +363,27 @@ def test_a_detector_gains_nothing_by_refusing_everybody(store) -> None:
     assert clean.loc["paranoid@plaza", "rank1"] == cells.loc["paranoid@plaza", "rank1"] == 0
     assert cells.loc["paranoid@plaza", "rejected"] == 100
     assert np.isnan(cells.loc["toy@plaza", "rejected"])
+    assert set(clean.detector) == {"", "rejects"}
     # who refuses only what is attacked keeps what it scored clean
     assert cells.loc["wary@plaza", "rejected"] > 90
     assert cells.loc["wary@plaza", "rank1"] > cells.loc["toy@plaza", "rank1"]
     assert cells.loc["wary@plaza", "rank1"] <= clean.loc["wary@plaza", "rank1"] + 1
+
+
+def test_a_detector_that_no_attack_can_pass_is_unverified(store) -> None:
+    changed = document()
+    changed["victims"] = {
+        "toy": changed["victims"]["toy"],
+        "wary": {"use": PRETEND, "defends": "toy", "roles": ["white-box", "target"], "options": {"kind": "wary"}},
+    }
+    plain = {"metric_pgd": {"epsilon": 8, "options": {"steps": 2}}}
+    for attacks, why in (
+        (plain, "no adaptive attack tried to pass it"),
+        ({"adaptive": {**plain["metric_pgd"], "use": "metric_pgd", "adaptive": True}}, "gives no suspicion"),
+    ):
+        changed["attacks"] = attacks
+        found = {flag.name: flag.evidence for flag in audit(results_of(changed, store)) if flag.victim == "wary@plaza"}
+        assert why in found["detector not attacked"]
 
 
 def test_a_doubtful_victim_stands_below_the_line(store) -> None:

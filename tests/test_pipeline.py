@@ -244,6 +244,22 @@ def test_white_box_access_stays_on_the_diagonal(tiny) -> None:
     }
 
 
+def test_an_attack_that_only_asks_the_source_is_given_it(tiny, tmp_path: Path) -> None:
+    (tmp_path / "asking.py").write_text(
+        "from dataclasses import dataclass\n"
+        "@dataclass(frozen=True)\n"
+        "class Asking:\n"
+        "    needs = frozenset()\n"
+        "    def craft(self, source, batch, threat, generator):\n"
+        "        away = source.embed(batch.images).mean(dim=1).sign().view(-1, 1, 1, 1)\n"
+        "        return threat.project(batch.images + away * threat.radius, batch.images)\n"
+    )
+    tiny["attacks"] = {"asking": {"use": f"{tmp_path / 'asking.py'}:Asking", "access": "query"}}
+    plan = make_plan(suite.parse(tiny))
+    assert execute(plan, Store(tmp_path / "store"), torch.device("cpu"), Silent()).causes == []
+    assert {cell.access for cell in plan.cells} == {"query"}
+
+
 def test_evaluate_puts_a_new_victim_beside_the_stored_ones(finished: Path) -> None:
     said = bench("evaluate", "--victim", f"{TOY}:ToyVictim", "--suite", "tiny.yaml", "--json", cwd=finished).stdout
     events = [json.loads(line) for line in said.splitlines()]

@@ -119,8 +119,11 @@ def _flags(results: Results, clean: Row, cells: list[Row], tested: bool) -> list
         flags.append(flag("zero gradients", f"{100 * zero:.0f} % of an image's values have no gradient"))
     if randomised and not adaptive:
         flags.append(flag("randomised without EOT", "two passes of one image differ, and no adaptive attack was run"))
-    if any(not tables.is_missing(cell["rejected"]) for cell in cells) and not adaptive:
-        flags.append(flag("detector not attacked", "it refuses queries, and no adaptive attack tried to pass it"))
+    if not tables.is_missing(clean["detector"]) and (not adaptive or clean["detector"] != "suspicion"):
+        why = "it refuses queries, and no adaptive attack tried to pass it"
+        if adaptive:
+            why = "it refuses queries and gives no suspicion that an adaptive attack could climb down"
+        flags.append(flag("detector not attacked", why))
     own = adaptive or own
     flags += [flag(*found) for found in _of_strength(results, own)]
     flags += [flag(*found) for found in _beside_others(results, own, arms, clean)]

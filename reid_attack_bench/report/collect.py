@@ -78,7 +78,7 @@ class _Collector:
         card = self.read("victim", row["victim_key"]) or {}
         out |= {name: card.get(name, "") for name in ("defence", "distance", "citation", "weights")}
         out["randomised"] = bool(card.get("randomised") or card.get("found_randomised"))
-        out["zero_gradient"] = card.get("zero_gradient")
+        out["zero_gradient"], out["detector"] = card.get("zero_gradient"), card.get("detector", "")
         figures = self.ranking("clean-rank", row["rank_key"])
         out["status"] = self.status(row["rank_key"], figures)
         if figures is not None:

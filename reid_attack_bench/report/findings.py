@@ -68,8 +68,12 @@ def judge(results: Results) -> list[Judged]:
 
 
 def table(judged: list[Judged]) -> pd.DataFrame:
-    """One row per finding, for findings.csv."""
-    return pd.DataFrame([vars(each) for each in judged])
+    """One row per finding, for findings.csv; figures with as many digits as the CSV files give their measure."""
+    table = pd.DataFrame([vars(each) for each in judged])
+    digits = table["measure"].map(lambda measure: 4 if measure in tables.MEASURES else 2)
+    for name in ("lower_mean", "higher_mean", "difference", "low", "high"):
+        table[name] = [round(value, places) for value, places in zip(table[name], digits, strict=True)]
+    return table
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -234,15 +234,18 @@ def _curve() -> dict[str, Any]:
         alt.Tooltip("high:Q", title="to", format=".1f"),
     ]
     points = alt.Chart(alt.NamedData("points"))
-    colour = alt.Color("series:N", legend=_legend(), scale=alt.Scale(range=list(_COLOURS)))
+    colour, plain = (
+        alt.Color("series:N", legend=legend, scale=alt.Scale(range=list(_COLOURS))) for legend in (_legend(), None)
+    )
     shape = alt.Shape("series:N", legend=_legend())
-    bars = points.mark_rule(opacity=0.6).encode(x=x, y=alt.Y("low:Q", title="{y}"), y2="high:Q", color=colour)
-    lines = points.mark_line().encode(x=x, y=y, color=colour, strokeDash=alt.StrokeDash("series:N", legend=None))
+    bars = points.mark_rule(opacity=0.6).encode(x=x, y=alt.Y("low:Q", title="{y}"), y2="high:Q", color=plain)
+    lines = points.mark_line().encode(x=x, y=y, color=plain, strokeDash=alt.StrokeDash("series:N", legend=None))
     marks = points.mark_point(filled=True, size=70, opacity=1).encode(
         x=x, y=y, color=colour, shape=shape, tooltip=tooltip
     )
     clean = alt.Chart(alt.NamedData("clean")).mark_rule(strokeDash=[6, 4], color="#888888").encode(y="y:Q")
-    return _chart(alt.layer(clean, bars, lines, marks))
+    # scales of their own, so that the legend of the points shows colour and shape in one
+    return _chart(alt.layer(clean, bars, lines, marks).resolve_scale(color="independent"))
 
 
 def _scatter() -> dict[str, Any]:

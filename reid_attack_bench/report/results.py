@@ -35,19 +35,20 @@ figure is empty, never zero); where that begins with NOT_APPLICABLE the cell can
 """
 
 NOT_APPLICABLE = "not applicable: "
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 """Raise it when the same results give another report: a finished run then writes its report again."""
 
 CLEAN_COLUMNS = (
     "victim", "dataset", "synthetic", "home", "defence", "distance", "citation", "weights", "randomised",
-    "zero_gradient", "queries", "status",
+    "zero_gradient", "detector", "queries", "status",
     "rank1", "rank5", "rank10", "rank20", "mAP", "mINP", "rank1_low", "rank1_high", "mAP_low", "mAP_high",
     "features_key", "rank_key",
 )  # fmt: skip
 """Columns of clean.csv: one row per (victim, data set).
 
 home: the victim was trained on this data set; randomised: by its own word, or two passes were found to differ;
-zero_gradient: share of the values of two random images without any gradient, empty where none is asked of it.
+zero_gradient: share of the values of two random images without any gradient, empty where none is asked of it;
+detector: "suspicion" where it refuses queries and an adaptive attack can climb down why, "rejects" where it cannot.
 """
 
 

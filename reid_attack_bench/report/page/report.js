@@ -118,6 +118,7 @@
     const selected = new Map();
     for (const cell of cells) {
       if (get(cell, "status") !== "ok" || !passes(cell)) continue;
+      if (!chosen("budget") && String(cell.setting.epsilon) !== epsilon) continue; // as the worst case beside it
       const place = victims[get(cell, "target")].name + "\n" + datasets[get(cell, "dataset")].name;
       if (!selected.has(place)) selected.set(place, []);
       selected.get(place).push(cell);
@@ -138,9 +139,9 @@
       { text: "Clean mAP", numeric: true, value: (row) => row.clean.mAP?.[0] },
       { text: `Worst Rank-1, ε = ${epsilon}`, numeric: true, value: (row) => row.at.rank1?.[0] },
       { text: `Worst mAP, ε = ${epsilon}`, numeric: true, value: (row) => row.at.mAP?.[0] },
-      { text: "Strongest selected: Rank-1", numeric: true, value: (row) => row.cell && get(row.cell, "rank1") },
-      { text: "mAP", numeric: true, value: (row) => row.cell && get(row.cell, "mAP") },
-      { text: "by", value: (row) => (row.cell ? row.cell.setting.name : "") },
+      { text: "Selected Rank-1", numeric: true, value: (row) => row.cell && get(row.cell, "rank1") },
+      { text: "Selected mAP", numeric: true, value: (row) => row.cell && get(row.cell, "mAP") },
+      { text: "left by", value: (row) => (row.cell ? row.cell.setting.name : "") },
       { text: "Audit", value: (row) => row.flags.join(", ") },
     ];
     if (boardState.by !== null) {
@@ -228,6 +229,19 @@
     return [...used].sort((a, b) => a - b).map((index) => [index, settings[index].name]);
   }
 
+  // what the matrix shows first: the attack that leaves the least of the models that it is crafted on
+  function telling(dataset) {
+    const sums = new Map();
+    for (const cell of cells) {
+      if (datasets[get(cell, "dataset")].name !== dataset || cell.setting.epsilon !== data.headline) continue;
+      if (get(cell, "status") !== "ok" || get(cell, "access") === "transfer") continue;
+      const [sum, count] = sums.get(get(cell, "setting")) ?? [0, 0];
+      sums.set(get(cell, "setting"), [sum + get(cell, "mAP"), count + 1]);
+    }
+    const means = [...sums].map(([setting, [sum, count]]) => [sum / count, setting]).sort((a, b) => a[0] - b[0]);
+    return means[0]?.[1];
+  }
+
   function light(colour) {
     const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255)
       .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
@@ -236,7 +250,7 @@
 
   function drawHeat() {
     const dataset = $("m-dataset").value, metric = $("m-metric").value;
-    fill($("m-setting"), settingsOf(dataset));
+    fill($("m-setting"), settingsOf(dataset), $("m-setting").value || telling(dataset));
     const setting = Number($("m-setting").value);
     const here = cells.filter((cell) => datasets[get(cell, "dataset")].name === dataset);
     const found = new Map(here.filter((cell) => get(cell, "setting") === setting)
@@ -296,7 +310,8 @@
     const bar = make("span", { className: "ramp" });
     bar.style.background = `linear-gradient(to right, ${ramp.filter((_, index) => index % 8 === 0).join(", ")})`;
     const range = values.length || percent ? [shown(low, metric), shown(high, metric)] : ["", ""];
-    $("legend").replaceChildren(title[metric], range[0], bar, range[1], make("span", { className: "gapkey" }), "missing; blank: not run");
+    const part = (text) => make("span", {}, text);
+    $("legend").replaceChildren(part(title[metric]), part(range[0]), bar, part(range[1]), make("span", { className: "gapkey" }), part("missing; blank: not run"));
     $("legend").setAttribute("aria-label", `${title[metric]}, colours from ${range[0]} to ${range[1]}; hatched cells are missing`);
   }
 
@@ -496,19 +511,20 @@
     copy.datasets = datasetsOf;
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
+    const narrow = $(id).clientWidth < 540;
     const rename = (node) => {
       if (node === null || typeof node !== "object") return;
       if (node.title === "{x}") node.title = titles.x;
       if (node.title === "{y}") node.title = titles.y;
+      if (node.orient === "bottom" && node.columns) node.columns = narrow ? 1 : 2;
       Object.values(node).forEach(rename);
     };
     rename(copy);
     copy.description = label;
     const config = { background: "transparent", view: { stroke: line }, axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: line, tickColor: line },
-      legend: { labelColor: ink, titleColor: ink }, range: { category: style.getPropertyValue("--dark") ? data.colours : data.colours } };
+      legend: { labelColor: ink, titleColor: ink }, range: { category: data.colours } };
     views[id]?.finalize();
-    const result = await vegaEmbed($(id), copy, { actions: false, renderer: "svg", config, tooltip: { theme: isDark() ? "dark" : "light" } });
-    views[id] = result;
+    views[id] = await vegaEmbed($(id), copy, { actions: false, renderer: "svg", config, tooltip: { theme: isDark() ? "dark" : "light" } });
   }
   for (const id of ["c-victim", "c-axis", "c-metric", "c-access"]) $(id).addEventListener("change", drawCurves);
 
