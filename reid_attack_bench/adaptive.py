@@ -29,18 +29,21 @@ from torch.overrides import TorchFunctionMode
 
 from reid_attack_bench.contracts import Victim, WrappedVictim
 
-_ROUNDINGS = ("round", "floor", "ceil", "trunc", "fix")
-_FLAT = {getattr(place, name) for place in (torch, torch.Tensor) for name in _ROUNDINGS}
+VERSION = 2
+"""Raise it when the same victim is adapted in another way."""
+
 Transformation = Callable[[Tensor], Tensor]
 """N×3×H×W in [0, 1] → the same."""
 
+_ROUNDINGS = ("round", "floor", "ceil", "trunc", "fix")
+_FLAT = {getattr(place, name) for place in (torch, torch.Tensor) for name in _ROUNDINGS}
+_CUTS = {torch.Tensor.detach, torch.detach}
 _STEP = 0.05
 """Of finite differences, of the colour range: many levels of 8-bit colour, and little of an image."""
 _NUDGE = 4 / 255
 """Mean size of the step to which a transformation answers: above the coarseness of 8 bits, below an attack's."""
 _HEARD = 0.05
 """Share of a step that must come through."""
-_CUTS = {torch.Tensor.detach, torch.detach}
 
 
 class Adapted(WrappedVictim):

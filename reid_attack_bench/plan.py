@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from reid_attack_bench import registry
+from reid_attack_bench import adaptive, registry
 from reid_attack_bench.contracts import ThreatModel, Victim
 from reid_attack_bench.data import datasets
 from reid_attack_bench.data.datasets import DataSource
@@ -440,7 +440,7 @@ class _Planner:
             "seed": seed,
         }
         if entry.adaptive and needs:
-            config["adaptive"] = entry.adaptive
+            config |= {"adaptive": entry.adaptive, "adaptation": adaptive.VERSION}
         images = on.image_count * {"query": 0.07, "gallery": 0.33, "both": 0.4}[threat.perturbs]
         inputs = {"data": data[on.name].key}
         # an attack that asks nothing of a source is crafted once for all of them
