@@ -453,11 +453,15 @@ def test_curves_start_clean_and_break_at_missing_cells(results: Results) -> None
         assert after[metric].iloc[0] in [line.get_ydata()[2] for line in broken]
 
 
-def test_pngs_are_the_same_bytes_and_name_no_version(small: Results, tmp_path: Path) -> None:
-    paths = [plots.overview(small, tmp_path / name) for name in ("a", "b")]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert b"Software" not in paths[0].read_bytes()
-    assert b"matplotlib" not in paths[0].read_bytes().lower()
+def test_plots_are_the_same_bytes_and_name_no_version(small: Results, tmp_path: Path) -> None:
+    (png, pdf), again = (plots.overview(small, tmp_path / name) for name in ("a", "b"))
+    assert [png.read_bytes(), pdf.read_bytes()] == [path.read_bytes() for path in again]
+    assert b"Software" not in png.read_bytes()
+    for content in (png.read_bytes(), pdf.read_bytes()):
+        assert b"matplotlib" not in content.lower()
+        assert b"CreationDate" not in content
+    assert b"/FontFile2" in pdf.read_bytes()  # TrueType, embedded
+    assert b"/Type3" not in pdf.read_bytes()
 
 
 def test_labels_make_portable_and_different_file_names() -> None:
@@ -527,7 +531,13 @@ def test_report_folder_is_complete_and_its_links_hold(small: Results, tmp_path: 
     assert steps[-1][0] == steps[-1][1] == len(steps)
     report = (tmp_path / "report.md").read_text()
     links = [part.split(")")[0] for part in report.split("](")[1:]]
-    assert len(links) == len(names) - 1
+    assert {f"plots/matrix_{a}_e8_{m}.pdf" for a in ("fgsm", "pgd") for m in ("rank1", "mAP")} <= names
+    assert {"tables/leaderboard.tex", "tables/matrix_plaza_pgd_e8.md"} <= names
+    pdfs = {name for name in names if name.endswith(".pdf")}
+    assert {name.replace(".pdf", ".png") for name in pdfs} == {
+        name for name in names if name.startswith("plots")
+    } - pdfs
+    assert sorted(links) == sorted(names - pdfs - {"report.md"})
     assert all((tmp_path / link).is_file() for link in links)
     for words in ("All data are synthetic.", "reid-attack-bench run demo", "1 × failed", "≤ ", "osnet@plaza"):
         assert words in report

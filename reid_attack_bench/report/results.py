@@ -35,7 +35,7 @@ figure is empty, never zero); where that begins with NOT_APPLICABLE the cell can
 """
 
 NOT_APPLICABLE = "not applicable: "
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 """Raise it when the same results give another report: a finished run then writes its report again."""
 
 CLEAN_COLUMNS = (
