@@ -42,6 +42,9 @@ class RunOptions:
     as_json: bool
 
 
+_INTERRUPTED = "interrupted; what is finished is kept: run the same command to go on"
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 1."""
     try:
@@ -50,13 +53,13 @@ def main() -> None:
         _complain(str(error))
         sys.exit(1)
     except click.exceptions.Abort:
-        _complain("interrupted; what is finished is kept: run the same command to go on")
+        _complain(_INTERRUPTED)
         sys.exit(130)
     except click.ClickException as error:
         _complain(" ".join(error.format_message().split()))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _complain("interrupted; what is finished is kept: run the same command to go on")
+        _complain(_INTERRUPTED)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
@@ -178,7 +181,10 @@ def evaluate_command(
 @click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
 @click.option("--json", "as_json", is_flag=True)
 def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
-    """Write the tables and plots of RUN_DIR again from what is stored; no model is run."""
+    """Write the tables and plots of RUN_DIR again from what is stored; no model is run.
+
+    A run that was interrupted, or is still going, is reported as far as it has come.
+    """
     results, _ = _stored_results(run_dir, store)
     _report(results, run_dir, as_json)
 
@@ -564,7 +570,7 @@ def _stay_forkable(device: str, workers: int | None) -> None:
 def _run(chosen: Suite, options: RunOptions) -> None:
     from reid_attack_bench import manifest as run_manifest
     from reid_attack_bench.console import JsonWatcher, RichWatcher
-    from reid_attack_bench.execute import default_workers, execute, missing_steps, repair, resolve_device
+    from reid_attack_bench.execute import Outcome, default_workers, execute, missing_steps, repair, resolve_device
     from reid_attack_bench.plan import make_plan
     from reid_attack_bench.report.collect import collect
     from reid_attack_bench.store import Store
@@ -582,12 +588,18 @@ def _run(chosen: Suite, options: RunOptions) -> None:
     watcher = JsonWatcher() if options.as_json else RichWatcher(console)
     for step in repair(plan, store):
         watcher.note(f"stored artefact '{step.label}' was corrupt; making it again")
+    command = shlex.join(["reid-attack-bench", *sys.argv[1:]])
+    earlier = run_manifest.read(options.out)
+    planned = run_manifest.describe(plan, store, Outcome(), device, command, finished=False)
+    if not run_manifest.is_reported(planned, earlier, options.out):
+        run_manifest.write(planned, options.out)  # so that a run which is killed can be reported
     try:
         outcome = execute(plan, store, device, watcher, options.workers or default_workers(device))
     finally:
         watcher.close()
-    manifest = run_manifest.describe(plan, store, outcome, device, shlex.join(["reid-attack-bench", *sys.argv[1:]]))
-    if run_manifest.is_reported(manifest, options.out):
+    manifest = run_manifest.describe(plan, store, outcome, device, command)
+    if run_manifest.is_reported(manifest, earlier, options.out):
+        run_manifest.write(earlier, options.out)
         if not options.as_json:
             print(
                 f"nothing to do: {options.out} is up to date (reid-attack-bench report {options.out} writes it again)"

@@ -40,16 +40,23 @@ class _Collector:
 
     def results(self) -> Results:
         suite = self.manifest["suite"]
+        cells = pd.DataFrame([self.cell(c) for c in self.manifest["cells"]], columns=list(CELL_COLUMNS))
+        notes = list(self.manifest["notes"])
+        if not self.manifest.get("finished", True):
+            notes.append(
+                f"Not finished: {int((cells['status'] == 'ok').sum())} of {len(cells)} cells have figures. The run was "
+                "interrupted or is still going; its command goes on where it stopped."
+            )
         return Results(
             suite=suite["name"],
             seed=suite["seed"],
             headline_epsilon=suite["headline_epsilon"],
-            cells=pd.DataFrame([self.cell(c) for c in self.manifest["cells"]], columns=list(CELL_COLUMNS)),
+            cells=cells,
             clean=pd.DataFrame([self.clean(r) for r in self.manifest["clean"]], columns=list(CLEAN_COLUMNS)),
             per_query=self.per_query,
             sheets=self.sheets(),
             manifest=dict(self.manifest),
-            notes=list(self.manifest["notes"]),
+            notes=notes,
         )
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +148,7 @@ class _Collector:
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:
-    """manifest.json of a finished run.
+    """manifest.json of a run, finished or not.
 
     Raises:
         BenchError: the folder is not a run.
