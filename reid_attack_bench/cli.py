@@ -205,31 +205,41 @@ def _stored_results(run_dir: Path, store: Path | None) -> tuple[Any, Any]:
 @click.argument("run_a", type=click.Path(path_type=Path))
 @click.argument("run_b", type=click.Path(path_type=Path))
 @click.option("--store", type=click.Path(path_type=Path), help="Where the store of both is now, if it was moved.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.csv", help="Every cell, as a table.")
-@click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="Cells to print.")
-def compare_command(run_a: Path, run_b: Path, store: Path | None, out: Path | None, rows: int) -> None:
+@click.option(
+    "--out", "outs", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="All of it, as .csv or .md."
+)
+@click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="Figures to print.")
+def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Path, ...], rows: int) -> None:
     """What changed from RUN_A to RUN_B: the same cells on the same queries, with paired bootstrap intervals."""
     from reid_attack_bench.report import compare, tables
+    from reid_attack_bench.store import replace_file
 
+    for out in outs:
+        if out.suffix not in (".csv", ".md"):
+            raise BenchError(f"--out {out}: write a file that ends in .csv or .md")
     a, b = (_stored_results(run, store)[0] for run in (run_a, run_b))
     changes = compare.compare(a, b)
-    if out is not None:
-        tables.write_csv(changes, out)
-    shown = Table("cell", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
-    for row in tables.rows(changes.head(rows)):
-        attack = "clean" if row["attack"] == "clean" else f"{row['attack']} ε={row['epsilon']} from {row['source']}"
+    names = (str(run_a), str(run_b))
+    for out in outs:
+        if out.suffix == ".csv":
+            tables.write_csv(changes, out)
+        else:
+            replace_file(out, compare.to_markdown(a, b, changes, names).encode())
+    shown = Table("figure", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
+    largest = changes.sort_values("mAP_change", key=abs, ascending=False, kind="stable")
+    for row in tables.rows(largest.head(rows)):
         shown.add_row(
-            escape(f"{attack} → {row['target']}, {row['dataset']}"),
+            escape(compare.name_of(row)),
             f"{row['rank1_a']:.1f} → {row['rank1_b']:.1f}",
             f"{row['mAP_a']:.1f} → {row['mAP_b']:.1f}",
-            escape(f"{row['mAP_change']:+.1f} [{row['mAP_change_low']:.1f}, {row['mAP_change_high']:.1f}]"),
+            escape(compare.change_of(row, "mAP")),
         )
-    Console().print(shown)
-    alone = compare.only_in(a, b)
-    print(
-        f"{int(changes['changed'].sum())} of {len(changes)} cells changed (the interval of the mAP excludes 0); "
-        f"{alone[0]} only in {run_a}, {alone[1]} only in {run_b}"
-    )
+    console = Console()
+    console.print(shown)
+    if len(changes) > rows:
+        print(f"… and {len(changes) - rows} more: --rows, or --out FILE.csv")
+    for line in compare.summary(a, b, changes, names):
+        print(line)
 
 
 @cli.command("submit")

@@ -149,6 +149,22 @@ def _check_unfinished(run: Path, said: str, done: pd.DataFrame) -> int:
     return len(there)
 
 
+def test_two_runs_are_compared_on_the_command_line(finished: Path, tmp_path: Path) -> None:
+    run = str(finished / "runs/tiny")
+    said = bench("compare", run, run, "--out", "c.csv", "--out", "c.md", "--rows", "3", cwd=tmp_path).stdout
+    table = pd.read_csv(tmp_path / "c.csv")
+    assert set(table.attack) == {"clean", "worst case", "noise", "pgd", "learner"}
+    assert len(table) == 2 * 2 + 2 * 2 * 2 + 4 * 2 * 2 * 2
+    assert (table.mAP_change == 0).all()
+    assert f"0 of {len(table)} figures changed" in " ".join(said.split())
+    assert (tmp_path / "c.md").read_text().count("\n| ") == len(table) + 3 * 2
+    assert (
+        "write a file that ends in .csv" in bench("compare", run, run, "--out", "c.txt", cwd=tmp_path, expect=1).stderr
+    )
+    (tmp_path / "manifest.json").write_text("[]")
+    assert "is not the manifest of a run" in bench("compare", run, ".", cwd=tmp_path, expect=1).stderr
+
+
 def test_each_thing_is_done_once(tiny, tmp_path: Path) -> None:
     plan, outcome, watcher = run_here(tiny, tmp_path)
     assert not outcome.failed

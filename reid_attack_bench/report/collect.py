@@ -13,9 +13,10 @@ import pandas as pd
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, PerQuery, Results, Sheet
 from reid_attack_bench.steps import read_crafted, read_ranking, read_splits
-from reid_attack_bench.store import Store
+from reid_attack_bench.store import Store, digest_of
 
 _SHEET_QUERIES = 6
+_PARTS = ("suite", "store", "notes", "failures", "clean", "cells")
 _RANKS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 _INTERVALS = ("rank1_low", "rank1_high", "mAP_low", "mAP_high")
 
@@ -57,6 +58,7 @@ class _Collector:
             sheets=self.sheets(),
             manifest=dict(self.manifest),
             notes=notes,
+            data=self.data(),
         )
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +119,16 @@ class _Collector:
             self.per_query[key] = PerQuery(ranking.hits[:, 0], ranking.ap, ranking.valid)
         return facts
 
+    def data(self) -> dict[str, str]:
+        found = {}
+        for step in self.manifest.get("steps", []):
+            if step["kind"] == "data" and self.store.has("data", step["key"]):
+                config = dict(self.store.manifest("data", step["key"])["config"])
+                if "content" in config:  # photographs are the same queries at any size; rendered ones are not
+                    config.pop("size", None)
+                found[str(config["name"])] = digest_of(config)
+        return found
+
     def sheets(self) -> list[Sheet]:
         homes = {(row["victim"], row["dataset"]) for row in self.manifest["clean"] if row["home"]}
         made: dict[tuple[str, str, str], Sheet] = {}
@@ -151,12 +163,16 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     """manifest.json of a run, finished or not.
 
     Raises:
-        BenchError: the folder is not a run.
+        BenchError: the folder is not a run, or is one of a version that wrote other things.
     """
     path = run_dir / "manifest.json"
     try:
-        return dict(json.loads(path.read_text()))
+        manifest = json.loads(path.read_text())
     except FileNotFoundError:
         raise BenchError(f"{run_dir} is not a run: it has no manifest.json") from None
     except ValueError as error:
         raise BenchError(f"{path} is not valid JSON ({error}); run the suite again") from error
+    lacking = [name for name in _PARTS if not isinstance(manifest, dict) or name not in manifest]
+    if lacking:
+        raise BenchError(f"{path} is not the manifest of a run: it has no {', '.join(lacking)}; run the suite again")
+    return dict(manifest)

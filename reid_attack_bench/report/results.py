@@ -87,6 +87,7 @@ class Results:
         sheets: images for the sheets.
         manifest: versions, seeds, machine, steps with times.
         notes: lines that every report must carry (synthetic data, missing LPIPS weights …).
+        data: data set → digest of what its images are; equal in two runs on the same images.
     """
 
     suite: str
@@ -98,3 +99,4 @@ class Results:
     sheets: list[Sheet] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    data: dict[str, str] = field(default_factory=dict)
