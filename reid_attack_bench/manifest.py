@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import json
 import os
@@ -41,6 +42,7 @@ def describe(
         "report_version": REPORT_VERSION,
         "command": command,
         "finished": finished,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "suite": asdict(plan.suite),
         "store": str(store.root.resolve()),
         "device": str(device),

@@ -555,7 +555,9 @@ def visibility_figure(results: Results) -> Figure:
         words = max([text_width(v.variant, 8.5) for v in looks] + [text_width("white-box (source = target)", 8.5)])
         heading = "Attack strength against visibility"
         places = "; ".join(describe(results, name) for name in datasets(results))
-        line = f"means over all cells; small numbers: ε in 1/255 · {places} · {run_line(results)}"
+        epsilons = sorted({setting.epsilon for setting in tables.settings(results)})
+        budget = "small numbers: ε in 1/255" if len(epsilons) > 1 else f"ε = {', '.join(map(str, epsilons))}/255"
+        line = f"means over all cells; {budget} · {places} · {run_line(results)}"
         wide, high = max(9.6 + words + 0.7, heading_width(heading, line)), 4.5
         figure = new_figure(wide, high, heading, line)
         columns = {
@@ -580,14 +582,15 @@ def visibility_figure(results: Results) -> Figure:
                     x, y = np.mean(pairs, axis=0)
                     face = colour if own else "white"
                     axes.plot(x, y, color=colour, marker=marker, markersize=7, markerfacecolor=face, linestyle="none")
-                    axes.annotate(
-                        str(setting.epsilon),
-                        (x, y),
-                        xytext=(5, 3),
-                        textcoords="offset points",
-                        fontsize=7,
-                        color="#333333",
-                    )
+                    if len(epsilons) > 1:
+                        axes.annotate(
+                            str(setting.epsilon),
+                            (x, y),
+                            (5, 3),
+                            textcoords="offset points",
+                            fontsize=7,
+                            color="#333333",
+                        )
         key = [
             Line2D([], [], color=colour, marker=marker, markersize=6, linestyle="none", label=variant.variant)
             for variant, (colour, marker) in looks.items()
