@@ -47,6 +47,9 @@ class RunOptions:
     as_json: bool
 
 
+_INTERRUPTED = "interrupted; what is finished is kept: run the same command to go on"
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 1."""
     try:
@@ -55,13 +58,13 @@ def main() -> None:
         _complain(str(error))
         sys.exit(1)
     except click.exceptions.Abort:
-        _complain("interrupted; what is finished is kept: run the same command to go on")
+        _complain(_INTERRUPTED)
         sys.exit(130)
     except click.ClickException as error:
         _complain(" ".join(error.format_message().split()))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _complain("interrupted; what is finished is kept: run the same command to go on")
+        _complain(_INTERRUPTED)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
@@ -185,7 +188,10 @@ def evaluate_command(
 @click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
 @_AS_JSON
 def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
-    """Write the tables and plots of RUN_DIR again from what is stored; no model is run."""
+    """Write the tables and plots of RUN_DIR again from what is stored; no model is run.
+
+    A run that was interrupted, or is still going, is reported as far as it has come.
+    """
     results, _ = _stored_results(run_dir, store)
     _report(results, run_dir, as_json)
 
@@ -206,31 +212,41 @@ def _stored_results(run_dir: Path, store: Path | None) -> tuple[Any, Any]:
 @click.argument("run_a", type=click.Path(path_type=Path))
 @click.argument("run_b", type=click.Path(path_type=Path))
 @click.option("--store", type=click.Path(path_type=Path), help="Where the store of both is now, if it was moved.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.csv", help="Every cell, as a table.")
-@click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="Cells to print.")
-def compare_command(run_a: Path, run_b: Path, store: Path | None, out: Path | None, rows: int) -> None:
+@click.option(
+    "--out", "outs", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="All of it, as .csv or .md."
+)
+@click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="Figures to print.")
+def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Path, ...], rows: int) -> None:
     """What changed from RUN_A to RUN_B: the same cells on the same queries, with paired bootstrap intervals."""
     from reid_attack_bench.report import compare, tables
+    from reid_attack_bench.store import replace_file
 
+    for out in outs:
+        if out.suffix not in (".csv", ".md"):
+            raise BenchError(f"--out {out}: write a file that ends in .csv or .md")
     a, b = (_stored_results(run, store)[0] for run in (run_a, run_b))
     changes = compare.compare(a, b)
-    if out is not None:
-        tables.write_csv(changes, out)
-    shown = Table("cell", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
-    for row in tables.rows(changes.head(rows)):
-        attack = "clean" if row["attack"] == "clean" else f"{row['attack']} ε={row['epsilon']} from {row['source']}"
+    names = (str(run_a), str(run_b))
+    for out in outs:
+        if out.suffix == ".csv":
+            tables.write_csv(changes, out)
+        else:
+            replace_file(out, compare.to_markdown(a, b, changes, names).encode())
+    shown = Table("figure", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
+    largest = changes.sort_values("mAP_change", key=abs, ascending=False, kind="stable")
+    for row in tables.rows(largest.head(rows)):
         shown.add_row(
-            escape(f"{attack} → {row['target']}, {row['dataset']}"),
+            escape(compare.name_of(row)),
             f"{row['rank1_a']:.1f} → {row['rank1_b']:.1f}",
             f"{row['mAP_a']:.1f} → {row['mAP_b']:.1f}",
-            escape(f"{row['mAP_change']:+.1f} [{row['mAP_change_low']:.1f}, {row['mAP_change_high']:.1f}]"),
+            escape(compare.change_of(row, "mAP")),
         )
-    Console().print(shown)
-    alone = compare.only_in(a, b)
-    print(
-        f"{int(changes['changed'].sum())} of {len(changes)} cells changed (the interval of the mAP excludes 0); "
-        f"{alone[0]} only in {run_a}, {alone[1]} only in {run_b}"
-    )
+    console = Console()
+    console.print(shown)
+    if len(changes) > rows:
+        print(f"… and {len(changes) - rows} more: --rows, or --out FILE.csv")
+    for line in compare.summary(a, b, changes, names):
+        print(line)
 
 
 @cli.command("submit")
@@ -579,7 +595,7 @@ def _stay_forkable(device: str, workers: int | None) -> None:
 def _run(chosen: Suite, options: RunOptions) -> None:
     from reid_attack_bench import manifest as run_manifest
     from reid_attack_bench.console import JsonWatcher, RichWatcher
-    from reid_attack_bench.execute import default_workers, execute, missing_steps, repair, resolve_device
+    from reid_attack_bench.execute import Outcome, default_workers, execute, missing_steps, repair, resolve_device
     from reid_attack_bench.plan import make_plan
     from reid_attack_bench.report.collect import collect
     from reid_attack_bench.store import Store
@@ -597,12 +613,18 @@ def _run(chosen: Suite, options: RunOptions) -> None:
     watcher = JsonWatcher() if options.as_json else RichWatcher(console)
     for step in repair(plan, store):
         watcher.note(f"stored artefact '{step.label}' was corrupt; making it again")
+    command = shlex.join(["reid-attack-bench", *sys.argv[1:]])
+    earlier = run_manifest.read(options.out)
+    planned = run_manifest.describe(plan, store, Outcome(), device, command, finished=False)
+    if not run_manifest.is_reported(planned, earlier, options.out):
+        run_manifest.write(planned, options.out)  # so that a run which is killed can be reported
     try:
         outcome = execute(plan, store, device, watcher, options.workers or default_workers(device))
     finally:
         watcher.close()
-    manifest = run_manifest.describe(plan, store, outcome, device, shlex.join(["reid-attack-bench", *sys.argv[1:]]))
-    if run_manifest.is_reported(manifest, options.out):
+    manifest = run_manifest.describe(plan, store, outcome, device, command)
+    if run_manifest.is_reported(manifest, earlier, options.out):
+        run_manifest.write(earlier, options.out)
         if not options.as_json:
             print(
                 f"nothing to do: {options.out} is up to date (reid-attack-bench report {options.out} writes it again)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import json
 import os
@@ -31,13 +32,17 @@ _PACKAGES = (
 )
 
 
-def describe(plan: Plan, store: Store, outcome: Outcome, device: torch.device, command: str) -> dict[str, Any]:
-    """The manifest of a run, as plain values."""
+def describe(
+    plan: Plan, store: Store, outcome: Outcome, device: torch.device, command: str, *, finished: bool = True
+) -> dict[str, Any]:
+    """The manifest of a run, as plain values; not `finished` is what a run writes before its first step."""
     seconds = seconds_stored(plan, store)
     return {
         "bench": __version__,
         "report_version": REPORT_VERSION,
         "command": command,
+        "finished": finished,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "suite": asdict(plan.suite),
         "store": str(store.root.resolve()),
         "device": str(device),
@@ -97,12 +102,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def is_reported(manifest: dict[str, Any], run_dir: Path) -> bool:
-    """Whether `run_dir` already holds the report of a run with the same results."""
+def read(run_dir: Path) -> dict[str, Any]:
+    """The manifest in a folder, empty without one that can be read."""
     try:
-        earlier = json.loads((run_dir / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return False
+        return dict(json.loads((run_dir / "manifest.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def is_reported(manifest: dict[str, Any], earlier: dict[str, Any], run_dir: Path) -> bool:
+    """Whether `run_dir`, of which `earlier` is the manifest, holds the report of a run with the same results."""
     told = ("report_version", "suite", "notes", "failures", "clean", "cells")
     same = all(earlier.get(name) == json.loads(json.dumps(manifest[name])) for name in told)
     files = earlier.get("files", [])

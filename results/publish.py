@@ -1,84 +1,179 @@
-"""Take finished runs into this folder, with small pictures, and write the index: python results/publish.py runs/quick …
+"""Take finished runs into this folder, small enough for a repository: python results/publish.py runs/quick …
 
-What is taken: report.md, the tables, plots, sheets and the manifest. Pictures lose colours, sheets half of their
-size; nothing else changes. Without a run it only writes README.md again.
+What is taken: report.md, report.html where it is small, CSVs, tables/, the manifest, overview, curves and visibility in
+fewer colours, and one sheet of example images at half its size. What is not: the heat map of each attack and the PDFs,
+which `reid-attack-bench report` writes again from a store. report.md then links what is here and nothing else.
+README.md is written again each time; without a run that is all that happens.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pandas as pd
 from PIL import Image
 
+from reid_attack_bench.report.write import PDF_NOTE
+
 HERE = Path(__file__).parent
-SHEET_SIZE, SHEET_COLOURS, PLOT_COLOURS = 0.5, 32, 64
-TABLES = ("report.md", "leaderboard.csv", "matrix.csv", "clean.csv", "findings.csv")
+PLOTS = ("overview", "curve_", "visibility")
+PLOT_COLOURS = 128
+SHEETS, SHEET_SIZE, SHEET_QUALITY = 1, 0.5, 40
+"""Sheets of a run that are taken, first by name; their scale; WebP quality: the noise still looks as it does."""
+HTML_LIMIT = 3 * 2**20
+"""Bytes: a larger report.html stays out."""
+LEFT_OUT = "Heat maps of each attack, PDFs and further sheets are left out here; the command below makes them."
 
 
-def publish(run: Path) -> Path:
-    """Copy one finished run; returns its folder here."""
-    out = HERE / run.name
+def publish(run: Path, here: Path = HERE, sheet_size: float = SHEET_SIZE) -> Path:
+    """Copy one finished run; returns its folder in `here`."""
+    out = here / run.name
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    for name in TABLES:
-        if (run / name).is_file():
-            shutil.copy(run / name, out / name)
+    out.mkdir(parents=True)
+    for path in sorted(run.glob("*.csv")):
+        shutil.copy(path, out / path.name)
+    if (run / "tables").is_dir():
+        shutil.copytree(run / "tables", out / "tables")
+    page = run / "report.html"
+    if page.is_file() and page.stat().st_size <= HTML_LIMIT:
+        (out / page.name).write_text(anonymous(page.read_text()))
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["store"] = "runs/store"
-    text = json.dumps(manifest, indent=1).replace(str(Path.home()), "~")
-    (out / "manifest.json").write_text(text + "\n")
-    report = (out / "report.md").read_text().replace(str(Path.home()), "~")
-    (out / "report.md").write_text(report)
-    for folder, colours, factor in (("plots", PLOT_COLOURS, 1.0), ("sheets", SHEET_COLOURS, SHEET_SIZE)):
-        for path in sorted((run / folder).glob("*.png")):
-            (out / folder).mkdir(exist_ok=True)
-            shrink(path, out / folder / path.name, colours, factor)
+    (out / "manifest.json").write_text(anonymous(compact(manifest)))
+    for path in sorted((run / "plots").glob("*.png")):
+        if path.name.startswith(PLOTS):
+            reduce_plot(path, out / "plots" / path.name)
+    for path in sorted((run / "sheets").glob("*.png"))[:SHEETS]:
+        reduce_sheet(path, out / "sheets" / f"{path.stem}.webp", sheet_size)
+    (out / "report.md").write_text(relinked(anonymous((run / "report.md").read_text()), out))
     return out
 
 
-def shrink(path: Path, out: Path, colours: int, factor: float) -> None:
+def anonymous(text: str) -> str:
+    return text.replace(str(Path.home()), "~")
+
+
+def compact(manifest: dict[str, Any]) -> str:
+    """JSON with a line for each entry, and for each item of a long list: smaller, and still readable in a diff."""
+
+    def entry(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return "[\n" + ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in value) + "\n ]"
+        return json.dumps(value, ensure_ascii=False)
+
+    return "{\n" + ",\n".join(f" {json.dumps(name)}: {entry(value)}" for name, value in manifest.items()) + "\n}\n"
+
+
+def reduce_plot(path: Path, out: Path) -> None:
+    out.parent.mkdir(exist_ok=True)
+    with Image.open(path) as picture:
+        colours = picture.convert("RGB").quantize(
+            PLOT_COLOURS,
+            method=Image.Quantize.MAXCOVERAGE,  # the median cut gives all to the large areas and none to thin lines
+            dither=Image.Dither.NONE,
+        )
+    colours.save(out, optimize=True)
+
+
+def reduce_sheet(path: Path, out: Path, size: float) -> None:
+    out.parent.mkdir(exist_ok=True)
     with Image.open(path) as picture:
         small = picture.convert("RGB")
-    if factor < 1:
-        size = round(small.width * factor), round(small.height * factor)
-        small = small.resize(size, Image.Resampling.LANCZOS)
-    small.quantize(colours, dither=Image.Dither.NONE).save(out, optimize=True)
+    if size < 1:
+        small = small.resize((round(small.width * size), round(small.height * size)), Image.Resampling.LANCZOS)
+    small.save(out, quality=SHEET_QUALITY, method=6)
 
 
-def index() -> str:
-    """README.md: every folder, the command that made it, and what its findings say."""
+LINK = re.compile(r"(!?)\[((?:[^\]\\]|\\.)*)\]\(([^)\s]+)\)")
+
+
+def relinked(report: str, folder: Path) -> str:
+    """report.md with links to what `folder` holds: a .webp for a .png, else the words alone, and no image.
+
+    A chapter that thereby loses all it had goes with it.
+    """
+
+    def link(found: re.Match[str]) -> str:
+        image, words, target = found.groups()
+        path = unquote(target)
+        if "://" in target or target.startswith("#") or (folder / path).is_file():
+            return found[0]
+        if (folder / path).with_suffix(".webp").is_file():
+            return f"{image}[{words}]({quote(str(Path(path).with_suffix('.webp')), safe='/@+=')})"
+        return "" if image else words
+
+    lines: list[str] = []
+    for line in report.replace(PDF_NOTE, LEFT_OUT).split("\n"):
+        changed = LINK.sub(link, line)
+        if changed.strip() or not line.strip():
+            lines.append(changed)
+    chapters = re.split(r"(?m)^(?=#{1,6} )", re.sub(r"\n{3,}", "\n\n", "\n".join(lines)))
+    return "".join(each for each in chapters if len(each.strip().split("\n")) > 1 or not each.startswith("## "))
+
+
+def index(here: Path = HERE) -> str:
+    """README.md: every folder, what it is, on what, the command that made it, and what its findings say."""
     lines = [
         "# Published runs",
         "",
         "Written by `python results/publish.py`. Each folder has its report, tables, pictures and the manifest that "
-        "reproduces it. **All on synthetic data** unless it says otherwise.",
+        "reproduces it; the heat map of each attack and PDFs are left out, and what is here is reduced in colours and "
+        "size. Steps that runs share count in each.",
         "",
-        "| run | command | machine | report |",
-        "|---|---|---|---|",
+        "| run | what | data | command | machine | time of its steps | version |",
+        "|---|---|---|---|---|--:|---|",
     ]
-    folders = [path.parent for path in sorted(HERE.glob("*/manifest.json"))]
+    folders = sorted(path.parent for path in here.glob("*/manifest.json"))
     for folder in folders:
         manifest = json.loads((folder / "manifest.json").read_text())
-        lines.append(
-            f"| {folder.name} | `{manifest['command']}` | {machine(manifest)} | [report]({folder.name}/report.md) |"
-        )
-    lines += ["", "## Findings", "", "| run | claim | lower | higher | measure | difference | verdict |"]
-    lines.append("|---|---|--:|--:|---|--:|---|")
-    for folder in folders:
-        if (folder / "findings.csv").is_file():
-            for row in pd.read_csv(folder / "findings.csv").to_dict("records"):
-                lines.append(finding(folder.name, row))
+        name = f"[{folder.name}]({folder.name}/report.md)"
+        if (folder / "report.html").is_file():
+            name += f" ([html]({folder.name}/report.html))"
+        what = " ".join(str(manifest["suite"].get("description", "")).split()).replace("|", "\\|")
+        command = str(manifest["command"]).replace("|", "\\|")
+        texts = [name, what, data(manifest), f"`{command}`", machine(manifest), duration(manifest), version(manifest)]
+        lines.append("| " + " | ".join(texts) + " |")
+    others = sorted(path for path in here.iterdir() if path.is_dir() and path not in folders and any(path.iterdir()))
+    others = [path for path in others if not path.name.startswith(("_", "."))]
+    if others:
+        lines += ["", "Beside them: " + ", ".join(f"[{path.name}]({path.name})" for path in others) + "."]
+    found = [(folder, path) for folder in folders if (path := folder / "findings.csv").is_file()]
+    if found:
+        lines += ["", "## Findings", "", "| run | claim | lower | higher | measure | difference | verdict |"]
+        lines.append("|---|---|--:|--:|---|--:|---|")
+    for folder, path in found:
+        lines += [finding(folder.name, row) for row in pd.read_csv(path).to_dict("records")]
     return "\n".join(lines) + "\n"
+
+
+def data(manifest: dict[str, Any]) -> str:
+    """Data sets by name, and whether they are synthetic."""
+    synthetic = {row["dataset"]: row["synthetic"] for row in manifest["clean"]}
+    kinds = {kind: sorted(name for name, value in synthetic.items() if value == kind) for kind in (True, False)}
+    texts = [f"{', '.join(kinds[True])} (**synthetic**)"] if kinds[True] else []
+    return ", ".join(texts + kinds[False])
 
 
 def machine(manifest: dict[str, Any]) -> str:
     about = manifest["machine"]
     return about["gpu"] or f"{about['cores']} CPU cores"
+
+
+def duration(manifest: dict[str, Any]) -> str:
+    minutes = sum(step["seconds"] or 0.0 for step in manifest["steps"]) / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def version(manifest: dict[str, Any]) -> str:
+    """Of the bench and of torch, and the day where the manifest has it."""
+    texts = [manifest["bench"], f"torch {manifest['versions']['torch']}", manifest.get("date", "")[:10]]
+    return ", ".join(text for text in texts if text)
 
 
 def finding(run: str, row: dict[str, Any]) -> str:
@@ -87,10 +182,17 @@ def finding(run: str, row: dict[str, Any]) -> str:
     measure = row["measure"] + (f" at equal {row['at_equal']}" if isinstance(row["at_equal"], str) else "")
     gap = f"{row['difference']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
     columns = [run, row["claim"], *sides, f"{measure}, {row['relation']}", gap, row["verdict"]]
-    return "| " + " | ".join(columns) + " |"
+    return "| " + " | ".join(str(column).replace("|", "\\|") for column in columns) + " |"
+
+
+def main(runs: list[str], here: Path = HERE) -> None:
+    lacking = [name for name in runs for part in ("manifest.json", "report.md") if not (Path(name) / part).is_file()]
+    if lacking:
+        sys.exit(f"error: {lacking[0]} is not a finished run: it needs manifest.json and report.md")
+    for name in runs:
+        print(publish(Path(name), here))
+    (here / "README.md").write_text(index(here))
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        print(publish(Path(name)))
-    (HERE / "README.md").write_text(index())
+    main(sys.argv[1:])

@@ -95,29 +95,74 @@ def test_the_whole_matrix_is_there(finished: Path) -> None:
 
 def test_a_second_run_does_no_work_and_report_gives_the_same_bytes(finished: Path) -> None:
     tables = {path: path.read_bytes() for path in (finished / "runs/tiny").glob("*.csv")}
+    manifest = (finished / "runs/tiny/manifest.json").read_bytes()
     assert len(tables) == 3
     said = bench("run", "tiny.yaml", cwd=finished).stdout
     assert "0 to do" in said
     assert "nothing to do" in said
+    assert (finished / "runs/tiny/manifest.json").read_bytes() == manifest
     for path in tables:
         path.unlink()
     bench("report", "runs/tiny", cwd=finished)
     assert {path: path.read_bytes() for path in tables} == tables
 
 
-def test_killed_in_three_steps_it_ends_with_the_same_tables(finished: Path, tmp_path: Path) -> None:
+def test_killed_in_three_steps_it_reports_how_far_it_came_and_ends_with_the_same_tables(
+    finished: Path, tmp_path: Path
+) -> None:
     (tmp_path / "tiny.yaml").write_text((finished / "tiny.yaml").read_text())
+    done = pd.read_csv(finished / "runs/tiny/matrix.csv")
     deaths = tmp_path / "deaths"
     deaths.mkdir()
+    figures = {}
     for moment in ("train", "fit", "craft"):
         (deaths / moment).touch()
         bench("run", "tiny.yaml", "--workers", "1", cwd=tmp_path, expect=-9, TOY_DIES=str(deaths))
         assert not (deaths / moment).exists()
-        assert not (tmp_path / "runs/tiny/matrix.csv").exists()
+        if moment != "craft":  # before the first model, and in the middle
+            assert not (tmp_path / "runs/tiny/matrix.csv").exists()
+            said = bench("report", "runs/tiny", cwd=tmp_path).stdout
+            figures[moment] = _check_unfinished(tmp_path / "runs/tiny", said, done)
+            (tmp_path / "runs/tiny/matrix.csv").unlink()
+    assert 0 == figures["train"] < figures["fit"] < len(done)
     bench("run", "tiny.yaml", cwd=tmp_path, TOY_DIES=str(deaths))
     assert list((tmp_path / "runs/store/pending").glob("*")) == []
+    assert "Not finished" not in (tmp_path / "runs/tiny/report.md").read_text()
     for name in ("matrix.csv", "leaderboard.csv", "clean.csv"):
         assert (tmp_path / "runs/tiny" / name).read_bytes() == (finished / "runs/tiny" / name).read_bytes()
+
+
+def _check_unfinished(run: Path, said: str, done: pd.DataFrame) -> int:
+    """The report of a killed run: what it has is what the finished run has, the rest is missing and says why."""
+    matrix = pd.read_csv(run / "matrix.csv")
+    assert len(matrix) == len(done)
+    gone, there = matrix[matrix.status != "ok"], matrix[matrix.status == "ok"]
+    assert set(gone.status) == {"not in the store: run the suite again"}
+    assert gone[["rank1", "mAP", "drop_mAP", "ssim"]].isna().all(axis=None)
+    both = there.merge(done, on=["attack", "epsilon", "source", "target", "dataset"])
+    assert len(both) == len(there)
+    assert (both.mAP_x == both.mAP_y).all()
+    assert "Not finished" in said
+    report = (run / "report.md").read_text()
+    assert f"Not finished: {len(there)} of {len(done)} cells have figures" in report
+    assert f"{len(gone)} × not in the store" in report
+    return len(there)
+
+
+def test_two_runs_are_compared_on_the_command_line(finished: Path, tmp_path: Path) -> None:
+    run = str(finished / "runs/tiny")
+    said = bench("compare", run, run, "--out", "c.csv", "--out", "c.md", "--rows", "3", cwd=tmp_path).stdout
+    table = pd.read_csv(tmp_path / "c.csv")
+    assert set(table.attack) == {"clean", "worst case", "noise", "pgd", "learner"}
+    assert len(table) == 2 * 2 + 2 * 2 * 2 + 4 * 2 * 2 * 2
+    assert (table.mAP_change == 0).all()
+    assert f"0 of {len(table)} figures changed" in " ".join(said.split())
+    assert (tmp_path / "c.md").read_text().count("\n| ") == len(table) + 3 * 2
+    assert (
+        "write a file that ends in .csv" in bench("compare", run, run, "--out", "c.txt", cwd=tmp_path, expect=1).stderr
+    )
+    (tmp_path / "manifest.json").write_text("[]")
+    assert "is not the manifest of a run" in bench("compare", run, ".", cwd=tmp_path, expect=1).stderr
 
 
 def test_each_thing_is_done_once(tiny, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -453,11 +454,15 @@ def test_curves_start_clean_and_break_at_missing_cells(results: Results) -> None
         assert after[metric].iloc[0] in [line.get_ydata()[2] for line in broken]
 
 
-def test_pngs_are_the_same_bytes_and_name_no_version(small: Results, tmp_path: Path) -> None:
-    paths = [plots.overview(small, tmp_path / name) for name in ("a", "b")]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert b"Software" not in paths[0].read_bytes()
-    assert b"matplotlib" not in paths[0].read_bytes().lower()
+def test_plots_are_the_same_bytes_and_name_no_version(small: Results, tmp_path: Path) -> None:
+    (png, pdf), again = (plots.overview(small, tmp_path / name) for name in ("a", "b"))
+    assert [png.read_bytes(), pdf.read_bytes()] == [path.read_bytes() for path in again]
+    assert b"Software" not in png.read_bytes()
+    for content in (png.read_bytes(), pdf.read_bytes()):
+        assert b"matplotlib" not in content.lower()
+        assert b"CreationDate" not in content
+    assert b"/FontFile2" in pdf.read_bytes()  # TrueType, embedded
+    assert b"/Type3" not in pdf.read_bytes()
 
 
 def test_labels_make_portable_and_different_file_names() -> None:
@@ -527,7 +532,13 @@ def test_report_folder_is_complete_and_its_links_hold(small: Results, tmp_path: 
     assert steps[-1][0] == steps[-1][1] == len(steps)
     report = (tmp_path / "report.md").read_text()
     links = [part.split(")")[0] for part in report.split("](")[1:]]
-    assert len(links) == len(names) - 1
+    assert {f"plots/matrix_{a}_e8_{m}.pdf" for a in ("fgsm", "pgd") for m in ("rank1", "mAP")} <= names
+    assert {"tables/leaderboard.tex", "tables/matrix_plaza_pgd_e8.md"} <= names
+    pdfs = {name for name in names if name.endswith(".pdf")}
+    assert {name.replace(".pdf", ".png") for name in pdfs} == {
+        name for name in names if name.startswith("plots")
+    } - pdfs
+    assert sorted(links) == sorted(names - pdfs - {"report.md"})
     assert all((tmp_path / link).is_file() for link in links)
     for words in ("All data are synthetic.", "reid-attack-bench run demo", "1 × failed", "≤ ", "osnet@plaza"):
         assert words in report
@@ -555,7 +566,7 @@ def test_two_runs_are_compared_query_by_query() -> None:
     row = attacked.iloc[0]
     assert 0 < row.mAP_change_low <= row.mAP_change <= row.mAP_change_high <= 10 + 1e-9
     assert row.mAP_b - row.mAP_a == pytest.approx(row.mAP_change)
-    assert compare.only_in(a, b) == (0, 0)
+    assert compare.only_in(a, b) == (Counter(), Counter())
     # the same difference for every query has no spread, whatever the two runs scatter
     shifted = {key: PerQuery(each.hit, each.ap * 0 + 0.5, each.valid) for key, each in a.per_query.items()}
     lifted = {key: PerQuery(each.hit, each.ap * 0 + 0.6, each.valid) for key, each in a.per_query.items()}
@@ -568,3 +579,49 @@ def test_two_runs_are_compared_query_by_query() -> None:
         compare.compare(
             a, dataclasses.replace(a, cells=a.cells.assign(attack="other"), clean=a.clean.assign(victim="other"))
         )
+
+
+def test_a_comparison_is_paired_over_all_shared_cells_for_the_worst_case(results: Results) -> None:
+    from reid_attack_bench.report import compare
+
+    stronger = {
+        key: PerQuery(each.hit, np.clip(each.ap - 0.05, 0, 1), each.valid) if key.startswith("odfa") else each
+        for key, each in results.per_query.items()
+    }
+    other = dataclasses.replace(results, per_query=stronger)
+    other = without(other, (other.cells.attack == "misranking").to_numpy())
+    table = compare.compare(results, other)
+    assert not (table.attack == "misranking").any()
+    place = "attack == 'worst case' and target == 'mudeep@plaza' and epsilon == 8 and dataset == 'plaza'"
+    (row,) = table.query(place).to_dict("records")
+    cells = results.cells.query(
+        "target == 'mudeep@plaza' and dataset == 'plaza' and epsilon == 8 and attack != 'misranking' and status == 'ok'"
+    )
+    valid = results.per_query[cells.rank_key.iloc[0]].valid
+    lowest = [np.min([run[key].ap for key in cells.rank_key], axis=0)[valid] for run in (results.per_query, stronger)]
+    assert row["mAP_a"] == pytest.approx(100 * lowest[0].mean())
+    assert row["mAP_change"] == pytest.approx(100 * (lowest[1] - lowest[0]).mean())
+    assert row["mAP_change_low"] <= row["mAP_change"] <= row["mAP_change_high"] <= 0
+    # an interval of the difference is narrower than that of either side
+    assert row["mAP_change_high"] - row["mAP_change_low"] < 5.0
+    alone, more = compare.only_in(results, other)
+    assert more == Counter()
+    there = results.cells.query("attack == 'misranking' and status == 'ok'")
+    assert alone == Counter({"failed": len(there)})
+    page = compare.to_markdown(results, other, table, ("runs/a", "runs/b"))
+    assert f"{len(there)} only in runs/a; in runs/b: {len(there)} × failed" in page
+    assert "Synthetic data" in page
+    assert "worst case, ε = 8/255 → mudeep@plaza, on plaza" in page
+
+
+def test_a_comparison_leaves_out_what_is_other_data(results: Results) -> None:
+    from reid_attack_bench.report import compare
+
+    a = dataclasses.replace(results, data={"campus": "1", "plaza": "2"})
+    b = dataclasses.replace(results, data={"campus": "1", "plaza": "3"})
+    table = compare.compare(a, b)
+    assert set(table.dataset) == {"campus"}
+    assert "plaza left out: its images are not the same in both runs" in compare.summary(a, b, table)
+    assert compare.only_in(a, b) == (Counter(), Counter())
+    with pytest.raises(BenchError, match="other images under the name of campus, plaza"):
+        compare.compare(a, dataclasses.replace(a, data={"campus": "4", "plaza": "3"}))

@@ -9,29 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from safetensors import safe_open
-from torch import Tensor
 
-from reid_attack_bench.contracts import Distance, distances
-from reid_attack_bench.data.synthetic import Split
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.metrics.ranking import top_matches
-from reid_attack_bench.report.results import (
-    CELL_COLUMNS,
-    CLEAN_COLUMNS,
-    NOT_APPLICABLE,
-    PerQuery,
-    Results,
-    Retrieved,
-    Sheet,
-)
+from reid_attack_bench.report import retrieval
+from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, PerQuery, Results, Sheet
 from reid_attack_bench.steps import read_crafted, read_ranking, read_splits
-from reid_attack_bench.store import Store
+from reid_attack_bench.store import Store, digest_of
 
 _SHEET_QUERIES = 6
-_RETRIEVED = 5
-_FEATURES = "features.safetensors"
+_PARTS = ("suite", "store", "notes", "failures", "clean", "cells")
 _RANKS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 _INTERVALS = ("rank1_low", "rank1_high", "mAP_low", "mAP_high")
 
@@ -56,21 +42,29 @@ class _Collector:
 
     def results(self) -> Results:
         suite = self.manifest["suite"]
-        cells, clean = [self.cell(c) for c in self.manifest["cells"]], [self.clean(r) for r in self.manifest["clean"]]
+        cells = pd.DataFrame([self.cell(c) for c in self.manifest["cells"]], columns=list(CELL_COLUMNS))
+        notes = list(self.manifest["notes"])
+        if not self.manifest.get("finished", True):
+            notes.append(
+                f"Not finished: {int((cells['status'] == 'ok').sum())} of {len(cells)} cells have figures. The run was "
+                "interrupted or is still going; its command goes on where it stopped."
+            )
+        clean = pd.DataFrame([self.clean(r) for r in self.manifest["clean"]], columns=list(CLEAN_COLUMNS))
         sheets = self.sheets()
-        retrieved, galleries = self.retrieved(sheets)
+        retrieved, galleries = retrieval.find(self.manifest, self.store, sheets, self.per_query)
         return Results(
             suite=suite["name"],
             seed=suite["seed"],
             headline_epsilon=suite["headline_epsilon"],
-            cells=pd.DataFrame(cells, columns=list(CELL_COLUMNS)),
-            clean=pd.DataFrame(clean, columns=list(CLEAN_COLUMNS)),
+            cells=cells,
+            clean=clean,
             per_query=self.per_query,
             sheets=sheets,
             retrieved=retrieved,
             galleries=galleries,
             manifest=dict(self.manifest),
-            notes=list(self.manifest["notes"]),
+            notes=notes,
+            data=self.data(),
         )
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +125,16 @@ class _Collector:
             self.per_query[key] = PerQuery(ranking.hits[:, 0], ranking.ap, ranking.valid)
         return facts
 
+    def data(self) -> dict[str, str]:
+        found = {}
+        for step in self.manifest.get("steps", []):
+            if step["kind"] == "data" and self.store.has("data", step["key"]):
+                config = dict(self.store.manifest("data", step["key"])["config"])
+                if "content" in config:  # photographs are the same queries at any size; rendered ones are not
+                    config.pop("size", None)
+                found[str(config["name"])] = digest_of(config)
+        return found
+
     def sheets(self) -> list[Sheet]:
         homes = {(row["victim"], row["dataset"]) for row in self.manifest["clean"] if row["home"]}
         made: dict[tuple[str, str, str], Sheet] = {}
@@ -162,79 +166,21 @@ class _Collector:
             )
         return list(made.values())
 
-    def retrieved(self, sheets: list[Sheet]) -> tuple[dict[str, Retrieved], dict[str, np.ndarray]]:
-        """What each target finds for the queries of `sheets`, and the galleries that it finds it in.
-
-        Only the rows in question are read of the attacked embeddings.
-        """
-        chosen = {sheet.craft_key: sheet.queries for sheet in sheets}
-        clean = {(row["victim"], row["dataset"]): row for row in self.manifest["clean"]}
-        found: dict[str, Retrieved] = {}
-        galleries: dict[str, np.ndarray] = {}
-        before: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
-        # target by target, so that one gallery's embeddings are in memory at a time
-        for (victim, dataset), row in clean.items():
-            if row["rank_key"] not in self.facts or not self.store.has("clean", row["features_key"]):
-                continue
-            card, gallery = self.read("victim", row["victim_key"]) or {}, None
-            for cell in self.manifest["cells"]:
-                here = (cell["target"], cell["dataset"]) == (victim, dataset) and cell["rank_key"] in self.per_query
-                if not here or cell["craft_key"] not in chosen or not self.store.has("features", cell["features_key"]):
-                    continue
-                splits = read_splits(self.store.folder("data", cell["data_key"]))
-                galleries.setdefault(dataset, splits["gallery"].images)
-                queries = chosen[cell["craft_key"]]
-                if gallery is None:
-                    gallery = _Gallery(self.store.folder("clean", row["features_key"]), splits, card["distance"])
-                place = (row["features_key"], tuple(queries))
-                if place not in before:
-                    before[place] = gallery.nearest(gallery.rows(gallery.folder, queries), queries)
-                attacked = gallery.rows(self.store.folder("features", cell["features_key"]), queries)
-                after = gallery.nearest(attacked, queries)
-                found[cell["rank_key"]] = Retrieved(
-                    before[place], after, gallery.correct(before[place], queries), gallery.correct(after, queries)
-                )
-        return found, galleries
-
-
-class _Gallery:
-    """The embedded gallery of one target on one data set."""
-
-    def __init__(self, folder: Path, splits: Mapping[str, Split], distance: Distance) -> None:
-        self.folder, self.query, self.gallery, self.distance = folder, splits["query"], splits["gallery"], distance
-        with safe_open(folder / _FEATURES, framework="pt") as file:
-            self.embeddings = file.get_tensor("gallery")
-
-    def rows(self, folder: Path, queries: np.ndarray) -> Tensor:
-        """The embeddings of some queries, N×D."""
-        with safe_open(folder / _FEATURES, framework="pt") as file:
-            part = file.get_slice("query")
-            return torch.cat([part[int(row) : int(row) + 1] for row in queries])
-
-    def nearest(self, embeddings: Tensor, queries: np.ndarray) -> np.ndarray:
-        return top_matches(
-            distances(embeddings, self.embeddings, self.distance).numpy(),
-            self.query.identities[queries],
-            self.gallery.identities,
-            self.query.cameras[queries],
-            self.gallery.cameras,
-            k=_RETRIEVED,
-        )
-
-    def correct(self, nearest: np.ndarray, queries: np.ndarray) -> np.ndarray:
-        return (self.gallery.identities[nearest] == self.query.identities[queries][:, None]) & (nearest >= 0)
-
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:
-    """manifest.json of a finished run.
+    """manifest.json of a run, finished or not.
 
     Raises:
-        BenchError: the folder is not a run.
+        BenchError: the folder is not a run, or is one of a version that wrote other things.
     """
     path = run_dir / "manifest.json"
     try:
-        return dict(json.loads(path.read_text()))
+        manifest = json.loads(path.read_text())
     except FileNotFoundError:
         raise BenchError(f"{run_dir} is not a run: it has no manifest.json") from None
     except ValueError as error:
         raise BenchError(f"{path} is not valid JSON ({error}); run the suite again") from error
+    lacking = [name for name in _PARTS if not isinstance(manifest, dict) or name not in manifest]
+    if lacking:
+        raise BenchError(f"{path} is not the manifest of a run: it has no {', '.join(lacking)}; run the suite again")
+    return dict(manifest)

@@ -1,6 +1,7 @@
 """Heat maps, robustness curves and a summary picture, drawn without pyplot and the same bytes on every run.
 
-Every `*_figure` function returns a Figure for inspection; `heat_maps`, `curves`, `overview` and `visibility` save PNGs.
+Every `*_figure` function returns a Figure for inspection; `heat_maps`, `curves`, `overview` and `visibility` save each
+as a PNG and, with the same name, as a PDF.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ STYLE: dict[str, Any] = {
     "grid.linewidth": 0.6,
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
+    "pdf.fonttype": 42,  # TrueType, embedded: publishers refuse Type 3
     "figure.facecolor": "white",
 }
 BOLD = 1.18
@@ -86,6 +88,14 @@ def save(figure: Figure, path: Path) -> Path:
     with styled():
         figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
     return replace_file(path, content.getvalue())
+
+
+def save_plot(figure: Figure, path: Path) -> list[Path]:
+    """Write a plot as `path`, a PNG, and beside it as a PDF without date or software version; returns both."""
+    content = io.BytesIO()
+    with styled():
+        figure.savefig(content, format="pdf", metadata=dict.fromkeys(("Creator", "Producer", "CreationDate")))
+    return [save(figure, path), replace_file(path.with_suffix(".pdf"), content.getvalue())]
 
 
 def file_name(*parts: str) -> str:
@@ -136,9 +146,17 @@ def describe(results: Results, dataset: str) -> str:
     return ", ".join(parts + (["synthetic data"] if is_synthetic(results, dataset) else []))
 
 
-def run_line(results: Results) -> str:
-    """What every picture says about the run: suite and seed, and that data are synthetic."""
+def run_line(results: Results, setting: Setting | None = None) -> str:
+    """What every picture says about the run: suite, seed, how many seeds (of one attack), "synthetic"."""
+    named = tables.rows(results.cells[["attack", "epsilon", "pixels", "perturbs", "seed"]].drop_duplicates())
+    seeds: dict[Setting, set[int]] = {}
+    for cell in named:
+        if not tables.is_missing(cell["seed"]) and setting in (None, tables.setting_of(cell)):
+            seeds.setdefault(tables.setting_of(cell), set()).add(int(cell["seed"]))
+    counts = {len(each) for each in seeds.values()}
     line = f"suite {results.suite}, seed {results.seed}"
+    if max(counts, default=1) > 1:
+        line += f", means over {'up to ' if len(counts) > 1 else ''}{max(counts)} seeds of an attack"
     return line + (" · SYNTHETIC DATA" if is_synthetic(results) else "")
 
 
@@ -363,15 +381,16 @@ def heat_map_figure(results: Results, setting: Setting, metric: str) -> Figure:
         across = max(1, int(15 / (max(grid.values.shape[1] for grid in grids) * width + 1.5)))
         blocks = [_Block("", grids[i : i + across]) for i in range(0, len(grids), across)]
         heading = f"{METRICS[metric]} under {setting.variant}, ε = {setting.epsilon}/255"
-        return _lay_out(blocks, look, heading, run_line(results), f"{METRICS[metric]} (%)")
+        return _lay_out(blocks, look, heading, run_line(results, setting), f"{METRICS[metric]} (%)")
 
 
 def heat_maps(results: Results, folder: Path) -> list[Path]:
     """Write one heat map per attack setting and metric; returns the paths."""
     return [
-        save(heat_map_figure(results, setting, metric), folder / _heat_map_name(setting, metric))
+        path
         for setting in tables.settings(results)
         for metric in METRICS
+        for path in save_plot(heat_map_figure(results, setting, metric), folder / _heat_map_name(setting, metric))
     ]
 
 
@@ -421,9 +440,9 @@ def _shortened(grid: _Grid, length: int = 26) -> _Grid:
     return replace(grid, row_names=cut_all(grid.row_names), column_names=cut_all(grid.column_names))
 
 
-def overview(results: Results, folder: Path) -> Path:
-    """Write the summary picture overview.png; returns its path."""
-    return save(overview_figure(results), folder / "overview.png")
+def overview(results: Results, folder: Path) -> list[Path]:
+    """Write the summary picture overview.png and .pdf; returns the paths."""
+    return save_plot(overview_figure(results), folder / "overview.png")
 
 
 # Curves
@@ -521,9 +540,10 @@ def curves(results: Results, folder: Path) -> list[Path]:
     }
     places = [(row["victim"], row["dataset"]) for row in tables.home_rows(results)]
     return [
-        save(curves_figure(results, *place), folder / (file_name("curve", *place) + ".png"))
+        path
         for place in places
         if place in reached
+        for path in save_plot(curves_figure(results, *place), folder / (file_name("curve", *place) + ".png"))
     ]
 
 
@@ -534,7 +554,10 @@ def visibility_figure(results: Results) -> Figure:
         looks = _lines(results)
         words = max([text_width(v.variant, 8.5) for v in looks] + [text_width("white-box (source = target)", 8.5)])
         heading = "Attack strength against visibility"
-        line = f"means over all cells; small numbers: ε in 1/255 · {run_line(results)}"
+        places = "; ".join(describe(results, name) for name in datasets(results))
+        epsilons = sorted({setting.epsilon for setting in tables.settings(results)})
+        budget = "small numbers: ε in 1/255" if len(epsilons) > 1 else f"ε = {', '.join(map(str, epsilons))}/255"
+        line = f"means over all cells; {budget} · {places} · {run_line(results)}"
         wide, high = max(9.6 + words + 0.7, heading_width(heading, line)), 4.5
         figure = new_figure(wide, high, heading, line)
         columns = {
@@ -559,14 +582,15 @@ def visibility_figure(results: Results) -> Figure:
                     x, y = np.mean(pairs, axis=0)
                     face = colour if own else "white"
                     axes.plot(x, y, color=colour, marker=marker, markersize=7, markerfacecolor=face, linestyle="none")
-                    axes.annotate(
-                        str(setting.epsilon),
-                        (x, y),
-                        xytext=(5, 3),
-                        textcoords="offset points",
-                        fontsize=7,
-                        color="#333333",
-                    )
+                    if len(epsilons) > 1:
+                        axes.annotate(
+                            str(setting.epsilon),
+                            (x, y),
+                            (5, 3),
+                            textcoords="offset points",
+                            fontsize=7,
+                            color="#333333",
+                        )
         key = [
             Line2D([], [], color=colour, marker=marker, markersize=6, linestyle="none", label=variant.variant)
             for variant, (colour, marker) in looks.items()
@@ -588,6 +612,6 @@ def visibility_figure(results: Results) -> Figure:
         return figure
 
 
-def visibility(results: Results, folder: Path) -> Path:
-    """Write visibility.png; returns its path."""
-    return save(visibility_figure(results), folder / "visibility.png")
+def visibility(results: Results, folder: Path) -> list[Path]:
+    """Write visibility.png and .pdf; returns the paths."""
+    return save_plot(visibility_figure(results), folder / "visibility.png")

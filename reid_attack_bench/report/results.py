@@ -35,7 +35,7 @@ figure is empty, never zero); where that begins with NOT_APPLICABLE the cell can
 """
 
 NOT_APPLICABLE = "not applicable: "
-REPORT_VERSION = 4
+REPORT_VERSION = 5
 """Raise it when the same results give another report: a finished run then writes its report again."""
 
 CLEAN_COLUMNS = (
@@ -109,6 +109,7 @@ class Results:
         galleries: data set → its gallery, uint8 RGB N×H×W×3, where `retrieved` points to it.
         manifest: versions, seeds, machine, steps with times.
         notes: lines that every report must carry (synthetic data, missing LPIPS weights …).
+        data: data set → digest of what its images are; equal in two runs on the same images.
     """
 
     suite: str
@@ -122,3 +123,4 @@ class Results:
     galleries: dict[str, np.ndarray] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    data: dict[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report import audit, defences, findings, html, plots, published, sheets, tables
+from reid_attack_bench.report import audit, defences, findings, html, paper, plots, published, sheets, tables
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.tables import Row
 from reid_attack_bench.store import replace_file
@@ -38,6 +38,8 @@ DEFINITIONS = (
     "interval over queries; the worst case takes every seed as an attack of its own. matrix.csv holds each.",
 )
 
+PDF_NOTE = "Every plot below lies beside itself as a PDF of the same name."
+
 
 @dataclass(frozen=True)
 class Conclusions:
@@ -63,9 +65,10 @@ def write_report(
 ) -> list[Path]:
     """Write every table and picture of a run into `out_dir`; returns the paths, report.md last.
 
-    leaderboard.csv, matrix.csv, clean.csv, findings.csv and defences.csv where the suite has any; plots/ with overview,
-    heat maps, curves and visibility; sheets/ with example images; report.md. A file appears whole or not at all; the
-    same results give the same bytes. `concluded` are the conclusions of these results where they are drawn already.
+    leaderboard.csv, matrix.csv, clean.csv, findings.csv and defences.csv where the suite has any; tables/ with
+    leaderboard and matrices in LaTeX and Markdown; plots/ with overview, heat maps, curves and visibility as PNG and
+    PDF; sheets/ with example images; report.md. A file appears whole or not at all; the same results give the same
+    bytes. `concluded` are the conclusions of these results where they are drawn already.
 
     Raises:
         BenchError: the results hold no cell, or contradict themselves.
@@ -83,16 +86,17 @@ def write_report(
         tables.write_csv(tables.matrix(results), out_dir / "matrix.csv"),
         tables.write_csv(tables.clean(results), out_dir / "clean.csv"),
     ]
+    written += paper.write_tables(results, concluded.board, out_dir / "tables")
     progress(1, total, "tables")
     folder = out_dir / "plots"
     pictures: dict[str, list[Path]] = {}
-    pictures["Overview"] = [plots.overview(results, folder)]
+    pictures["Overview"] = plots.overview(results, folder)
     progress(2, total, "overview")
     heat_maps = plots.heat_maps(results, folder)
     progress(3, total, "heat maps")
     pictures["Robustness curves"] = plots.curves(results, folder)
     progress(4, total, "curves")
-    pictures["Strength against visibility"] = [plots.visibility(results, folder)]
+    pictures["Strength against visibility"] = plots.visibility(results, folder)
     pictures["Matrices"] = heat_maps
     progress(5, total, "visibility")
     pictures["Example images"] = sheets.write_sheets(results, out_dir / "sheets")
@@ -100,7 +104,9 @@ def write_report(
     for paths in pictures.values():
         written += paths
     report = report_text(
-        results, {title: [p.relative_to(out_dir) for p in ps] for title, ps in pictures.items()}, concluded
+        results,
+        {title: [p.relative_to(out_dir) for p in ps if p.suffix == ".png"] for title, ps in pictures.items()},
+        concluded,
     )
     written.append(replace_file(out_dir / "report.md", report.encode()))
     progress(7, total, "report.md")
@@ -119,6 +125,7 @@ def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Co
     if synthetic:
         lines += ["> **Synthetic data.** The figures say nothing about how a model does on photographs of people.", ""]
     lines += [f"- {_plain(note)}" for note in results.notes] + [""] * bool(results.notes)
+    lines += ["The same to sort, filter and look into, in one file: [report.html](report.html).", ""]
     lines += ["## Leaderboard", "", f"Ordered by worst-case mAP at ε = {results.headline_epsilon}/255. In percent.", ""]
     lines += _leaderboard_lines(results, concluded.board)
     lines += ["", "All columns: [leaderboard.csv](leaderboard.csv). Every cell: [matrix.csv](matrix.csv). "]
@@ -128,6 +135,8 @@ def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Co
     lines += _defence_lines(results, concluded.gains)
     lines += _finding_lines(concluded.judged)
     lines += _attack_lines(results)
+    lines += paper.index_lines(results)
+    lines += ["", PDF_NOTE]
     for title, paths in pictures.items():
         if paths:
             lines += ["", f"## {title}", ""]

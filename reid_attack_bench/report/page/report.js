@@ -27,8 +27,8 @@
   }
 
   function fill(select, choices, chosen) {
+    const wanted = String(chosen ?? select.value); // before its options go
     select.replaceChildren(...choices.map(([value, text]) => make("option", { value: String(value) }, text)));
-    const wanted = String(chosen ?? select.value);
     select.value = choices.some(([value]) => String(value) === wanted) ? wanted : String(choices[0]?.[0] ?? "");
   }
 

@@ -1,0 +1,88 @@
+"""What targets retrieve for the queries that the report shows, from stored embeddings; no model is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from reid_attack_bench.contracts import Distance, distances
+from reid_attack_bench.data.synthetic import Split
+from reid_attack_bench.metrics.ranking import top_matches
+from reid_attack_bench.report.results import Retrieved, Sheet
+from reid_attack_bench.steps import read_splits
+from reid_attack_bench.store import Store
+
+K = 5
+"""Gallery images for each query."""
+_FEATURES = "features.safetensors"
+
+
+def find(
+    manifest: Mapping[str, Any], store: Store, sheets: Sequence[Sheet], ranked: Container[str]
+) -> tuple[dict[str, Retrieved], dict[str, np.ndarray]]:
+    """What each target finds for the queries of `sheets`, by rank_key, and the galleries that it finds it in.
+
+    Of the attacked embeddings only the rows in question are read.
+
+    Args:
+        ranked: rank_keys of the rankings that there are.
+    """
+    chosen = {sheet.craft_key: sheet.queries for sheet in sheets}
+    found: dict[str, Retrieved] = {}
+    galleries: dict[str, np.ndarray] = {}
+    # target by target, so that one gallery's embeddings are in memory at a time
+    for row in manifest["clean"]:
+        if row["rank_key"] not in ranked or not store.has("clean", row["features_key"]):
+            continue
+        gallery: _Gallery | None = None
+        before: dict[tuple[int, ...], np.ndarray] = {}
+        for cell in manifest["cells"]:
+            here = (cell["target"], cell["dataset"]) == (row["victim"], row["dataset"]) and cell["rank_key"] in ranked
+            if not here or cell["craft_key"] not in chosen or not store.has("features", cell["features_key"]):
+                continue
+            if gallery is None:
+                splits = read_splits(store.folder("data", cell["data_key"]))
+                distance = store.manifest("victim", row["victim_key"])["facts"]["distance"]
+                gallery = _Gallery(store.folder("clean", row["features_key"]), splits, distance)
+                galleries.setdefault(row["dataset"], splits["gallery"].images)
+            queries = chosen[cell["craft_key"]]
+            if tuple(queries) not in before:
+                before[tuple(queries)] = gallery.nearest(gallery.folder, queries)
+            nearest = before[tuple(queries)], gallery.nearest(store.folder("features", cell["features_key"]), queries)
+            found[cell["rank_key"]] = Retrieved(*nearest, *(gallery.correct(each, queries) for each in nearest))
+    return found, galleries
+
+
+class _Gallery:
+    """The embedded gallery of one target on one data set."""
+
+    def __init__(self, folder: Path, splits: Mapping[str, Split], distance: Distance) -> None:
+        self.folder, self.query, self.gallery, self.distance = folder, splits["query"], splits["gallery"], distance
+        with safe_open(folder / _FEATURES, framework="pt") as file:
+            self.embeddings = file.get_tensor("gallery")
+
+    def nearest(self, folder: Path, queries: np.ndarray) -> np.ndarray:
+        """int64 N×K: gallery indices for some of the queries whose embeddings are in `folder`."""
+        return top_matches(
+            distances(_rows(folder, queries), self.embeddings, self.distance).numpy(),
+            self.query.identities[queries],
+            self.gallery.identities,
+            self.query.cameras[queries],
+            self.gallery.cameras,
+            k=K,
+        )
+
+    def correct(self, nearest: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        return (self.gallery.identities[nearest] == self.query.identities[queries][:, None]) & (nearest >= 0)
+
+
+def _rows(folder: Path, queries: np.ndarray) -> Tensor:
+    with safe_open(folder / _FEATURES, framework="pt") as file:
+        part = file.get_slice("query")
+        return torch.cat([part[int(row) : int(row) + 1] for row in queries])
