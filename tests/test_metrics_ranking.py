@@ -98,7 +98,7 @@ def test_rank_agrees_with_torchreid_and_with_the_definitions(case: Case, max_ran
 def test_rank_agrees_with_torchreid_at_size(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = random_case(seed)
     cmc, mean_ap = torchreid(case, 50)
-    monkeypatch.setattr(metric, "_CHUNK", 7)
+    monkeypatch.setattr(metric, "_ENTRIES", 7 * 150)
     result = rank(*case)
     np.testing.assert_allclose(np.nanmean(result.hits, axis=0), cmc, atol=1e-6)
     scores = summary(result)

@@ -94,6 +94,11 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
     Raises:
         BenchError: shapes differ, or a side is smaller than the window.
     """
+    return _similarities(clean, adversarial)[1]
+
+
+def _similarities(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM and MS-SSIM: the finest scale of the one is the other."""
     _check(clean, adversarial)
     scales = scale_count(*clean.shape[-2:])
     weights = clean.new_tensor(SCALE_WEIGHTS[:scales])
@@ -104,6 +109,8 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
     terms = []
     for scale in range(scales):
         similarity, structure = _ssim(clean, adversarial, data_range=1.0, win=window, size_average=False)
+        if scale == 0:
+            finest = similarity.mean(dim=1)
         if scale == scales - 1:
             terms.append(similarity)
             break
@@ -114,7 +121,7 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
 
     # x^w has no finite slope at 0, but relu passes nothing back there, so the gradient is 0 and not NaN
     clamped = torch.relu(torch.stack(terms))  # scales×N×3
-    return (clamped ** weights.view(-1, 1, 1)).prod(dim=0).mean(dim=1)
+    return finest, (clamped ** weights.view(-1, 1, 1)).prod(dim=0).mean(dim=1)
 
 
 def change(clean: np.ndarray, adversarial: np.ndarray) -> Change:
@@ -160,8 +167,7 @@ def measures(
     found: dict[str, np.ndarray] = {**change(clean, adversarial)}  # type: ignore[dict-item]
     before, after = to_float(clean, device), to_float(adversarial, device)
     with torch.no_grad():
-        found["ssim"] = ssim(before, after).cpu().numpy()
-        found["ms_ssim"] = ms_ssim(before, after).cpu().numpy()
+        found["ssim"], found["ms_ssim"] = (values.cpu().numpy() for values in _similarities(before, after))
         found["grid"] = grid_energy(after - before).cpu().numpy()
         if lpips is not None:
             found["lpips"] = lpips(before, after).cpu().numpy()
