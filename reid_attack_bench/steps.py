@@ -45,7 +45,6 @@ Progress = Callable[[int, int, str], None]
 _VICTIMS_IN_MEMORY = 24
 _EMBED_BATCH = {"cuda": 256, "cpu": 32}  # images per forward pass without gradients; more leave a CPU's caches
 _REFUSED = "query_refused"
-_MEASURE_BATCH = {"cuda": 256, "cpu": 16}  # pairs of images measured at once; likewise
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 
 
@@ -411,10 +410,10 @@ def _measure(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
     splits = workspace.splits(step.inputs["data"])
     crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
     columns: dict[str, list[np.ndarray]] = {}
-    size = _MEASURE_BATCH[workspace.device.type]
     weights = image_metrics.find_lpips_weights() if step.config["lpips"] else None
     lpips = image_metrics.Lpips(weights, workspace.device) if weights else None
     for part, adversarial in crafted.items():
+        size = image_metrics.batch_size(adversarial, workspace.device)
         for first in range(0, len(adversarial), size):
             pair = splits[part].images[first : first + size], adversarial[first : first + size]
             for name, values in image_metrics.measures(*pair, workspace.device, lpips).items():

@@ -35,6 +35,7 @@ LPIPS_SHA256_PREFIX = "7be5be79"
 LPIPS_URL = "https://download.pytorch.org/models/" + LPIPS_FILE
 
 _CHUNK = 256  # images compared at a time, so that a memory map stays one
+_PIXELS = {"cuda": 2**23, "cpu": 2**17}  # of the images measured at once; more leave a CPU's caches
 
 
 class Change(TypedDict):
@@ -94,10 +95,10 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
     Raises:
         BenchError: shapes differ, or a side is smaller than the window.
     """
-    return _similarities(clean, adversarial)[1]
+    return ssim_and_ms_ssim(clean, adversarial)[1]
 
 
-def _similarities(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor]:
+def ssim_and_ms_ssim(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor]:
     """SSIM and MS-SSIM: the finest scale of the one is the other."""
     _check(clean, adversarial)
     scales = scale_count(*clean.shape[-2:])
@@ -167,11 +168,17 @@ def measures(
     found: dict[str, np.ndarray] = {**change(clean, adversarial)}  # type: ignore[dict-item]
     before, after = to_float(clean, device), to_float(adversarial, device)
     with torch.no_grad():
-        found["ssim"], found["ms_ssim"] = (values.cpu().numpy() for values in _similarities(before, after))
+        found["ssim"], found["ms_ssim"] = (values.cpu().numpy() for values in ssim_and_ms_ssim(before, after))
         found["grid"] = grid_energy(after - before).cpu().numpy()
         if lpips is not None:
             found["lpips"] = lpips(before, after).cpu().numpy()
     return found
+
+
+def batch_size(images: np.ndarray, device: torch.device) -> int:
+    """How many of these, N×H×W×3, are best handed to `measures` at once."""
+    height, width = images.shape[1:3]
+    return max(1, _PIXELS[device.type] // (height * width))
 
 
 class Lpips:
@@ -261,6 +268,6 @@ def _check(clean: Tensor, adversarial: Tensor) -> None:
 
 
 __all__ = [
-    "Change", "Lpips", "change", "find_lpips_weights", "lpips_missing_message", "measures", "ms_ssim", "scale_count",
-    "ssim",
+    "Change", "Lpips", "batch_size", "change", "find_lpips_weights", "lpips_missing_message", "measures", "ms_ssim",
+    "scale_count", "ssim", "ssim_and_ms_ssim",
 ]  # fmt: skip

@@ -6,8 +6,9 @@ computed for many queries at a time.
 
 No gallery is put in order for them. The nth correct match of a query stands behind n − 1 correct ones and the images of
 other people that are nearer, and to count those it is enough to sort distances without remembering whose they are. Only
-where a correct match and another person are exactly as far does the figure hang on how a sort orders equals: those
-queries are sorted by numpy's argsort, as torchreid sorts them all.
+where a correct match and another person are exactly as far does the figure hang on how a sort orders equals. Where the
+first match hangs on that, or more than 5e-7 of AP or INP, the query is sorted by numpy's argsort, as torchreid sorts
+them all; elsewhere the match goes first.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ Protocol = Literal["market1501", "cuhk03"]
 
 _ENTRIES = 2**22  # distances held at a time: those of 263 queries of Market-1501, 16 MiB
 _SORTED = 2**17  # of which a CPU thread sorts so many at a time, within its own cache
+_TOLERANCE = 5e-7  # of AP and INP, to which they are the same as torchreid's
 _Block = np.ndarray | Tensor  # rows of distances, a tensor where they are not in the CPU's memory
 _REPEATS = 10  # random single-shot galleries of the CUHK03 protocol
 
@@ -85,7 +87,7 @@ def rank(
     max_rank: int = 50,
     rng: np.random.RandomState | None = None,
 ) -> Ranking:
-    """Rank the gallery for every query, as torchreid's `evaluate_rank` does, ties included.
+    """Rank the gallery for every query, as torchreid's `evaluate_rank` does, ties included (see above).
 
     Args:
         distances: float Q×G, smaller is nearer; or consecutive blocks of its rows, such as `distance_rows` makes,
@@ -276,8 +278,8 @@ def _count(
         correct: which of those pairs two cameras saw.
 
     Returns:
-        Row and 1-based position of every correct match, the nearest of a row first; and the rows in which one is
-        exactly as far as somebody else, so that its position is not known.
+        Row and 1-based position of every correct match, the nearest of a row first; and the rows in which more hangs on
+        the order of equal distances than may.
     """
     owners, near = rows[correct], _fetched(block[rows, columns])[correct]
     near = near[np.lexsort((near, owners))]
@@ -286,35 +288,42 @@ def _count(
     wanted = np.full((len(block), counts.max()), np.inf, near.dtype)
     wanted[owners, nth] = near
     if isinstance(block, np.ndarray):
-        nearer, tied = _nearer_by_threads(block, rows, columns, wanted, pool)
+        nearer, or_as_far = _nearer_by_threads(block, rows, columns, wanted, pool)
     else:
-        nearer, tied = _nearer_on_device(block, rows, columns, wanted)
-    return owners, nearer[owners, nth] + nth + 1, np.unique(owners[tied[owners, nth]])
+        nearer, or_as_far = _nearer_on_device(block, rows, columns, wanted)
+    best, worst = (strangers[owners, nth] + nth + 1 for strangers in (nearer, or_as_far))
+
+    tied = best < worst
+    behind = (nth + 1)[tied] * (1.0 / best[tied] - 1.0 / worst[tied])
+    doubt = np.bincount(owners[tied], weights=behind, minlength=len(block)) / counts.clip(min=1)  # of AP
+    last = nth == counts[owners] - 1
+    doubt[owners[last]] += counts[owners[last]] * (1.0 / best[last] - 1.0 / worst[last])  # of INP
+    doubt[owners[tied & (nth == 0)]] = np.inf
+    return owners, best, np.flatnonzero(doubt > _TOLERANCE)
 
 
 def _nearer_by_threads(
     block: np.ndarray, rows: np.ndarray, columns: np.ndarray, wanted: np.ndarray, pool: ThreadPoolExecutor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many of other people are nearer than each of the `wanted`, n×K ascending, and whether one is as far.
+    """How many of other people are nearer than each of the `wanted`, n×K ascending, and how many nearer or as far.
 
     numpy's sort of bare values is vectorised, many times faster than torch's on a CPU, and lets go of the interpreter.
     """
-    nearer, tied = np.empty(wanted.shape, np.int64), np.empty(wanted.shape, bool)
+    nearer, or_as_far = np.empty(wanted.shape, np.int64), np.empty(wanted.shape, np.int64)
 
     def some(start: int) -> None:
         part = slice(start, start + step)
-        others, sought = block[part].copy(), wanted[part]
+        others = block[part].copy()
         first, last = np.searchsorted(rows, (start, start + step))
         others[rows[first:last] - start, columns[first:last]] = np.inf
         others.sort(axis=1)
-        for found, values, sorted_row in zip(nearer[part], sought, others, strict=True):
-            found[:] = sorted_row.searchsorted(values)
-        at = nearer[part].clip(max=others.shape[1] - 1)
-        tied[part] = np.take_along_axis(others, at, axis=1) == sought
+        for row, others_of_row in enumerate(others, start):
+            nearer[row] = others_of_row.searchsorted(wanted[row])
+            or_as_far[row] = others_of_row.searchsorted(wanted[row], side="right")
 
     step = max(1, _SORTED // block.shape[1])
     list(pool.map(some, range(0, len(block), step)))
-    return nearer, tied
+    return nearer, or_as_far
 
 
 def _nearer_on_device(
@@ -324,9 +333,8 @@ def _nearer_on_device(
     others, sought = block.clone(), torch.from_numpy(wanted).to(block.device)
     others[rows, columns] = torch.inf
     others = others.sort(dim=1).values
-    nearer = torch.searchsorted(others, sought)
-    tied = others.gather(1, nearer.clamp(max=others.shape[1] - 1)) == sought
-    return nearer.cpu().numpy(), tied.cpu().numpy()
+    nearer, or_as_far = (torch.searchsorted(others, sought, right=right) for right in (False, True))
+    return nearer.cpu().numpy(), or_as_far.cpu().numpy()
 
 
 def _positions(correct: np.ndarray, junk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
