@@ -107,7 +107,7 @@ def _against(
     size = f"{MARKET.name}, {MARKET.queries:,} × {MARKET.gallery:,}, {dimensions} dimensions"
     whole, few = drawn.matrix(), drawn.some(SUBSET)
     part = whole[:SUBSET].copy()
-    threads = f"{torch.get_num_threads()} threads of ours, torchreid has one"
+    threads = f"threads: ours {torch.get_num_threads()}, torchreid's 1"
 
     ours, theirs = rank(part, *few.labels), quietly(python, part, *few.labels)
     gap = disagreement(ours, theirs)
@@ -139,7 +139,8 @@ def _against(
         return
     found = quietly(cython, whole, *drawn.labels)
     gap = disagreement(rank(whole, *drawn.labels), found)
-    assert gap < 1e-4, gap  # it sums in 32 bits
+    if gap > 1e-5:  # it sums in 32 bits
+        raise AssertionError(f"torchreid's Cython finds other figures than ours: {gap}")
     ratios = in_turn(lambda: quietly(cython, whole, *drawn.labels), lambda: rank(whole, *drawn.labels))
     note = f"all queries; figures differ by {gap:.0e}; {threads}; {origin}"
     yield line(TOPIC, what, against, ratios, "× faster", "≥ 1", lambda x: x >= 1, note)

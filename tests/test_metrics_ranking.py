@@ -109,6 +109,18 @@ def test_rank_agrees_with_torchreid_at_size(seed: int, monkeypatch: pytest.Monke
     assert scores["mAP"] == pytest.approx(100 * mean_ap, abs=1e-6)
 
 
+def test_rank_agrees_with_torchreid_on_a_gallery_of_market_1501() -> None:
+    # as close together as cosine distances of 2,048 dimensions are, so that many are equal in 32 bits
+    case = random_case(4, queries=30, gallery=15913, identities=751, cameras=6)
+    close = np.random.default_rng(4).normal(1.0, 0.02, case[0].shape)
+    close -= 0.04 * (case[1][:, None] == case[2])
+    case = (close.astype(np.float32), *case[1:])
+    cmc, mean_ap = torchreid(case, 50)
+    result = rank(*case)
+    np.testing.assert_allclose(np.nanmean(result.hits, axis=0), cmc, atol=1e-6)
+    assert np.nanmean(result.ap) == pytest.approx(mean_ap, abs=1e-6)
+
+
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 50]))
 def test_the_cuhk03_protocol_draws_what_torchreid_draws(case: Case, seed: int, max_rank: int) -> None:
