@@ -1,8 +1,8 @@
 """What twice the queries, gallery, sources or targets cost, and what whole matrices would, which is calculated.
 
-The model: ranking takes time in proportion to queries × gallery and memory in proportion to the gallery alone; a matrix
-takes one craft per attack and source, whatever the targets, and one embedding and one ranking per attack, source and
-target.
+The model: ranking takes time in proportion to queries × gallery, and memory for blocks of a fixed size and, under cosine
+distance, for the gallery once more; a matrix takes one craft per attack and source, whatever the targets, and one
+embedding and one ranking per attack, source and target.
 """
 
 from __future__ import annotations
@@ -72,24 +72,27 @@ def measure() -> Iterator[Line]:
 
 def _of_ranking() -> Iterator[Line]:
     base = Size("", 1000, 16000, 750, 0, 6)  # some blocks of rows even before it is doubled
-    for side, model in (("queries", CONSTANT), ("gallery", LINEAR)):
+    for side, fixed in (("queries", f"{base.gallery:,} gallery images"), ("gallery", f"{base.queries:,} queries")):
         sizes = [replace(base, **{side: getattr(base, side) * 2**n}) for n in range(3)]
         what = f"{side} doubled, " + " → ".join(f"{getattr(size, side):,}" for size in sizes)
         ratios = [ratio for one, two in itertools.pairwise(sizes) for ratio in _ratios(one, two)]
-        fixed = f"{base.gallery:,} gallery images" if side == "queries" else f"{base.queries:,} queries"
+        more = "; the matches of a query double too" if side == "gallery" else ""
         yield line(
             TOPIC, f"ranking time, {what}", "half as many", ratios, "× the time", f"≤ {LINEAR} (linear)",
-            lambda x: x <= LINEAR, f"{fixed}, {DIMENSIONS} dimensions, with distances; {RUNS} runs of each doubling",
+            lambda x: x <= LINEAR, f"{fixed}, {DIMENSIONS} dimensions, with distances{more}; {RUNS} runs of each doubling",
         )  # fmt: skip
-        least, most = (alone_elsewhere(size, DIMENSIONS)["gib"] for size in (sizes[0], sizes[-1]))
-        doublings = len(sizes) - 1
-        factor = (most / least) ** (1 / doublings)
-        word = "constant" if model == CONSTANT else "linear"
-        yield line(
-            TOPIC, f"ranking memory, {what}", "half as many", [factor], "× the memory", f"≤ {model} ({word})",
-            lambda x, most=model: x <= most,  # type: ignore[misc]
-            f"{least:.3f} → {most:.3f} GiB beyond the embeddings, per doubling",
-        )  # fmt: skip
+    few, many = (alone_elsewhere(replace(base, queries=n), DIMENSIONS)["gib"] for n in (1000, 16000))
+    yield line(
+        TOPIC, "ranking memory, queries 1,000 → 16,000", "a sixteenth as many", [many / few], "× the memory",
+        "≤ 4 (blocks)", lambda x: x <= 4,
+        f"{few:.2f} → {many:.2f} GiB: from 4 to 10 blocks of 16 MiB, as the allocator lets go of them; a matrix would "
+        "take 16 times as much",
+    )  # fmt: skip
+    few, many = (alone_elsewhere(replace(base, gallery=n), DIMENSIONS)["gib"] for n in (16000, 64000))
+    yield line(
+        TOPIC, "ranking memory, gallery 16,000 → 64,000", "a quarter as many", [many / few], "× the memory",
+        "≤ 4 (linear)", lambda x: x <= 4, f"{few:.2f} → {many:.2f} GiB: blocks, and the normalised gallery",
+    )  # fmt: skip
 
 
 def _ratios(one: Size, two: Size) -> list[float]:

@@ -211,6 +211,7 @@ def alone_elsewhere(size: Size, dimensions: int) -> dict[str, float]:
 
 def alone(size: Size, dimensions: int, threads: int) -> dict[str, float]:
     """Seconds of one ranking from embeddings, and the most GiB that it took beyond them."""
+    keep_freed_memory()
     torch.set_num_threads(threads)
     drawn = draw(size, dimensions)
     first = drawn.some(8)
