@@ -1,6 +1,6 @@
 """What twice the queries, gallery, sources or targets cost, and what whole matrices would, which is calculated.
 
-The model: ranking takes time in proportion to queries × gallery, and memory for blocks of a fixed size and, under cosine
+The model: ranking takes time in proportion to queries × gallery, and memory for blocks of a fixed size and, by cosine
 distance, for the gallery once more; a matrix takes one craft per attack and source, whatever the targets, and one
 embedding and one ranking per attack, source and target.
 """
@@ -79,7 +79,7 @@ def _of_ranking() -> Iterator[Line]:
         more = "; the matches of a query double too" if side == "gallery" else ""
         yield line(
             TOPIC, f"ranking time, {what}", "half as many", ratios, "× the time", f"≤ {LINEAR} (linear)",
-            lambda x: x <= LINEAR, f"{fixed}, {DIMENSIONS} dimensions, with distances{more}; {RUNS} runs of each doubling",
+            lambda x: x <= LINEAR, f"{fixed}, {DIMENSIONS} dimensions, with distances{more}; {RUNS} runs of each",
         )  # fmt: skip
     few, many = (alone_elsewhere(replace(base, queries=n), DIMENSIONS)["gib"] for n in (1000, 16000))
     yield line(

@@ -223,8 +223,10 @@ def alone(size: Size, dimensions: int, threads: int) -> dict[str, float]:
 
 def _on_gpu() -> Iterator[Line]:
     what, against = f"embeddings to figures on a GPU, {MARKET.name}, 2048 dimensions", "the CPU of this machine"
+    bounds, ranking = f"bootstrap intervals of Rank-1 and mAP, {MARKET.name}", "the ranking on a GPU, with distances"
     if not torch.cuda.is_available():
         yield not_measured(TOPIC, what, against, "× faster", "", "no GPU at hand")
+        yield not_measured(TOPIC, bounds, ranking, "× the time", "≤ 1", "no GPU at hand")
         return
     drawn = draw(MARKET, 2048)
     query, gallery = drawn.query.cuda(), drawn.gallery.cuda()
@@ -237,6 +239,9 @@ def _on_gpu() -> Iterator[Line]:
 
     gap = abs(summary(on_gpu())["mAP"] - summary(on_cpu())["mAP"])
     yield line(TOPIC, what, against, in_turn(on_cpu, on_gpu), "× faster", note=f"mAP differs by {gap:.0e} points")
+    columns = np.random.default_rng(0).random((MARKET.queries, 2))
+    ratios = in_turn(lambda: intervals(columns, seed=0), on_gpu)
+    yield line(TOPIC, bounds, ranking, ratios, "× the time", "≤ 1", lambda x: x <= 1, "drawn on the CPU")
 
 
 def _cython(folder: Path) -> tuple[Callable[..., Any] | None, str]:
