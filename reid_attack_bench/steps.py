@@ -27,15 +27,14 @@ from reid_attack_bench.contracts import (
     ThreatModel,
     TrainingData,
     Victim,
-    distances,
     to_float,
 )
 from reid_attack_bench.data import datasets
 from reid_attack_bench.data.synthetic import Split
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.metrics import images as image_metrics
-from reid_attack_bench.metrics.bootstrap import interval
-from reid_attack_bench.metrics.ranking import Ranking, rank, summary, with_misses
+from reid_attack_bench.metrics.bootstrap import intervals
+from reid_attack_bench.metrics.ranking import Ranking, distance_rows, rank, summary, with_misses
 from reid_attack_bench.plan import Step, weights_digest
 from reid_attack_bench.store import replace_file
 
@@ -46,7 +45,6 @@ Progress = Callable[[int, int, str], None]
 _VICTIMS_IN_MEMORY = 24
 _EMBED_BATCH = {"cuda": 256, "cpu": 32}  # images per forward pass without gradients; more leave a CPU's caches
 _REFUSED = "query_refused"
-_MEASURE_BATCH = 16  # pairs of images measured at once; likewise
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 
 
@@ -346,7 +344,7 @@ def _rank_features(
     splits = workspace.splits(step.inputs["data"])
     distance = workspace.victim(step.inputs["victim"]).distance
     ranking = rank(
-        distances(query, gallery, distance).numpy(),
+        distance_rows(query.to(workspace.device), gallery.to(workspace.device), distance),
         splits["query"].identities,
         splits["gallery"].identities,
         splits["query"].cameras,
@@ -358,11 +356,11 @@ def _rank_features(
         ranking = with_misses(ranking, missed.numpy(), len(gallery))
     arrays = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(ranking).items()}
     save_file(arrays, out / "ranking.safetensors")
-    intervals: dict[str, float] = {}
-    for name, values in (("rank1", ranking.hits[:, 0]), ("mAP", ranking.ap)):
-        low, high = interval(values[ranking.valid], seed=0)
-        intervals |= {f"{name}_low": 100.0 * low, f"{name}_high": 100.0 * high}
-    return {**summary(ranking), **intervals, "queries": int(ranking.valid.sum())}
+    columns = np.stack([ranking.hits[:, 0], ranking.ap], axis=1)[ranking.valid]
+    bounds: dict[str, float] = {}
+    for name, (low, high) in zip(("rank1", "mAP"), intervals(columns, seed=0), strict=True):
+        bounds |= {f"{name}_low": 100.0 * low, f"{name}_high": 100.0 * high}
+    return {**summary(ranking), **bounds, "queries": int(ranking.valid.sum())}
 
 
 def _fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
@@ -419,8 +417,9 @@ def _measure(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
     weights = image_metrics.find_lpips_weights() if step.config["lpips"] else None
     lpips = image_metrics.Lpips(weights, workspace.device) if weights else None
     for part, adversarial in crafted.items():
-        for first in range(0, len(adversarial), _MEASURE_BATCH):
-            pair = splits[part].images[first : first + _MEASURE_BATCH], adversarial[first : first + _MEASURE_BATCH]
+        size = image_metrics.batch_size(adversarial, workspace.device)
+        for first in range(0, len(adversarial), size):
+            pair = splits[part].images[first : first + size], adversarial[first : first + size]
             for name, values in image_metrics.measures(*pair, workspace.device, lpips).items():
                 columns.setdefault(name, []).append(values)
             progress(first + len(pair[0]), len(adversarial), "")

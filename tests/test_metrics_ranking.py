@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchreid.reid.metrics.rank import evaluate_rank
 
+from reid_attack_bench.contracts import distances
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics import ranking as metric
-from reid_attack_bench.metrics.bootstrap import interval
-from reid_attack_bench.metrics.ranking import rank, summary, top_matches
+from reid_attack_bench.metrics.bootstrap import interval, intervals
+from reid_attack_bench.metrics.ranking import distance_rows, rank, summary, top_matches
 
 Case = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -98,12 +101,24 @@ def test_rank_agrees_with_torchreid_and_with_the_definitions(case: Case, max_ran
 def test_rank_agrees_with_torchreid_at_size(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = random_case(seed)
     cmc, mean_ap = torchreid(case, 50)
-    monkeypatch.setattr(metric, "_CHUNK", 7)
+    monkeypatch.setattr(metric, "_ENTRIES", 7 * 150)
     result = rank(*case)
     np.testing.assert_allclose(np.nanmean(result.hits, axis=0), cmc, atol=1e-6)
     scores = summary(result)
     assert [scores["rank1"], scores["rank5"], scores["rank20"]] == pytest.approx(100 * cmc[[0, 4, 19]], abs=1e-4)
     assert scores["mAP"] == pytest.approx(100 * mean_ap, abs=1e-6)
+
+
+def test_rank_agrees_with_torchreid_on_a_gallery_of_market_1501() -> None:
+    # as close together as cosine distances of 2,048 dimensions are, so that many are equal in 32 bits
+    case = random_case(4, queries=30, gallery=15913, identities=751, cameras=6)
+    close = np.random.default_rng(4).normal(1.0, 0.02, case[0].shape)
+    close -= 0.04 * (case[1][:, None] == case[2])
+    case = (close.astype(np.float32), *case[1:])
+    cmc, mean_ap = torchreid(case, 50)
+    result = rank(*case)
+    np.testing.assert_allclose(np.nanmean(result.hits, axis=0), cmc, atol=1e-6)
+    assert np.nanmean(result.ap) == pytest.approx(mean_ap, abs=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -160,6 +175,94 @@ def test_blocks_of_rows_rank_like_the_whole() -> None:
         np.testing.assert_array_equal(getattr(whole, name), getattr(blocks, name))
 
 
+def test_ties_are_sorted_where_figures_hang_on_them_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 5,000 strangers and 3 correct matches: one of the first query's shares its distance with a stranger far down the
+    # ranking, one of the second's high up, the first match of the third
+    case = random_case(3, queries=3, gallery=5003, identities=1, cameras=1)
+    case[2][:5000], case[3][:] = 1, 1
+    for query, match, place in ((0, 2, 4000), (1, 1, 3), (2, 0, 1500)):
+        strangers, matches = case[0][query, :5000], case[0][query, 5000:]
+        matches[:] = 1.1, 1.2, 1.3
+        matches[:match] = strangers.min() / 2
+        matches[match] = np.sort(strangers)[place]
+    sorted_rows = []
+    argsort = np.argsort
+    monkeypatch.setattr(np, "argsort", lambda a, **k: (a.ndim == 2 and sorted_rows.append(len(a))) or argsort(a, **k))
+    result = rank(*case)
+    assert sorted_rows == [2]
+    cmc, mean_ap = torchreid(case, 50)
+    np.testing.assert_allclose(np.nanmean(result.hits, axis=0), cmc, atol=1e-6)
+    assert summary(result)["mAP"] == pytest.approx(100 * mean_ap, abs=1e-4)
+
+
+def test_infinite_distances_rank_last() -> None:
+    distances, *labels = random_case(8)
+    distances[:, ::3] = np.inf
+    cmc, mean_ap = torchreid((distances, *labels), 50)  # type: ignore[arg-type]
+    result = rank(distances, *labels)
+    np.testing.assert_allclose(np.nanmean(result.hits, axis=0), cmc, atol=1e-6)
+    assert summary(result)["mAP"] == pytest.approx(100 * mean_ap, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("levels", [7, 10**6])
+def test_threads_and_torch_count_the_same(dtype: type, levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    block = rng.integers(0, levels, (9, 80)).astype(dtype)
+    rows, columns = np.nonzero(rng.random(block.shape) < 0.1)
+    wanted = np.sort(rng.integers(-1, levels + 1, (9, 6)).astype(dtype), axis=1)
+    wanted[:4, 3:] = np.inf
+    before = block.copy()
+    with ThreadPoolExecutor(2) as pool:
+        threads = metric._nearer_by_threads(block, rows, columns, wanted, pool)
+    torch_ones = metric._nearer_on_device(torch.from_numpy(block), rows, columns, wanted)
+    others = np.where(np.isin(np.arange(block.size).reshape(block.shape), rows * 80 + columns), np.inf, block)
+    literal = (others[:, None] < wanted[:, :, None]).sum(2), (others[:, None] <= wanted[:, :, None]).sum(2)
+    for found in (threads, torch_ones):
+        np.testing.assert_array_equal(found[0], literal[0])
+        np.testing.assert_array_equal(found[1], literal[1])
+    np.testing.assert_array_equal(block, before)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_rows_of_distances_are_the_matrix_and_never_all_of_it(distance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, *labels = random_case(2)
+    generator = torch.Generator().manual_seed(0)
+    query, gallery = (torch.randn(count, 24, generator=generator) for count in (40, 150))
+    monkeypatch.setattr(metric, "_ENTRIES", 7 * 150)
+    rows = list(distance_rows(query, gallery, distance))
+    assert [len(part) for part in rows] == [7] * 5 + [5]
+    whole = distances(query, gallery, distance)
+    torch.testing.assert_close(torch.cat(rows), whole)
+    for same in (iter(rows), torch.cat(rows), torch.cat(rows).numpy()):
+        assert summary(rank(same, *labels)) == pytest.approx(summary(rank(whole.numpy(), *labels)), abs=1e-6)
+
+
+def test_rank_takes_arrays_that_nobody_may_write_to_and_leaves_others_as_they_were() -> None:
+    case = random_case(6)
+    before = case[0].copy()
+    expected = rank(*case).ap
+    np.testing.assert_array_equal(case[0], before)
+    case[0].flags.writeable = False
+    np.testing.assert_array_equal(rank(*case).ap, expected)
+    np.testing.assert_array_equal(rank(np.asfortranarray(case[0]), *case[1:]).ap, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.integers(1, 12))
+def test_top_matches_are_the_nearest_that_are_not_junk(case: Case, k: int) -> None:
+    found = top_matches(*case, k=k)
+    assert found.shape == (len(case[0]), k)
+    distances, q_ids, g_ids, q_cams, g_cams = case
+    for query, indices in enumerate(found):
+        kept = np.flatnonzero((g_ids != q_ids[query]) | (g_cams != q_cams[query]))
+        count = min(k, len(kept))
+        assert set(indices[:count]) <= set(kept.tolist())
+        assert len(set(indices[:count])) == count
+        assert (indices[count:] == -1).all()
+        np.testing.assert_array_equal(distances[query, indices[:count]], np.sort(distances[query, kept])[:count])
+
+
 def test_rank_refuses_what_it_cannot_rank() -> None:
     distances, *labels = random_case(0)
     broken = distances.copy()
@@ -196,6 +299,23 @@ def test_interval_is_seeded_drops_nan_and_narrows_with_queries() -> None:
     assert np.subtract(*first[::-1]) < np.subtract(*interval(values[:30], seed=4)[::-1])
     assert interval(values, seed=4, level=0.5)[0] > first[0]
     assert interval(np.array([0.25]), seed=0) == (0.25, 0.25)
+
+
+def test_intervals_of_columns_are_those_of_each_by_itself() -> None:
+    rng = np.random.default_rng(2)
+    columns = np.stack([rng.random(500) < 0.4, rng.random(500)], axis=1)
+    both = intervals(columns, seed=3)
+    assert both.tolist() == [list(interval(column, seed=3)) for column in columns.T]
+    columns[7, 0] = np.nan
+    assert intervals(columns, seed=3)[1].tolist() == list(interval(np.delete(columns[:, 1], 7), seed=3))
+
+
+def test_an_interval_of_a_seed_stays_what_it_is() -> None:
+    # stored reports are compared byte by byte, so a change of these numbers asks for a new REPORT_VERSION
+    values = np.linspace(0, 1, 3368) ** 2
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), size=(2000, len(values)))].mean(axis=1)
+    assert interval(values, seed=0) == tuple(np.quantile(means, [(1 - 0.95) / 2, (1 + 0.95) / 2]))
 
 
 def test_interval_covers_the_mean_about_as_often_as_it_says() -> None:

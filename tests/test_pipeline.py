@@ -19,6 +19,7 @@ import yaml
 from reid_attack_bench import cli, steps, suite
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import execute, missing_steps
+from reid_attack_bench.metrics import images as image_metrics
 from reid_attack_bench.plan import make_plan
 from reid_attack_bench.store import Store
 
@@ -178,6 +179,27 @@ def test_each_thing_is_done_once(tiny, tmp_path: Path) -> None:
     assert kinds["features"] == 2 * kinds["craft"]
     again = run_here(tiny, tmp_path)[2]
     assert again.done == []
+
+
+def test_an_image_is_measured_once_however_many_targets_it_meets(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    measures = image_metrics.measures
+
+    def counting(clean: np.ndarray, *rest):
+        measured.append(len(clean))
+        return measures(clean, *rest)
+
+    monkeypatch.setattr(image_metrics, "measures", counting)
+    tiny["victims"]["other"] = {"use": f"{TOY}:ToyRecipe", "train_on": ["plaza"], "roles": ["target"]}
+    plan = run_here(tiny, tmp_path)[0]
+    store = Store(tmp_path)
+    crafts = [store.open("craft", step.key) for step in plan.steps.values() if step.kind == "craft"]
+    made = sum(len(np.load(path)) for craft in crafts for path in craft.glob("*.npy"))
+    assert len({cell.target for cell in plan.cells}) == 3
+    assert sum(measured) == made
+    assert len(measured) == len(crafts)  # so few images all at once
 
 
 def test_a_stored_result_needs_none_of_its_inputs_again(tiny, tmp_path: Path) -> None:

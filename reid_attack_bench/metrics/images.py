@@ -35,6 +35,7 @@ LPIPS_SHA256_PREFIX = "7be5be79"
 LPIPS_URL = "https://download.pytorch.org/models/" + LPIPS_FILE
 
 _CHUNK = 256  # images compared at a time, so that a memory map stays one
+_PIXELS = {"cuda": 2**23, "cpu": 2**17}  # of the images measured at once; more leave a CPU's caches
 
 
 class Change(TypedDict):
@@ -94,6 +95,11 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
     Raises:
         BenchError: shapes differ, or a side is smaller than the window.
     """
+    return ssim_and_ms_ssim(clean, adversarial)[1]
+
+
+def ssim_and_ms_ssim(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM and MS-SSIM: the finest scale of the one is the other."""
     _check(clean, adversarial)
     scales = scale_count(*clean.shape[-2:])
     weights = clean.new_tensor(SCALE_WEIGHTS[:scales])
@@ -104,6 +110,8 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
     terms = []
     for scale in range(scales):
         similarity, structure = _ssim(clean, adversarial, data_range=1.0, win=window, size_average=False)
+        if scale == 0:
+            finest = similarity.mean(dim=1)
         if scale == scales - 1:
             terms.append(similarity)
             break
@@ -114,7 +122,7 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
 
     # x^w has no finite slope at 0, but relu passes nothing back there, so the gradient is 0 and not NaN
     clamped = torch.relu(torch.stack(terms))  # scales×N×3
-    return (clamped ** weights.view(-1, 1, 1)).prod(dim=0).mean(dim=1)
+    return finest, (clamped ** weights.view(-1, 1, 1)).prod(dim=0).mean(dim=1)
 
 
 def change(clean: np.ndarray, adversarial: np.ndarray) -> Change:
@@ -160,12 +168,17 @@ def measures(
     found: dict[str, np.ndarray] = {**change(clean, adversarial)}  # type: ignore[dict-item]
     before, after = to_float(clean, device), to_float(adversarial, device)
     with torch.no_grad():
-        found["ssim"] = ssim(before, after).cpu().numpy()
-        found["ms_ssim"] = ms_ssim(before, after).cpu().numpy()
+        found["ssim"], found["ms_ssim"] = (values.cpu().numpy() for values in ssim_and_ms_ssim(before, after))
         found["grid"] = grid_energy(after - before).cpu().numpy()
         if lpips is not None:
             found["lpips"] = lpips(before, after).cpu().numpy()
     return found
+
+
+def batch_size(images: np.ndarray, device: torch.device) -> int:
+    """How many of these, N×H×W×3, are best handed to `measures` at once."""
+    height, width = images.shape[1:3]
+    return max(1, _PIXELS[device.type] // (height * width))
 
 
 class Lpips:
@@ -255,6 +268,6 @@ def _check(clean: Tensor, adversarial: Tensor) -> None:
 
 
 __all__ = [
-    "Change", "Lpips", "change", "find_lpips_weights", "lpips_missing_message", "measures", "ms_ssim", "scale_count",
-    "ssim",
+    "Change", "Lpips", "batch_size", "change", "find_lpips_weights", "lpips_missing_message", "measures", "ms_ssim",
+    "scale_count", "ssim", "ssim_and_ms_ssim",
 ]  # fmt: skip

@@ -3,21 +3,35 @@
 The numbers are those of torchreid's `evaluate_rank`, which averages over queries in Python. Here they stay
 per query, because confidence intervals and comparisons between attacks need them, and they are
 computed for many queries at a time.
+
+No gallery is put in order for them. The nth correct match of a query stands behind n − 1 correct ones and the images of
+other people that are nearer, and to count those it is enough to sort distances without remembering whose they are. Only
+where a correct match and another person are exactly as far does the figure hang on how a sort orders equals. Where the
+first match hangs on that, or more than 5e-7 of AP or INP, the query is sorted by numpy's argsort, as torchreid sorts
+them all; elsewhere the match goes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
+from reid_attack_bench.contracts import Distance
 from reid_attack_bench.errors import BenchError
 
 Protocol = Literal["market1501", "cuhk03"]
 
-_CHUNK = 512  # queries sorted at a time: 512 × 16 000 gallery images are 64 MB of indices
+_ENTRIES = 2**22  # distances held at a time: those of 263 queries of Market-1501, 16 MiB
+_SORTED = 2**17  # of which a CPU thread sorts so many at a time, within its own cache
+_TOLERANCE = 5e-7  # of AP and INP, to which they are the same as torchreid's
+_Block = np.ndarray | Tensor  # rows of distances, a tensor where they are not in the CPU's memory
 _REPEATS = 10  # random single-shot galleries of the CUHK03 protocol
 
 
@@ -43,8 +57,27 @@ class Ranking:
     hits: np.ndarray
 
 
+def distance_rows(queries: Tensor, gallery: Tensor, distance: Distance) -> Iterator[Tensor]:
+    """The rows of contracts.distances, a few at a time, so that the whole matrix is never there.
+
+    Each block is rounded as torchreid's own matrices are, which in the last place is not as contracts.distances rounds.
+
+    Args:
+        queries, gallery: float Q×D and G×D embeddings on one device; the blocks stay there.
+    """
+    rows = _rows(len(gallery))
+    if distance == "cosine":
+        gallery, one = functional.normalize(gallery, dim=1), gallery.new_ones(())
+        for part in queries.split(rows):
+            yield torch.addmm(one, functional.normalize(part, dim=1), gallery.T, alpha=-1.0)
+        return
+    squares = torch.cat([part.square().sum(1) for part in gallery.split(_rows(gallery.shape[1]))])
+    for part in queries.split(rows):
+        yield (part.square().sum(1, keepdim=True) + squares).addmm_(part, gallery.T, alpha=-2.0)
+
+
 def rank(
-    distances: np.ndarray | Iterable[np.ndarray],
+    distances: np.ndarray | Tensor | Iterable[np.ndarray | Tensor],
     query_identities: np.ndarray,
     gallery_identities: np.ndarray,
     query_cameras: np.ndarray,
@@ -54,11 +87,11 @@ def rank(
     max_rank: int = 50,
     rng: np.random.RandomState | None = None,
 ) -> Ranking:
-    """Rank the gallery for every query, as torchreid's `evaluate_rank` does, ties included.
+    """Rank the gallery for every query, as torchreid's `evaluate_rank` does, ties included (see above).
 
     Args:
-        distances: float Q×G, smaller is nearer; or consecutive blocks of its rows, so that the
-            whole need never be in memory.
+        distances: float Q×G, smaller is nearer; or consecutive blocks of its rows, such as `distance_rows` makes,
+            so that the whole need never be in memory. Tensors are ranked on their device.
         query_identities, query_cameras: int Q.
         gallery_identities, gallery_cameras: int G.
         protocol: "market1501", or "cuhk03" for the single-gallery-shot CMC of the classic CUHK03 splits. (The
@@ -80,22 +113,33 @@ def rank(
     gallery_identities, gallery_cameras = _labels(gallery_identities, gallery_cameras, "gallery")
 
     count = len(query_identities)
+    relatives = _Relatives.of(query_identities, gallery_identities)
     first = np.full(count, -1, np.int64)
     ap, inp = np.full(count, np.nan), np.full(count, np.nan)
     hits = np.full((count, max_rank), np.nan, np.float32)
-    for start, block in _blocks(distances, count, len(gallery_identities)):
-        part = slice(start, start + len(block))
-        order = np.argsort(block, axis=1)  # torchreid's call, so that ties fall the same way
-        same = np.take_along_axis(query_identities[part, None] == gallery_identities, order, axis=1)
-        junk = same & (query_cameras[part, None] == gallery_cameras[order])
-        first[part], ap[part], inp[part] = _positions(same & ~junk, junk)
-        if protocol == "market1501":
-            hits[part] = first[part, None] <= np.arange(max_rank)
-        else:
-            assert rng is not None
-            for row in np.flatnonzero(first[part] >= 0):
-                kept = gallery_identities[order[row][~junk[row]]]
-                hits[start + row] = _single_shot_hits(kept, query_identities[start + row], max_rank, rng)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start, block in _blocks(distances, count, len(gallery_identities)):
+            to_sort = np.arange(len(block))
+            if protocol == "market1501":
+                rows, columns = relatives.pairs(start, len(block))
+                correct = query_cameras[start + rows] != gallery_cameras[columns]
+                owners, positions, to_sort = _count(block, rows, columns, correct, pool)
+                here = slice(start, start + len(block))
+                first[here], ap[here], inp[here] = _scores(owners, positions, len(block))
+            if len(to_sort) == 0:
+                continue
+            part = start + to_sort
+            order = np.argsort(_fetched(block[to_sort]), axis=1)  # torchreid's call
+            same = query_identities[part, None] == gallery_identities[order]
+            junk = same & (query_cameras[part, None] == gallery_cameras[order])
+            first[part], ap[part], inp[part] = _scores(*_positions(same & ~junk, junk), len(part))
+            if protocol == "cuhk03":
+                assert rng is not None
+                for row in np.flatnonzero(first[part] >= 0):
+                    kept = gallery_identities[order[row][~junk[row]]]
+                    hits[start + row] = _single_shot_hits(kept, query_identities[start + row], max_rank, rng)
+    if protocol == "market1501":
+        hits = (first[:, None] <= np.arange(max_rank)).astype(np.float32)
 
     valid = first >= 0
     if not valid.any():
@@ -133,7 +177,7 @@ def summary(ranking: Ranking) -> dict[str, float]:
 
 
 def top_matches(
-    distances: np.ndarray,
+    distances: np.ndarray | Tensor | Iterable[np.ndarray | Tensor],
     query_identities: np.ndarray,
     gallery_identities: np.ndarray,
     query_cameras: np.ndarray,
@@ -146,13 +190,39 @@ def top_matches(
     """
     query_identities, query_cameras = _labels(query_identities, query_cameras, "query")
     gallery_identities, gallery_cameras = _labels(gallery_identities, gallery_cameras, "gallery")
+    relatives = _Relatives.of(query_identities, gallery_identities)
     nearest = np.full((len(query_identities), k), -1, np.int64)
     for start, block in _blocks(distances, len(query_identities), len(gallery_identities)):
-        for row, order in enumerate(np.argsort(block, axis=1), start):
-            junk = (gallery_identities[order] == query_identities[row]) & (gallery_cameras[order] == query_cameras[row])
-            kept = order[~junk][:k]
-            nearest[row, : len(kept)] = kept
+        rows, columns = relatives.pairs(start, len(block))
+        junk = query_cameras[start + rows] == gallery_cameras[columns]
+        kept = block.clone() if isinstance(block, Tensor) else torch.from_numpy(block.copy())
+        kept[torch.from_numpy(rows[junk]), torch.from_numpy(columns[junk])] = torch.nan  # behind infinity
+        found, indices = kept.topk(min(k, kept.shape[1]), dim=1, largest=False)
+        indices = indices.masked_fill(found.isnan(), -1)
+        nearest[start : start + len(block), : indices.shape[1]] = indices.cpu().numpy()
     return nearest
+
+
+@dataclass(frozen=True)
+class _Relatives:
+    """Who in the gallery has the identity of a query: `order[first[q]:last[q]]`."""
+
+    order: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+    @classmethod
+    def of(cls, query_identities: np.ndarray, gallery_identities: np.ndarray) -> _Relatives:
+        order = np.argsort(gallery_identities, kind="stable")
+        grouped = gallery_identities[order]
+        return cls(order, *(np.searchsorted(grouped, query_identities, side) for side in ("left", "right")))
+
+    def pairs(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows, 0 … count − 1 and ascending, and gallery columns of `count` queries from `start` on."""
+        first, last = self.first[start : start + count], self.last[start : start + count]
+        found = last - first
+        rows = np.repeat(np.arange(count), found)
+        return rows, self.order[np.arange(len(rows)) + (last - found.cumsum())[rows]]
 
 
 def _labels(identities: np.ndarray, cameras: np.ndarray, side: str) -> tuple[np.ndarray, np.ndarray]:
@@ -166,20 +236,22 @@ def _labels(identities: np.ndarray, cameras: np.ndarray, side: str) -> tuple[np.
 
 
 def _blocks(
-    distances: np.ndarray | Iterable[np.ndarray], queries: int, gallery: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Consecutive rows, at most _CHUNK at a time, each block with the number of its first query."""
-    start = 0
-    for given in [distances] if isinstance(distances, np.ndarray) else distances:
+    distances: np.ndarray | Tensor | Iterable[np.ndarray | Tensor], queries: int, gallery: int
+) -> Iterator[tuple[int, _Block]]:
+    """Consecutive rows, at most _ENTRIES of their distances at a time, with the number of the first query."""
+    start, rows = 0, _rows(gallery)
+    for given in [distances] if isinstance(distances, (np.ndarray, Tensor)) else distances:
         if given.ndim != 2 or given.shape[1] != gallery or start + len(given) > queries:
             raise BenchError(
                 f"distances of {queries} queries to {gallery} gallery images must be {queries}×{gallery}, but a block "
-                f"of shape {given.shape} starts at row {start}"
+                f"of shape {tuple(given.shape)} starts at row {start}"
             )
-        for offset in range(0, len(given), _CHUNK):
-            block = given[offset : offset + _CHUNK]
-            if np.isnan(block).any():
-                row = start + int(np.isnan(block).any(axis=1).argmax())
+        for offset in range(0, len(given), rows):
+            block = given[offset : offset + rows]
+            if isinstance(block, Tensor) and block.device.type == "cpu":
+                block = block.numpy()
+            if np.isnan(float(block.min())):  # a minimum keeps NaN: one pass without a copy
+                row = start + int(np.isnan(_fetched(block)).any(axis=1).argmax())
                 raise BenchError(f"the distances of query {row} contain NaN: look at the embeddings of the victim")
             yield start, block
             start += len(block)
@@ -187,21 +259,102 @@ def _blocks(
         raise BenchError(f"there are distances for {start} queries, but {queries} query identities")
 
 
-def _positions(correct: np.ndarray, junk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First position, AP and INP per row, from the correct and the junk entries of n sorted galleries (bool n×G)."""
-    rows, columns = np.nonzero(correct)  # row by row, and few: everything after is per correct match
-    counts = np.bincount(rows, minlength=len(correct))
-    junk_before = junk.cumsum(axis=1, dtype=np.int32)[rows, columns]
-    position = columns - junk_before + 1  # 1-based, in the gallery without junk
+def _fetched(block: _Block) -> np.ndarray:
+    return block if isinstance(block, np.ndarray) else block.cpu().numpy()
+
+
+def _rows(columns: int) -> int:
+    return max(1, _ENTRIES // columns)
+
+
+def _count(
+    block: _Block, rows: np.ndarray, columns: np.ndarray, correct: np.ndarray, pool: ThreadPoolExecutor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the correct matches of n queries stand, without ordering their galleries.
+
+    Args:
+        block: distances n×G.
+        rows, columns: the pairs of one identity, by rows.
+        correct: which of those pairs two cameras saw.
+
+    Returns:
+        Row and 1-based position of every correct match, the nearest of a row first; and the rows in which more hangs on
+        the order of equal distances than may.
+    """
+    owners, near = rows[correct], _fetched(block[rows, columns])[correct]
+    near = near[np.lexsort((near, owners))]
+    counts = np.bincount(owners, minlength=len(block))
+    nth = np.arange(len(owners)) - (counts.cumsum() - counts)[owners]
+    wanted = np.full((len(block), counts.max()), np.inf, near.dtype)
+    wanted[owners, nth] = near
+    if isinstance(block, np.ndarray):
+        nearer, or_as_far = _nearer_by_threads(block, rows, columns, wanted, pool)
+    else:
+        nearer, or_as_far = _nearer_on_device(block, rows, columns, wanted)
+    best, worst = (strangers[owners, nth] + nth + 1 for strangers in (nearer, or_as_far))
+
+    tied = best < worst
+    behind = (nth + 1)[tied] * (1.0 / best[tied] - 1.0 / worst[tied])
+    doubt = np.bincount(owners[tied], weights=behind, minlength=len(block)) / counts.clip(min=1)  # of AP
+    last = nth == counts[owners] - 1
+    doubt[owners[last]] += counts[owners[last]] * (1.0 / best[last] - 1.0 / worst[last])  # of INP
+    doubt[owners[tied & (nth == 0)]] = np.inf
+    return owners, best, np.flatnonzero(doubt > _TOLERANCE)
+
+
+def _nearer_by_threads(
+    block: np.ndarray, rows: np.ndarray, columns: np.ndarray, wanted: np.ndarray, pool: ThreadPoolExecutor
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many of other people are nearer than each of the `wanted`, n×K ascending, and how many nearer or as far.
+
+    numpy's sort of bare values is vectorised, many times faster than torch's on a CPU, and lets go of the interpreter.
+    """
+    nearer, or_as_far = np.empty(wanted.shape, np.int64), np.empty(wanted.shape, np.int64)
+
+    def some(start: int) -> None:
+        part = slice(start, start + step)
+        others = block[part].copy()
+        first, last = np.searchsorted(rows, (start, start + step))
+        others[rows[first:last] - start, columns[first:last]] = np.inf
+        others.sort(axis=1)
+        for row, others_of_row in enumerate(others, start):
+            nearer[row] = others_of_row.searchsorted(wanted[row])
+            or_as_far[row] = others_of_row.searchsorted(wanted[row], side="right")
+
+    step = max(1, _SORTED // block.shape[1])
+    list(pool.map(some, range(0, len(block), step)))
+    return nearer, or_as_far
+
+
+def _nearer_on_device(
+    block: Tensor, rows: np.ndarray, columns: np.ndarray, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same in torch, all rows side by side."""
+    others, sought = block.clone(), torch.from_numpy(wanted).to(block.device)
+    others[rows, columns] = torch.inf
+    others = others.sort(dim=1).values
+    nearer, or_as_far = (torch.searchsorted(others, sought, right=right) for right in (False, True))
+    return nearer.cpu().numpy(), or_as_far.cpu().numpy()
+
+
+def _positions(correct: np.ndarray, junk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and 1-based position, junk not counted, of the correct entries of n sorted galleries (bool n×G)."""
+    rows, columns = np.nonzero(correct)
+    return rows, columns - junk.cumsum(axis=1, dtype=np.int32)[rows, columns] + 1
+
+
+def _scores(rows: np.ndarray, positions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First position (0-based), AP and INP of `count` queries, from `_positions` or `_count`."""
+    counts = np.bincount(rows, minlength=count)
     starts = counts.cumsum() - counts
     nth = np.arange(len(rows)) - starts[rows] + 1  # this is the nth correct match of its query
 
     valid = counts > 0
-    first = np.full(len(correct), -1, np.int64)
-    ap, inp = np.full(len(correct), np.nan), np.full(len(correct), np.nan)
-    first[valid] = position[starts[valid]] - 1
-    ap[valid] = np.bincount(rows, weights=nth / position, minlength=len(correct))[valid] / counts[valid]
-    inp[valid] = counts[valid] / position[(starts + counts - 1)[valid]]
+    first = np.full(count, -1, np.int64)
+    ap, inp = np.full(count, np.nan), np.full(count, np.nan)
+    first[valid] = positions[starts[valid]] - 1
+    ap[valid] = np.bincount(rows, weights=nth / positions, minlength=count)[valid] / counts[valid]
+    inp[valid] = counts[valid] / positions[(starts + counts - 1)[valid]]
     return first, ap, inp
 
 
@@ -220,4 +373,4 @@ def _single_shot_hits(
     return (first[:, None] <= np.arange(max_rank)).mean(axis=0)
 
 
-__all__ = ["Protocol", "Ranking", "rank", "summary", "top_matches", "with_misses"]
+__all__ = ["Protocol", "Ranking", "distance_rows", "rank", "summary", "top_matches", "with_misses"]
