@@ -55,6 +55,13 @@ def publish(run: Path, here: Path = HERE, sheet_size: float = SHEET_SIZE) -> Pat
     return out
 
 
+def _entrance(folder: Path) -> str:
+    """What a link to a folder opens: its README, or the first of its files."""
+    readme = folder / "README.md"
+    first = readme if readme.is_file() else min(path for path in folder.iterdir() if path.is_file())
+    return f"{folder.name}/{first.name}"
+
+
 def anonymous(text: str) -> str:
     return text.replace(str(Path.home()), "~")
 
@@ -142,7 +149,7 @@ def index(here: Path = HERE) -> str:
     others = sorted(path for path in here.iterdir() if path.is_dir() and path not in folders and any(path.iterdir()))
     others = [path for path in others if not path.name.startswith(("_", "."))]
     if others:
-        lines += ["", "Beside them: " + ", ".join(f"[{path.name}]({path.name})" for path in others) + "."]
+        lines += ["", "Beside them: " + ", ".join(f"[{path.name}]({_entrance(path)})" for path in others) + "."]
     found = [(folder, path) for folder in folders if (path := folder / "findings.csv").is_file()]
     if found:
         lines += ["", "## Findings", "", "| run | claim | lower | higher | measure | difference | verdict |"]

@@ -73,7 +73,7 @@ def test_a_run_is_published_small_and_its_links_hold(run: Path, tmp_path: Path) 
     assert r"A \| B" in readme
     for words in ("plaza (**synthetic**)", "`reid-attack-bench run demo`", "2 CPU cores", "2 min", "2026-01-02"):
         assert words in readme
-    assert "Beside them: [pictures](pictures)." in readme
+    assert "Beside them: [pictures](pictures/" in readme
     # again, the same
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     publish.main([str(run)], tmp_path)
@@ -98,4 +98,4 @@ def test_what_is_published_is_indexed_and_holds_together() -> None:
     for folder in (path for path in RESULTS.iterdir() if path.is_dir() and not path.name.startswith("_")):
         assert f"[{folder.name}]({folder.name}" in readme
     size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())
-    assert size < 8 * 2**20, "a few MB in all"
+    assert size < 10 * 2**20, "a few MB in all"

@@ -14,12 +14,12 @@ from reid_attack_bench.report.results import Results, Retrieved, Sheet
 from reid_attack_bench.report.sheets import amplified
 from reid_attack_bench.report.tables import Row, Setting, setting_of
 
-QUERIES = 4
+QUERIES = 3
 """At most so many queries of one craft."""
 CRAFT_BYTES, GALLERY_BYTES = 4_000_000, 2_000_000
 """What adversarial images with their noise may weigh, and what gallery images may; base64 adds a third."""
 _HEIGHT = 96  # of a gallery image, in pixels
-_QUALITY = {"clean": 85, "adversarial": 85, "noise": 60, "gallery": 70}
+_QUALITY = {"clean": 80, "adversarial": 75, "noise": 50, "gallery": 65}
 
 
 def examples(results: Results, cells: Sequence[Row], settings: Mapping[Setting, int]) -> dict[str, Any]:
