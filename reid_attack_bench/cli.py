@@ -566,15 +566,15 @@ def _run(chosen: Suite, options: RunOptions) -> None:
     from reid_attack_bench.console import JsonWatcher, RichWatcher
     from reid_attack_bench.execute import default_workers, execute, missing_steps, repair, resolve_device
     from reid_attack_bench.plan import make_plan
-    from reid_attack_bench.report.collect import collect
     from reid_attack_bench.store import Store
 
     device = resolve_device(options.device)
     _stay_forkable(options.device, options.workers)
     if options.data_root is not None and not options.data_root.is_dir():
         raise BenchError(f"--data-root {options.data_root} is not a folder")
-    plan = make_plan(chosen, data_root=options.data_root, only=options.only)
     store = Store(options.store)
+    remember = None if options.dry_run else store.checked
+    plan = make_plan(chosen, data_root=options.data_root, only=options.only, remember=remember)
     if options.dry_run:
         _print_plan(plan, {step.key for step in missing_steps(plan, store)}, store, options.as_json)
         return
@@ -593,6 +593,8 @@ def _run(chosen: Suite, options: RunOptions) -> None:
                 f"nothing to do: {options.out} is up to date (reid-attack-bench report {options.out} writes it again)"
             )
     else:
+        from reid_attack_bench.report.collect import collect  # slow to import, and a finished run has its report
+
         run_manifest.write(manifest, options.out)  # before the report, so that a failing report can be tried again
         written = _report(collect(manifest, store), options.out, options.as_json)
         run_manifest.write({**manifest, "files": [str(path.relative_to(options.out)) for path in written]}, options.out)

@@ -104,9 +104,10 @@ def execute(plan: Plan, store: Store, device: torch.device, watcher: Watcher, wo
     """
     with _locked(store):
         store.sweep()
-        steps.use_deterministic_kernels()
-        steps.keep_freed_memory()
         todo = missing_steps(plan, store)
+        if todo:  # importing what these take is half of a run that has nothing to do
+            steps.use_deterministic_kernels()
+            steps.keep_freed_memory()
         watcher.begin(todo, len(plan.steps))
         outcome = Outcome()
         record = _Record(outcome, watcher)

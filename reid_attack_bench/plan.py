@@ -162,24 +162,31 @@ def _relation(source: _Subject, target: _Subject, dataset: str, known: Iterable[
     return "cross-both" if source.home and target.home and source.home != target.home else "cross-model"
 
 
-def make_plan(suite: Suite, *, data_root: Path | None = None, only: Mapping[str, Iterable[str]] | None = None) -> Plan:
+def make_plan(
+    suite: Suite,
+    *,
+    data_root: Path | None = None,
+    only: Mapping[str, Iterable[str]] | None = None,
+    remember: Path | None = None,
+) -> Plan:
     """Lay out every step of a suite.
 
     Args:
         suite: what to cross.
         data_root: folder of the real data sets.
         only: restrict cells, e.g. {"attack": ["pgd"], "source": [...], "target": [...], "dataset": [...]}.
+        remember: where what real data sets hold is kept, so that it is not read again: see data.real.content_of.
 
     Raises:
         BenchError: an unknown name or setting anywhere in the suite.
     """
-    return _Planner(suite, data_root).plan({k: list(v) for k, v in (only or {}).items()})
+    return _Planner(suite, data_root, remember).plan({k: list(v) for k, v in (only or {}).items()})
 
 
 class _Planner:
-    def __init__(self, suite: Suite, data_root: Path | None) -> None:
+    def __init__(self, suite: Suite, data_root: Path | None, remember: Path | None) -> None:
         self.suite = suite
-        self.data_root = data_root
+        self.data_root, self.remember = data_root, remember
         self.steps: dict[str, Step] = {}
         weights = find_lpips_weights()
         self.lpips = file_digest(weights) if weights else None
@@ -187,7 +194,14 @@ class _Planner:
     def plan(self, only: dict[str, list[str]]) -> Plan:
         suite = self.suite
         sources = {
-            name: datasets.source(name, options, size=suite.image_size, seed=suite.seed, data_root=self.data_root)
+            name: datasets.source(
+                name,
+                options,
+                size=suite.image_size,
+                seed=suite.seed,
+                data_root=self.data_root,
+                remember=self.remember,
+            )
             for name, options in suite.datasets.items()
         }
         data = {name: self._data(source) for name, source in sources.items()}
