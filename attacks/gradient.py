@@ -58,6 +58,17 @@ def ascend(
     return torch.where(refused, passing, current).detach()
 
 
+def in_parts(climb: Callable[[slice], Tensor], source: Victim, count: int) -> Tensor:
+    """`climb` of all of `count` images: at once, or in turn as many as `source` takes at once.
+
+    Each image climbs its own, and what is random is drawn before for all of them, so the parts change nothing.
+    """
+    size = source.at_once or count
+    if size >= count:
+        return climb(slice(0, count))
+    return torch.cat([climb(slice(first, first + size)) for first in range(0, count, size)])
+
+
 def _uphill(objective: Callable[[Tensor], Tensor], source: Victim, images: Tensor) -> tuple[Tensor, Tensor | None]:
     """Where to go from `images`, and which of them a detector refuses, bool N×1×1×1; None without a detector."""
     (gradient,) = torch.autograd.grad(objective(images).sum(), images)

@@ -21,6 +21,10 @@ Need = Literal["gradients", "logits", "labels", "gallery"]
 State = dict[str, Tensor]
 """What a fit leaves behind: named tensors, stored as safetensors."""
 
+ADDED_LATER = {"added_later": True}
+"""Metadata of a setting that a plug-in gained with a default that changes nothing: at its default it is no part of the
+key of a step, so that what was stored before is found."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -50,9 +54,11 @@ def preprocess(
     """
     if images.shape[-2:] != torch.Size(size):
         images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-    shift = torch.tensor(mean, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
-    scale = torch.tensor(std, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
-    return (images - shift) / scale
+    # non-blocking: a GPU is not waited for in every pass
+    shift, scale = (
+        torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True) for values in (mean, std)
+    )
+    return (images - shift.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
 
 
 class Victim(nn.Module):
@@ -71,6 +77,7 @@ class Victim(nn.Module):
         citation: where it was published (paper, arXiv number or URL).
         trained_on: name of the data set it was trained on, where known.
         adapted: True where it stands for a victim whose defence the attack knows (see `adaptive`).
+        at_once: how many images it is best given at a time, where memory is short (see `passes`); None for any number.
     """
 
     name: str = ""
@@ -82,6 +89,7 @@ class Victim(nn.Module):
     citation: str = ""
     trained_on: str = ""
     adapted: bool = False
+    at_once: int | None = None
 
     def embed(self, images: Tensor) -> Tensor:
         """N×3×H×W float32 RGB in [0, 1] → N×D embeddings, differentiable in `images`."""
@@ -357,7 +365,7 @@ def distances(queries: Tensor, gallery: Tensor, distance: Distance) -> Tensor:
 
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Checkpoint", "Defence", "Distance", "FitContext", "Guides",
-    "Need", "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "WrappedVictim", "distances",
-    "preprocess", "to_float", "to_uint8",
+    "ADDED_LATER", "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Checkpoint", "Defence", "Distance",
+    "FitContext", "Guides", "Need", "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "WrappedVictim",
+    "distances", "preprocess", "to_float", "to_uint8",
 ]  # fmt: skip

@@ -188,6 +188,9 @@ class _Planner:
         self.suite = suite
         self.data_root, self.remember = data_root, remember
         self.steps: dict[str, Step] = {}
+        # of the default nothing is said, so that what was stored before there was a choice is found
+        self.passes: dict[str, Any] = {} if suite.precision == "float32" else {"precision": suite.precision}
+        self.passes |= {"compile": True} if suite.compile else {}
         weights = find_lpips_weights()
         self.lpips = file_digest(weights) if weights else None
 
@@ -384,7 +387,7 @@ class _Planner:
             Step(
                 "clean",
                 f"clean features {label}",
-                {},
+                self.passes,
                 {"victim": victim.step.key, "data": data.key},
                 after=gate,
                 work=tested,
@@ -478,7 +481,7 @@ class _Planner:
             Step(
                 "craft",
                 f"craft {budget} on {source.label}, {on.name}" if needs else f"craft {budget}, {on.name}",
-                {**config, "batch_size": self.suite.batch_size},
+                {**config, "batch_size": self.suite.batch_size, **(self.passes if needs else {})},
                 inputs,
                 after=gate if needs else (),
                 subject=attack,
@@ -502,7 +505,7 @@ class _Planner:
                 Step(
                     "features",
                     f"features {label}",
-                    {},
+                    self.passes,
                     {"craft": craft.key, "victim": target.step.key, "data": data[on.name].key},
                     after=(row.rank_key,),
                     work=images,
