@@ -288,14 +288,14 @@ class ThreatModel:
         With a pixel budget the positions kept are those with the largest `scores` (N×H×W), by
         default the largest summed change over R, G, B.
         """
-        change = (adversarial - clean).clamp(-self.radius, self.radius)
+        change = (adversarial - clean).clamp_(-self.radius, self.radius)
         if self.pixels is not None and self.pixels < clean.shape[-1] * clean.shape[-2]:
             if scores is None:
                 scores = change.detach().abs().sum(dim=1)
             kept = scores.flatten(1).topk(self.pixels, dim=1).indices
             mask = torch.zeros_like(scores).flatten(1).scatter_(1, kept, 1.0).view_as(scores)
             change = change * mask.unsqueeze(1)
-        return (clean + change).clamp(0.0, 1.0)
+        return change.add_(clean).clamp_(0.0, 1.0)
 
 
 @dataclass(frozen=True)
