@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.side_by_side import Clock, Line, in_turn, line, not_measured
+from benchmarks.side_by_side import RUNS, Clock, Line, in_turn, line, not_measured, seconds
+from reid_attack_bench.attacks.gradient import uniform_start
 from reid_attack_bench.attacks.metric import MetricFGSM, MetricPGD
 from reid_attack_bench.attacks.pgd import FGSM, PGD
 from reid_attack_bench.budget import enforce
@@ -106,11 +107,22 @@ def _against_bare(size: tuple[int, int], batch: int, device: torch.device, clock
         note = "both with one pass of the clean images" if clean else ""
         ratios = in_turn(several, bare, clock=clock)
         yield line(WHAT, name, "a bare loop", ratios, "× the time", TARGET, lambda ratio: ratio <= 1.05, note)
+        if attack == MetricFGSM():
+            beside = functools.partial(_repeat, functools.partial(_beside, images, generator), 8)
+            shares = [100 * seconds(beside, clock) / seconds(bare, clock) for _ in range(RUNS)]
+            what = f"random start, two projections and a step, {arch}, {batch} × {size[0]}×{size[1]}"
+            yield line(WHAT, what, "a bare loop of one step", shares, "% of the time")
         if attack == PGD(steps=8):
             ratios = in_turn(step, bare, clock=clock)
             yield line(WHAT, f"{name}, with rounding and the check of the budget", "a bare loop", ratios, "× the time")
             ratios = in_turn(craft, _bare(passes, images, steps, False), clock=clock)
             yield line(WHAT, f"{name}", "a bare loop without the clean pass", ratios, "× the time")
+
+
+def _beside(images: Tensor, generator: torch.Generator) -> None:
+    """What an attack of one step does that is not the source's."""
+    current = THREAT.project(uniform_start(images, THREAT.radius, generator), images)
+    THREAT.project(torch.add(current, current.sign(), alpha=THREAT.radius), images)
 
 
 def _layouts(size: tuple[int, int], batch: int, device: torch.device, clock: Clock) -> Iterator[Line]:
