@@ -12,8 +12,8 @@ from reid_attack_bench.contracts import ThreatModel, Victim
 
 def uniform_start(images: Tensor, radius: float, generator: torch.Generator) -> Tensor:
     """`images` plus uniform noise in [−radius, radius], drawn on the CPU so that every device sees the same."""
-    noise = torch.rand(images.shape, generator=generator, dtype=images.dtype) * 2.0 - 1.0
-    return images + radius * noise.to(images.device)
+    noise = torch.rand(images.shape, generator=generator, dtype=images.dtype).mul_(2.0).sub_(1.0)
+    return noise.to(images.device).mul_(radius).add_(images)
 
 
 def ascend(
@@ -39,7 +39,7 @@ def ascend(
         Images inside `threat`. With a pixel budget, the positions kept are those with the largest gradient
         in a single step, else those that moved most.
     """
-    current = passing = threat.project(start, clean)
+    current = passing = clean if start is clean else threat.project(start, clean)
     refused = None
     for _ in range(steps):
         current = current.detach().requires_grad_(True)
@@ -48,7 +48,7 @@ def ascend(
             if refused is not None:
                 passing = torch.where(refused, passing, current)
             scores = gradient.abs().sum(dim=1) if threat.pixels is not None and steps == 1 else None
-            current = threat.project(current + step_size * gradient.sign(), clean, scores)
+            current = threat.project(torch.add(current, gradient.sign(), alpha=step_size), clean, scores)
     current = current.detach()
     if refused is None:
         return current
@@ -56,6 +56,17 @@ def ascend(
     _, refused = _uphill(objective, source, current.requires_grad_(True))
     assert refused is not None
     return torch.where(refused, passing, current).detach()
+
+
+def in_parts(climb: Callable[[slice], Tensor], source: Victim, count: int) -> Tensor:
+    """`climb` of all of `count` images: at once, or in turn as many as `source` takes at once.
+
+    Each image climbs its own, and what is random is drawn before for all of them, so the parts change nothing.
+    """
+    size = source.at_once or count
+    if size >= count:
+        return climb(slice(0, count))
+    return torch.cat([climb(slice(first, first + size)) for first in range(0, count, size)])
 
 
 def _uphill(objective: Callable[[Tensor], Tensor], source: Victim, images: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -26,7 +26,7 @@ from torch import Tensor
 from reid_attack_bench.contracts import Batch, Need, State, ThreatModel, Victim, distances, to_float
 from reid_attack_bench.errors import BenchError
 
-from .gradient import ascend, auto_step, uniform_start
+from .gradient import ascend, auto_step, in_parts, uniform_start
 
 References = Literal["self", "same_identity"]
 _GUIDE_BATCH = 64
@@ -57,6 +57,25 @@ def _with_same_identity(source: Victim, batch: Batch, own: Tensor) -> tuple[Tens
     same = batch.identities.cpu()[:, None] == everyone[chosen][None, :]
     alone = torch.diag(~same.any(dim=1))
     return torch.cat([*parts, own]), torch.cat([same, alone], dim=1).to(own)
+
+
+def _climbed(
+    source: Victim,
+    batch: Batch,
+    references: References,
+    start: Tensor,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float,
+) -> Tensor:
+    def climb(rows: slice) -> Tensor:
+        identities = None if batch.identities is None else batch.identities[rows]
+        part = Batch(batch.images[rows], identities, batch.guides)
+        objective = embedding_distance(source, part, references)
+        return ascend(objective, source, part.images, start[rows], threat, steps=steps, step_size=step_size)
+
+    return in_parts(climb, source, len(batch.images))
 
 
 def _needs(references: References) -> frozenset[Need]:
@@ -97,8 +116,8 @@ class MetricFGSM:
     ) -> Tensor:
         away = self.start if self.references == "self" else 0.0
         start = uniform_start(batch.images, away * threat.radius, generator)
-        objective = embedding_distance(source, batch, self.references)
-        return ascend(objective, source, batch.images, start, threat, steps=1, step_size=(1.0 + away) * threat.radius)
+        step = (1.0 + away) * threat.radius
+        return _climbed(source, batch, self.references, start, threat, steps=1, step_size=step)
 
 
 @dataclass(frozen=True)
@@ -136,5 +155,4 @@ class MetricPGD:
     ) -> Tensor:
         start = uniform_start(batch.images, self.start * threat.radius, generator)
         step = auto_step(threat, self.steps, self.step_size)
-        objective = embedding_distance(source, batch, self.references)
-        return ascend(objective, source, batch.images, start, threat, steps=self.steps, step_size=step)
+        return _climbed(source, batch, self.references, start, threat, steps=self.steps, step_size=step)

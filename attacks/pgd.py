@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import ADDED_LATER, Batch, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 
-from .gradient import ascend, auto_step, uniform_start
+from .gradient import ascend, auto_step, in_parts, uniform_start
 
 Objective = Literal["untargeted", "least_likely", "cosine"]
 
 
-def misclassification(source: Victim, clean: Tensor, kind: Objective = "untargeted") -> Callable[[Tensor], Tensor]:
+def misclassification(
+    source: Victim, clean: Tensor, kind: Objective = "untargeted", *, from_clean: bool = False
+) -> Callable[[Tensor], Tensor]:
     """What an attack on the classifier climbs: images N×3×H×W → N values.
 
     Test identities are not among the classifier's, so the class that it predicts for the clean image stands
@@ -30,22 +32,57 @@ def misclassification(source: Victim, clean: Tensor, kind: Objective = "untarget
             "cosine", away from the direction of the clean logits: cross entropy asks no more once the class has
             changed, which may leave a query's neighbours as they were; this goes on. Its gradient at the
             clean image is zero, so it needs a random start.
+        from_clean: the first images that it will be asked about are the clean ones: what the source says of them
+            then costs no pass of its own.
     """
 
-    def logits_of(images: Tensor) -> Tensor:
-        logits = source.logits(images)
-        if logits is None:
-            raise BenchError(f"{source.name} has no classifier, which attacks on logits need")
-        return logits
+    known: list[Tensor] = []
+    if not from_clean or source.randomised:  # of which two passes differ
+        with torch.no_grad():
+            known.append(_logits(source, clean))
 
+    def objective(images: Tensor) -> Tensor:
+        logits = _logits(source, images)
+        if not known:
+            known.append(logits.detach())
+        if kind == "untargeted":
+            return functional.cross_entropy(logits, known[0].argmax(dim=1), reduction="none")
+        if kind == "least_likely":
+            return -functional.cross_entropy(logits, known[0].argmin(dim=1), reduction="none")
+        return -functional.cosine_similarity(logits, known[0])
+
+    return objective
+
+
+def until_broken(
+    source: Victim, clean: Tensor, start: Tensor, threat: ThreatModel, *, steps: int, step_size: float
+) -> Tensor:
+    """Untargeted as `ascend`, but an image for which the source predicts another class than for the clean one stays as
+    it is, and leaves the batch.
+    """
     with torch.no_grad():
-        known = logits_of(clean)
-    predicted, unlikely = known.argmax(dim=1), known.argmin(dim=1)
-    if kind == "untargeted":
-        return lambda images: functional.cross_entropy(logits_of(images), predicted, reduction="none")
-    if kind == "least_likely":
-        return lambda images: -functional.cross_entropy(logits_of(images), unlikely, reduction="none")
-    return lambda images: -functional.cosine_similarity(logits_of(images), known)
+        predicted = _logits(source, clean).argmax(dim=1)
+    found = threat.project(start, clean)
+    going = torch.arange(len(clean), device=clean.device)
+    for _ in range(steps):
+        current = found[going].requires_grad_(True)
+        logits = _logits(source, current)
+        holds = logits.argmax(dim=1) == predicted[going]
+        going = going[holds]
+        if not len(going):
+            break
+        loss = functional.cross_entropy(logits[holds], predicted[going], reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, current)
+        moved = current.detach()[holds] + step_size * gradient[holds].sign()
+        found[going] = threat.project(moved, clean[going])
+    return found
+
+
+def _logits(source: Victim, images: Tensor) -> Tensor:
+    logits = source.logits(images)
+    if logits is None:
+        raise BenchError(f"{source.name} has no classifier, which attacks on logits need")
+    return logits
 
 
 @dataclass(frozen=True)
@@ -60,8 +97,12 @@ class FGSM:
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:
-        objective = misclassification(source, batch.images)
-        return ascend(objective, source, batch.images, batch.images, threat, steps=1, step_size=threat.radius)
+        def climb(rows: slice) -> Tensor:
+            clean = batch.images[rows]
+            objective = misclassification(source, clean, from_clean=True)
+            return ascend(objective, source, clean, clean, threat, steps=1, step_size=threat.radius)
+
+        return in_parts(climb, source, len(batch.images))
 
 
 @dataclass(frozen=True)
@@ -73,6 +114,9 @@ class PGD:
         step_size: in 1/255; by default 2.5·epsilon/steps.
         random_start: begin at a uniform draw from the ball instead of the clean image.
         objective: what to climb, see `misclassification`.
+        stop_early: leave an image as it is once the source predicts another class for it, and spend nothing more on
+            it. It then barely crosses the boundary: weaker where another model judges it, or this one by its
+            embeddings. Of objective "untargeted"; an adapted source is attacked to the last step.
     """
 
     version: ClassVar[int] = 1
@@ -83,6 +127,7 @@ class PGD:
     step_size: float | None = None
     random_start: bool = True
     objective: Objective = "untargeted"
+    stop_early: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         """Raises BenchError where `objective` is unknown or cannot leave the clean image."""
@@ -90,6 +135,8 @@ class PGD:
             raise BenchError(f"pgd: objective must be one of {', '.join(get_args(Objective))}, not {self.objective!r}")
         if self.objective == "cosine" and not self.random_start:
             raise BenchError("pgd: objective cosine has no gradient at the clean image and needs random_start: true")
+        if self.stop_early and self.objective != "untargeted":
+            raise BenchError(f"pgd: stop_early is of objective untargeted, and this one is {self.objective}")
 
     @property
     def craft_work(self) -> float:
@@ -100,5 +147,12 @@ class PGD:
     ) -> Tensor:
         start = uniform_start(batch.images, threat.radius, generator) if self.random_start else batch.images
         step = auto_step(threat, self.steps, self.step_size)
-        objective = misclassification(source, batch.images, self.objective)
-        return ascend(objective, source, batch.images, start, threat, steps=self.steps, step_size=step)
+
+        def climb(rows: slice) -> Tensor:
+            clean = batch.images[rows]
+            if self.stop_early and not source.adapted:
+                return until_broken(source, clean, start[rows], threat, steps=self.steps, step_size=step)
+            objective = misclassification(source, clean, self.objective, from_clean=not self.random_start)
+            return ascend(objective, source, clean, start[rows], threat, steps=self.steps, step_size=step)
+
+        return in_parts(climb, source, len(batch.images))

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 RUNS = 5
+Clock = Callable[[], float]
+"""time.perf_counter; or time.process_time, the work of all cores, which others on the machine disturb less."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,22 @@ class Line:
     note: str = ""
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall-clock time of one call, after which a GPU has finished too."""
+def seconds(work: Callable[[], Any], clock: Clock = time.perf_counter) -> float:
+    """Time of one call, after which a GPU has finished too: by the wall clock, or by another."""
     _finish()
-    begun = time.perf_counter()
+    begun = clock()
     work()
     _finish()
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
-def in_turn(first: Callable[[], Any], second: Callable[[], Any], runs: int = RUNS, warm_up: int = 1) -> list[float]:
+def in_turn(
+    first: Callable[[], Any],
+    second: Callable[[], Any],
+    runs: int = RUNS,
+    warm_up: int = 1,
+    clock: Clock = time.perf_counter,
+) -> list[float]:
     """Times of `first` over times of `second`, pair by pair: A B, B A, A B …, so that a drift favours neither."""
     for _ in range(warm_up):
         first()
@@ -62,9 +70,9 @@ def in_turn(first: Callable[[], Any], second: Callable[[], Any], runs: int = RUN
     for run in range(runs):
         gc.collect()
         if run % 2:
-            below, above = seconds(second), seconds(first)
+            below, above = seconds(second, clock), seconds(first, clock)
         else:
-            above, below = seconds(first), seconds(second)
+            above, below = seconds(first, clock), seconds(second, clock)
         ratios.append(above / below)
     return ratios
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from reid_attack_bench.victims.torchreid_zoo import TorchreidModel, untrained_model  # type: ignore[import-not-found]
+from reid_attack_bench.victims.torchreid_zoo import TorchreidModel, untrained_model
 
 
 class Untrained(TorchreidModel):

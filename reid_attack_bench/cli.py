@@ -103,6 +103,11 @@ def _run_options(function: Any) -> Any:
             click.option("--workers", type=click.IntRange(min=1), help="Steps at once [a core each; one on a GPU]."),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of the whole run [the suite's]."),
             click.option(
+                "--precision", type=click.Choice(suite.PRECISIONS),
+                help="Of victims when they are attacked and judged [the suite's].",
+            ),
+            click.option("--compile", "compiled", is_flag=True, help="Have torch.compile make victims faster."),
+            click.option(
                 "--only", multiple=True, metavar="KEY=VALUE,…",
                 help="Only these cells: attack=…, source=…, target=…, dataset=…; a key may come more than once.",
             ),
@@ -127,6 +132,8 @@ def run_command(
     full: bool,
     data: tuple[str, ...],
     seed: int | None,
+    precision: str | None,
+    compiled: bool,
     out: Path | None,
     only: tuple[str, ...],
     **options: Any,
@@ -136,7 +143,7 @@ def run_command(
     Kill it whenever you like: the same command goes on where it stopped.
     """
     names = [name for text in data for name in text.split(",") if name]
-    chosen = _seeded(suite.load(suite_name, full=full, data=names), seed)
+    chosen = _computed(_seeded(suite.load(suite_name, full=full, data=names), seed), precision, compiled)
     folder = "+".join([chosen.name, *["full"] * full, *names])
     _run(chosen, RunOptions(out=out or Path("runs") / folder, only=_parse_only(only), **options))
 
@@ -159,13 +166,15 @@ def evaluate_command(
     train_on: tuple[str, ...],
     defends: str | None,
     seed: int | None,
+    precision: str | None,
+    compiled: bool,
     out: Path | None,
     only: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Put one new model beside the shipped ones: a target of every attack, and a white-box source of its own."""
     _stay_forkable(options["device"], options["workers"])
-    chosen = _seeded(suite.load(suite_name), seed)
+    chosen = _computed(_seeded(suite.load(suite_name), seed), precision, compiled)
     plugin = registry.find("victim", victim)
     label = name or plugin.short_name
     if hasattr(plugin.factory, "defend") and not defends:
@@ -597,15 +606,15 @@ def _run(chosen: Suite, options: RunOptions) -> None:
     from reid_attack_bench.console import JsonWatcher, RichWatcher
     from reid_attack_bench.execute import Outcome, default_workers, execute, missing_steps, repair, resolve_device
     from reid_attack_bench.plan import make_plan
-    from reid_attack_bench.report.collect import collect
     from reid_attack_bench.store import Store
 
     device = resolve_device(options.device)
     _stay_forkable(options.device, options.workers)
     if options.data_root is not None and not options.data_root.is_dir():
         raise BenchError(f"--data-root {options.data_root} is not a folder")
-    plan = make_plan(chosen, data_root=options.data_root, only=options.only)
     store = Store(options.store)
+    remember = None if options.dry_run else store.checked
+    plan = make_plan(chosen, data_root=options.data_root, only=options.only, remember=remember)
     if options.dry_run:
         _print_plan(plan, {step.key for step in missing_steps(plan, store)}, store, options.as_json)
         return
@@ -630,6 +639,8 @@ def _run(chosen: Suite, options: RunOptions) -> None:
                 f"nothing to do: {options.out} is up to date (reid-attack-bench report {options.out} writes it again)"
             )
     else:
+        from reid_attack_bench.report.collect import collect  # slow to import, and a finished run has its report
+
         run_manifest.write(manifest, options.out)  # before the report, so that a failing report can be tried again
         written = _report(collect(manifest, store), options.out, options.as_json)
         run_manifest.write({**manifest, "files": [str(path.relative_to(options.out)) for path in written]}, options.out)
@@ -717,6 +728,10 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
 
 def _seeded(chosen: Suite, seed: int | None) -> Suite:
     return chosen if seed is None else chosen.with_seed(seed)
+
+
+def _computed(chosen: Suite, precision: str | None, compiled: bool) -> Suite:
+    return replace(chosen, precision=precision or chosen.precision, compile=compiled or chosen.compile)
 
 
 def _parse_only(given: tuple[str, ...]) -> dict[str, list[str]]:

@@ -21,6 +21,10 @@ Need = Literal["gradients", "logits", "labels", "gallery"]
 State = dict[str, Tensor]
 """What a fit leaves behind: named tensors, stored as safetensors."""
 
+ADDED_LATER = {"added_later": True}
+"""Metadata of a setting that a plug-in gained with a default that changes nothing: at its default it is no part of the
+key of a step, so that what was stored before is found."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -50,9 +54,11 @@ def preprocess(
     """
     if images.shape[-2:] != torch.Size(size):
         images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-    shift = torch.tensor(mean, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
-    scale = torch.tensor(std, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
-    return (images - shift) / scale
+    # non-blocking: a GPU is not waited for in every pass
+    shift, scale = (
+        torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True) for values in (mean, std)
+    )
+    return (images - shift.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
 
 
 class Victim(nn.Module):
@@ -71,6 +77,7 @@ class Victim(nn.Module):
         citation: where it was published (paper, arXiv number or URL).
         trained_on: name of the data set it was trained on, where known.
         adapted: True where it stands for a victim whose defence the attack knows (see `adaptive`).
+        at_once: how many images it is best given at a time, where memory is short (see `passes`); None for any number.
     """
 
     name: str = ""
@@ -82,6 +89,7 @@ class Victim(nn.Module):
     citation: str = ""
     trained_on: str = ""
     adapted: bool = False
+    at_once: int | None = None
 
     def embed(self, images: Tensor) -> Tensor:
         """N×3×H×W float32 RGB in [0, 1] → N×D embeddings, differentiable in `images`."""
@@ -280,14 +288,14 @@ class ThreatModel:
         With a pixel budget the positions kept are those with the largest `scores` (N×H×W), by
         default the largest summed change over R, G, B.
         """
-        change = (adversarial - clean).clamp(-self.radius, self.radius)
+        change = (adversarial - clean).clamp_(-self.radius, self.radius)
         if self.pixels is not None and self.pixels < clean.shape[-1] * clean.shape[-2]:
             if scores is None:
                 scores = change.detach().abs().sum(dim=1)
             kept = scores.flatten(1).topk(self.pixels, dim=1).indices
             mask = torch.zeros_like(scores).flatten(1).scatter_(1, kept, 1.0).view_as(scores)
             change = change * mask.unsqueeze(1)
-        return (clean + change).clamp(0.0, 1.0)
+        return change.add_(clean).clamp_(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -357,7 +365,7 @@ def distances(queries: Tensor, gallery: Tensor, distance: Distance) -> Tensor:
 
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Checkpoint", "Defence", "Distance", "FitContext", "Guides",
-    "Need", "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "WrappedVictim", "distances",
-    "preprocess", "to_float", "to_uint8",
+    "ADDED_LATER", "IMAGENET_MEAN", "IMAGENET_STD", "Attack", "Batch", "Checkpoint", "Defence", "Distance",
+    "FitContext", "Guides", "Need", "State", "ThreatModel", "TrainingData", "Victim", "VictimRecipe", "WrappedVictim",
+    "distances", "preprocess", "to_float", "to_uint8",
 ]  # fmt: skip

@@ -104,9 +104,10 @@ def execute(plan: Plan, store: Store, device: torch.device, watcher: Watcher, wo
     """
     with _locked(store):
         store.sweep()
-        steps.use_deterministic_kernels()
-        steps.keep_freed_memory()
         todo = missing_steps(plan, store)
+        if todo:  # importing what these take is half of a run that has nothing to do
+            steps.use_deterministic_kernels()
+            steps.keep_freed_memory()
         watcher.begin(todo, len(plan.steps))
         outcome = Outcome()
         record = _Record(outcome, watcher)
@@ -158,6 +159,9 @@ class _Record:
         self.outcome.rebuilt.append(step.label)
         self.watcher.note(f"{reason}; making it again")
 
+    def note(self, step: Step, text: str) -> None:
+        self.watcher.note(text)
+
 
 class _Runner:
     """Does one step after the other, and keeps what several of them read."""
@@ -165,7 +169,8 @@ class _Runner:
     def __init__(self, plan: Plan, store: Store, device: torch.device, teller: lanes.Teller) -> None:
         self.plan, self.store, self.teller = plan, store, teller
         self.checked: set[str] = set()
-        self.workspace = steps.Workspace(self.obtain, plan.steps, device, store.unfinished)
+        self.under_way: Step | None = None
+        self.workspace = steps.Workspace(self.obtain, plan.steps, device, store.unfinished, self.note)
 
     def run(self, step: Step) -> None:
         """Do `step` and tell how it went.
@@ -178,7 +183,9 @@ class _Runner:
         except BenchError as error:
             self.teller.fail(step, str(error))
         except torch.cuda.OutOfMemoryError:
-            self.teller.fail(step, "out of GPU memory: lower batch_size in the suite")
+            self.teller.fail(
+                step, "out of GPU memory: lower the batch of what it trains (batch_identities, batch), or free some"
+            )
         except Exception as error:  # a plug-in may raise anything
             if _disk_is_full(error):
                 free = shutil.disk_usage(self.store.root).free / 2**20
@@ -188,9 +195,14 @@ class _Runner:
                 ) from error
             self.teller.fail(step, f"{_where(error)}{type(error).__name__}: {error}")
 
+    def note(self, text: str) -> None:
+        assert self.under_way is not None
+        self.teller.note(self.under_way, text)
+
     def do(self, step: Step) -> None:
         for key in step.inputs.values():
             self.obtain(key)
+        self.under_way = step
         self.teller.start(step)
         begun = time.monotonic()
         manifest: dict[str, Any] = {

@@ -36,6 +36,8 @@ class Teller(Protocol):
 
     def rebuild(self, step: Step, reason: str) -> None: ...
 
+    def note(self, step: Step, text: str) -> None: ...
+
 
 class Record(Teller, Protocol):
     """Who hears of all steps, and knows which cannot be done any more."""

@@ -76,6 +76,8 @@ def notes(plan: Plan, outcome: Outcome) -> list[str]:
             f"Synthetic data ({', '.join(synthetic)}): rendered, not photographed. These figures compare models and "
             "attacks with each other and say nothing about real pedestrians."
         )
+    if plan.suite.precision != "float32":
+        lines.append(f"Victims were attacked and judged in {plan.suite.precision}, not in float32.")
     if find_lpips_weights() is None:
         lines.append(lpips_missing_message())
     lines += [f"Failed: {cause}" for cause in outcome.causes]

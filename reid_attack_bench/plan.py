@@ -162,32 +162,49 @@ def _relation(source: _Subject, target: _Subject, dataset: str, known: Iterable[
     return "cross-both" if source.home and target.home and source.home != target.home else "cross-model"
 
 
-def make_plan(suite: Suite, *, data_root: Path | None = None, only: Mapping[str, Iterable[str]] | None = None) -> Plan:
+def make_plan(
+    suite: Suite,
+    *,
+    data_root: Path | None = None,
+    only: Mapping[str, Iterable[str]] | None = None,
+    remember: Path | None = None,
+) -> Plan:
     """Lay out every step of a suite.
 
     Args:
         suite: what to cross.
         data_root: folder of the real data sets.
         only: restrict cells, e.g. {"attack": ["pgd"], "source": [...], "target": [...], "dataset": [...]}.
+        remember: where what real data sets hold is kept, so that it is not read again: see data.real.content_of.
 
     Raises:
         BenchError: an unknown name or setting anywhere in the suite.
     """
-    return _Planner(suite, data_root).plan({k: list(v) for k, v in (only or {}).items()})
+    return _Planner(suite, data_root, remember).plan({k: list(v) for k, v in (only or {}).items()})
 
 
 class _Planner:
-    def __init__(self, suite: Suite, data_root: Path | None) -> None:
+    def __init__(self, suite: Suite, data_root: Path | None, remember: Path | None) -> None:
         self.suite = suite
-        self.data_root = data_root
+        self.data_root, self.remember = data_root, remember
         self.steps: dict[str, Step] = {}
+        # of the default nothing is said, so that what was stored before there was a choice is found
+        self.passes: dict[str, Any] = {} if suite.precision == "float32" else {"precision": suite.precision}
+        self.passes |= {"compile": True} if suite.compile else {}
         weights = find_lpips_weights()
         self.lpips = file_digest(weights) if weights else None
 
     def plan(self, only: dict[str, list[str]]) -> Plan:
         suite = self.suite
         sources = {
-            name: datasets.source(name, options, size=suite.image_size, seed=suite.seed, data_root=self.data_root)
+            name: datasets.source(
+                name,
+                options,
+                size=suite.image_size,
+                seed=suite.seed,
+                data_root=self.data_root,
+                remember=self.remember,
+            )
             for name, options in suite.datasets.items()
         }
         data = {name: self._data(source) for name, source in sources.items()}
@@ -370,7 +387,7 @@ class _Planner:
             Step(
                 "clean",
                 f"clean features {label}",
-                {},
+                self.passes,
                 {"victim": victim.step.key, "data": data.key},
                 after=gate,
                 work=tested,
@@ -465,7 +482,7 @@ class _Planner:
             Step(
                 "craft",
                 f"craft {budget} on {source.label}, {on.name}" if needs else f"craft {budget}, {on.name}",
-                {**config, "batch_size": self.suite.batch_size},
+                {**config, "batch_size": self.suite.batch_size, **(self.passes if needs else {})},
                 inputs,
                 after=gate if needs else (),
                 subject=attack,
@@ -489,7 +506,7 @@ class _Planner:
                 Step(
                     "features",
                     f"features {label}",
-                    {},
+                    self.passes,
                     {"craft": craft.key, "victim": target.step.key, "data": data[on.name].key},
                     after=(row.rank_key,),
                     work=images,

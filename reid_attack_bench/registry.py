@@ -104,10 +104,11 @@ def find(kind: str, key: str) -> Plugin:
 
 
 def configuration(instance: Any) -> dict[str, Any]:
-    """The settings of a frozen dataclass as plain values; {} for anything else."""
-    if dataclasses.is_dataclass(instance) and not isinstance(instance, type):
-        return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
-    return {}
+    """The settings of a frozen dataclass as plain values; {} for anything else. See contracts.ADDED_LATER."""
+    if not dataclasses.is_dataclass(instance) or isinstance(instance, type):
+        return {}
+    values = {f: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    return {f.name: v for f, v in values.items() if not (f.metadata.get("added_later") and v == f.default)}
 
 
 def _describe(entry: importlib.metadata.EntryPoint) -> str:

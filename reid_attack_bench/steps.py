@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from reid_attack_bench.errors import VictimError
 from reid_attack_bench.metrics import images as image_metrics
 from reid_attack_bench.metrics.bootstrap import intervals
 from reid_attack_bench.metrics.ranking import Ranking, distance_rows, rank, summary, with_misses
+from reid_attack_bench.passes import InParts, Note, Reduced, compiled, halving, inference
 from reid_attack_bench.plan import Step, weights_digest
 from reid_attack_bench.store import replace_file
 
@@ -42,6 +43,7 @@ Facts = dict[str, Any]
 """What a step says of its result in the manifest: plain values."""
 
 Progress = Callable[[int, int, str], None]
+_Rows = TypeVar("_Rows", torch.Tensor, "torch.Tensor | None")
 _VICTIMS_IN_MEMORY = 24
 _EMBED_BATCH = {"cuda": 256, "cpu": 32}  # images per forward pass without gradients; more leave a CPU's caches
 _REFUSED = "query_refused"
@@ -53,15 +55,17 @@ class Workspace:
     """Inputs of steps, loaded once and kept while the run needs them.
 
     `obtain` returns the checked folder of a step's result (and rebuilds it where it is corrupt), `unfinished` the file
-    in which a step may keep what it has so far.
+    in which a step may keep what it has so far; `note` is told what a person should know.
     """
 
     obtain: Callable[[str], Path]
     steps: Mapping[str, Step]
     device: torch.device
     unfinished: Callable[[str], Path]
+    note: Note = lambda text: None
     _splits: dict[str, dict[str, Split]] = field(default_factory=dict)
     _victims: dict[str, Victim] = field(default_factory=dict)
+    _compiled: dict[str, Victim] = field(default_factory=dict)
 
     def splits(self, key: str) -> dict[str, Split]:
         """The decoded data of one data step, memory-mapped."""
@@ -99,14 +103,27 @@ class Workspace:
             victim.trained_on = str(self.steps[step.inputs["data"]].config["name"])
         return victim
 
-    def source(self, key: str, adaptive: int) -> Victim:
-        """The victim of one victim step as an attack sees it: as it is, or adapted with so many draws."""
+    def passes(self, key: str, config: Mapping[str, Any]) -> Victim:
+        """The victim of one victim step, computed as the `config` of the step that asks has it (see suite.Suite)."""
         victim = self.victim(key)
-        if not adaptive:
-            return victim
+        if config.get("compile"):
+            if key not in self._compiled:
+                label = self.steps[key].label.partition(" ")[2]
+                self._compiled[key] = compiled(victim, label, self.device, self.note)
+            victim = self._compiled[key]
+        return Reduced(victim) if config.get("precision") == "bfloat16" else victim
+
+    def source(self, key: str, config: Mapping[str, Any]) -> Victim:
+        """The victim of one victim step as an attack sees it: as it is, or adapted with as many draws as `config` says.
+
+        An adapted one is never compiled: what makes it differentiable is done call by call.
+        """
+        if not config.get("adaptive"):
+            return self.passes(key, config)
+        victim = self.passes(key, {**config, "compile": False})
         card = json.loads((self.obtain(key) / "card.json").read_text())
         randomised = card["randomised"] or card.get("found_randomised", False)
-        adapted = adapt(victim, adaptive, randomised=randomised)
+        adapted = adapt(victim, config["adaptive"], randomised=randomised)
         examine(adapted, self.device)
         return adapted
 
@@ -272,49 +289,72 @@ def embed(victim: Victim, images: torch.Tensor, name: str, first_index: int = 0)
 
 
 def _embed_all(
-    victim: Victim, images: np.ndarray, label: str, device: torch.device, progress: Progress
+    victim: Victim, images: np.ndarray, label: str, device: torch.device, progress: Progress, note: Note
 ) -> torch.Tensor:
-    parts = []
-    with torch.no_grad():
-        size = _EMBED_BATCH[device.type]
-        for first in range(0, len(images), size):
-            batch = to_float(images[first : first + size], device)
-            parts.append(embed(victim, batch, label, first).float().cpu())
-            progress(first + len(batch), len(images), "")
+    seen: set[torch.Size] = set()
+
+    def embedded(first: int, count: int) -> torch.Tensor:
+        batch = to_float(images[first : first + count], device)
+        with inference(seen, batch):
+            return embed(victim, batch, label, first).float().cpu()
+
+    return _in_batches(embedded, len(images), label, device, progress, note)
+
+
+def _in_batches(
+    work: Callable[[int, int], _Rows], total: int, label: str, device: torch.device, progress: Progress, note: Note
+) -> _Rows:
+    """`work(first, count)` of all images, as many at once as the device is good for and its memory holds.
+
+    None where it is None for the first.
+    """
+    size, parts, done = _EMBED_BATCH[device.type], [], 0
+    while done < total:
+        part, size = halving(functools.partial(work, done), size, label, note)
+        if part is None:
+            return part
+        parts.append(part)
+        done += len(part)
+        progress(done, total, "")
     return torch.cat(parts)
 
 
 def _embed_sides(
-    victim: Victim, images: Mapping[str, np.ndarray], label: str, device: torch.device, progress: Progress
+    victim: Victim,
+    images: Mapping[str, np.ndarray],
+    label: str,
+    device: torch.device,
+    progress: Progress,
+    note: Note,
 ) -> State:
     """Embeddings of each part, and which queries the victim refuses, where it has a detector."""
-    features = {part: _embed_all(victim, values, label, device, progress) for part, values in images.items()}
-    refused = _refusals(victim, images["query"], label, device) if "query" in images else None
+    features = {part: _embed_all(victim, values, label, device, progress, note) for part, values in images.items()}
+    refused = _refusals(victim, images["query"], label, device, note) if "query" in images else None
     return features if refused is None else {**features, _REFUSED: refused}
 
 
-def _refusals(victim: Victim, images: np.ndarray, label: str, device: torch.device) -> torch.Tensor | None:
-    parts = []
-    with torch.no_grad():
-        for first in range(0, len(images), _EMBED_BATCH[device.type]):
-            batch = to_float(images[first : first + _EMBED_BATCH[device.type]], device)
+def _refusals(
+    victim: Victim, images: np.ndarray, label: str, device: torch.device, note: Note = lambda text: None
+) -> torch.Tensor | None:
+    def refusals(first: int, count: int) -> torch.Tensor | None:
+        batch = to_float(images[first : first + count], device)
+        with torch.no_grad():
             refused = victim.rejects(batch)
-            if refused is None:
-                return None
-            if not isinstance(refused, torch.Tensor) or refused.dtype != torch.bool or refused.shape != batch.shape[:1]:
-                raise VictimError(
-                    f"victim {label}: rejects must return a bool tensor of {len(batch)} for as many images"
-                )
-            parts.append(refused.cpu())
-    return torch.cat(parts)
+        if refused is None:
+            return None
+        if not isinstance(refused, torch.Tensor) or refused.dtype != torch.bool or refused.shape != batch.shape[:1]:
+            raise VictimError(f"victim {label}: rejects must return a bool tensor of {len(batch)} for as many images")
+        return refused.cpu()
+
+    return _in_batches(refusals, len(images), label, device, lambda done, total, text: None, note)
 
 
 def _clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    victim = workspace.victim(step.inputs["victim"])
+    victim = workspace.passes(step.inputs["victim"], step.config)
     splits = workspace.splits(step.inputs["data"])
     label = workspace.steps[step.inputs["victim"]].label
     images = {part: splits[part].images for part in ("query", "gallery")}
-    features = _embed_sides(victim, images, label, workspace.device, progress)
+    features = _embed_sides(victim, images, label, workspace.device, progress, workspace.note)
     save_file(features, out / "features.safetensors")
     return {"dimensions": features["query"].shape[1]}
 
@@ -364,7 +404,7 @@ def _rank_features(
 
 
 def _fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    source = workspace.source(step.inputs["source"], step.config.get("adaptive", 0))
+    source = workspace.source(step.inputs["source"], step.config)
     data = workspace.training_data(step.inputs["data"])
     state = step.subject.fit(source, data, _threat(step), _fit_context(step, workspace, progress))
     save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, out / "state.safetensors")
@@ -378,8 +418,7 @@ def _threat(step: Step) -> ThreatModel:
 
 def _craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     attack, threat = step.subject, _threat(step)
-    adaptive = step.config.get("adaptive", 0)
-    source = workspace.source(step.inputs["source"], adaptive) if "source" in step.inputs else None
+    source = workspace.source(step.inputs["source"], step.config) if "source" in step.inputs else None
     splits = workspace.splits(step.inputs["data"])
     learned = {}
     if "fit" in step.inputs:
@@ -387,7 +426,7 @@ def _craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> F
         learned = {"state": {name: value.to(workspace.device) for name, value in state.items()}}
     generator = torch.Generator().manual_seed(step_seed(step))
     parts = ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,)
-    size = int(step.config["batch_size"])
+    size = at_once = int(step.config["batch_size"])
     for part in parts:
         split = splits[part]
         other = splits["gallery" if part == "query" else "query"]
@@ -397,12 +436,32 @@ def _craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> F
             clean = np.asarray(split.images[first : first + size])
             labels = torch.from_numpy(split.identities[first : first + size]) if "labels" in attack.needs else None
             batch = Batch(to_float(clean, workspace.device), labels, guides)
-            adversarial = attack.craft(source, batch, threat, generator, **learned)
+            crafted = functools.partial(
+                _crafted, attack, source, batch, threat, generator, generator.get_state(), learned
+            )
+            adversarial, at_once = halving(crafted, at_once, step.label, workspace.note)
             stored[first : first + size] = budget.enforce(
                 adversarial, clean, threat, attack=str(step.config["attack"]), first_index=first
             )
             progress(first + len(clean), len(split.images), "")
     return {}
+
+
+def _crafted(
+    attack: Any,
+    source: Victim | None,
+    batch: Batch,
+    threat: ThreatModel,
+    generator: torch.Generator,
+    drawn: torch.Tensor,
+    learned: Mapping[str, State],
+    at_once: int,
+) -> torch.Tensor:
+    """One batch. It stays whole, so that the attack draws the same numbers; the source sees `at_once` images of it."""
+    generator.set_state(drawn)
+    seen = source if source is None or at_once >= len(batch.images) else InParts(source, at_once)
+    adversarial: torch.Tensor = attack.craft(seen, batch, threat, generator, **learned)
+    return adversarial
 
 
 def read_crafted(folder: Path) -> dict[str, np.ndarray]:
@@ -429,10 +488,11 @@ def _measure(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
 
 
 def _features(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    victim = workspace.victim(step.inputs["victim"])
+    victim = workspace.passes(step.inputs["victim"], step.config)
     label = workspace.steps[step.inputs["victim"]].label
     crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
-    save_file(_embed_sides(victim, crafted, label, workspace.device, progress), out / "features.safetensors")
+    features = _embed_sides(victim, crafted, label, workspace.device, progress, workspace.note)
+    save_file(features, out / "features.safetensors")
     return {}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +19,10 @@ from typing import Any
 from reid_attack_bench.errors import BenchError
 
 MANIFEST = "manifest.json"
+
+LARGE = 2**18
+"""Bytes from which a file that was once found right is not read again while the system says that it is untouched."""
+_TICK = 20_000_000  # nanoseconds: a change within one tick of the kernel's clock leaves the times of a file as they are
 
 
 class CorruptArtefact(BenchError):  # noqa: N818  the name says what it is
@@ -40,6 +46,20 @@ def digest_of(value: Any) -> str:
 def file_digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(stream)
+
+
+def fingerprint(path: Path) -> list[int]:
+    """What the system changes whenever it changes a file: inode, size, and the times of its content and of itself.
+
+    No program can set the last of them, unlike the one before it.
+    """
+    about = path.stat()
+    return [about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+
+
+def is_settled(print_: list[int]) -> bool:
+    """Whether another change would give the file another fingerprint than this one."""
+    return time.time_ns() - max(print_[2:]) > _TICK
 
 
 def _sha256(stream: Any) -> str:  # Python 3.10 has no hashlib.file_digest
@@ -88,23 +108,55 @@ class Store:
     def open(self, kind: str, key: str) -> Path:
         """The folder of one artefact, after checking every file against its digest.
 
+        A LARGE file that once matched is not read again while its fingerprint is the same.
+
         Raises:
             CorruptArtefact: a file is missing or changed.
         """
         folder = self.folder(kind, key)
+        fresh: dict[str, list[Any]] = {}
+        known: dict[str, list[Any]] | None = None
         for name, expected in self.manifest(kind, key).get("files", {}).items():
             path = folder / name
-            if not path.is_file():
-                raise CorruptArtefact(folder, f"{name} is missing")
+            try:
+                print_ = fingerprint(path)
+            except OSError:
+                raise CorruptArtefact(folder, f"{name} is missing") from None
+            if path.stat().st_size >= LARGE:
+                known = self._checked(key) if known is None else known
+                if known.get(name) == [expected, *print_]:
+                    continue
+                if is_settled(print_):  # taken before the file is read: a change meanwhile gives another
+                    fresh[name] = [expected, *print_]
             if file_digest(path) != expected:
                 raise CorruptArtefact(folder, f"{name} does not match its digest")
+        if fresh:
+            self._remember(key, {**(known or {}), **fresh})
         return folder
+
+    @property
+    def checked(self) -> Path:
+        """Where is kept what was found right, and when: what has not changed since is not read again."""
+        return self.root / "checked"
+
+    def _checked(self, key: str) -> dict[str, list[Any]]:
+        """Files that matched: name → digest, then fingerprint."""
+        try:
+            return dict(json.loads((self.checked / key).read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def _remember(self, key: str, checked: Mapping[str, list[Any]]) -> None:
+        # a store that nobody may write to is read in full every time
+        with contextlib.suppress(OSError):
+            replace_file(self.checked / key, json.dumps(checked).encode())
 
     def unfinished(self, key: str) -> Path:
         """Where the step of `key` may keep what it has so far; survives a kill, and nothing else reads it."""
         return self.root / "unfinished" / f"{key}.safetensors"
 
     def discard(self, kind: str, key: str) -> None:
+        (self.checked / key).unlink(missing_ok=True)
         shutil.rmtree(self.folder(kind, key), ignore_errors=True)
 
     @contextmanager
@@ -117,13 +169,14 @@ class Store:
         pending.mkdir(parents=True)
         try:
             yield pending
-            files = {p.name: file_digest(p) for p in sorted(pending.iterdir())}
+            files, checked = _sealed(pending)
             (pending / MANIFEST).write_text(json.dumps({**manifest, "files": files}, indent=1, sort_keys=True) + "\n")
-            for path in pending.iterdir():
-                _sync(path)
+            _sync(pending / MANIFEST)
             _sync(pending)
             final = self.folder(kind, key)
             final.parent.mkdir(parents=True, exist_ok=True)
+            if checked:
+                self._remember(key, checked)
             try:
                 pending.rename(final)
             except OSError as error:
@@ -140,6 +193,23 @@ class Store:
         shutil.rmtree(self.root / "pending", ignore_errors=True)
         for cut_short in (self.root / "unfinished").glob(".*.tmp"):
             cut_short.unlink(missing_ok=True)
+
+
+def _sealed(folder: Path) -> tuple[dict[str, str], dict[str, list[Any]]]:
+    """Digests of the files in a folder that is finished, and of the LARGE ones digest and fingerprint."""
+    files: dict[str, str] = {}
+    checked: dict[str, list[Any]] = {}
+    for path in sorted(folder.iterdir()):
+        _sync(path)  # what a memory map has yet to write
+        print_ = fingerprint(path)
+        large = path.stat().st_size >= LARGE
+        if large and not is_settled(print_):
+            time.sleep(1.5e-9 * _TICK)
+        settled = is_settled(print_)
+        files[path.name] = file_digest(path)
+        if large and settled:
+            checked[path.name] = [files[path.name], *print_]
+    return files, checked
 
 
 def _sync(path: Path) -> None:

@@ -20,6 +20,8 @@ RELATIONS = ("white-box", "cross-dataset", "cross-model", "cross-both")
 """How target and source of a cell stand to each other, on the data set that the target was trained on: the same model;
 the same architecture trained on another data set; another architecture trained on the same; both."""
 
+PRECISIONS = ("float32", "bfloat16")
+
 EOT_SAMPLES = 8
 """Draws of a randomised victim that `adaptive: true` averages."""
 
@@ -115,12 +117,15 @@ class Suite:
         seed: from which every random draw of the run follows.
         image_size: (height, width) in pixels at which images are stored, attacked and judged.
         batch_size: images per forward pass; does not change results beyond rounding, but for a victim that draws once
-            for a batch.
+            for a batch. What does not fit into a GPU's memory is halved.
         headline_epsilon: the leaderboard is ordered by the worst case at this epsilon.
         datasets: name → options.
         victims, attacks: what is crossed.
         relations: only these cells, see RELATIONS; empty for all.
         findings: claims that the report judges.
+        precision: of victims when they are attacked and judged, not when they are trained: "float32", or "bfloat16"
+            for torch's autocast, meant for GPUs.
+        compile: have torch.compile make them faster on a GPU, where it can. Both change results a little.
     """
 
     name: str
@@ -134,6 +139,8 @@ class Suite:
     attacks: tuple[AttackEntry, ...]
     relations: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    precision: str = "float32"
+    compile: bool = False
 
     def with_seed(self, seed: int) -> Suite:
         return replace(self, seed=seed)
@@ -206,6 +213,8 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
             "attacks",
             "relations",
             "findings",
+            "precision",
+            "compile",
         ),
         "the suite",
     )
@@ -228,6 +237,8 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
         findings=tuple(
             each for i, value in enumerate(_list(top, "findings")) for each in _findings(i, value, attacks, image_size)
         ),
+        precision=_precision(top.get("precision", "float32")),
+        compile=_bool(top.get("compile", False), "compile"),
     )
 
 
@@ -410,6 +421,18 @@ def _label(label: str, where: str) -> None:
 def _whole(value: Any, where: str, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise BenchError(f"{where} must be a whole number of at least {least}, not {value!r}")
+    return value
+
+
+def _precision(value: Any) -> str:
+    if value not in PRECISIONS:
+        raise BenchError(f"precision must be one of {', '.join(PRECISIONS)}, not {value!r}")
+    return str(value)
+
+
+def _bool(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise BenchError(f"{where} must be true or false, not {value!r}")
     return value
 
 

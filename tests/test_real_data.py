@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import shutil
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_attack_bench.data import real
 from reid_attack_bench.data.real import (
     REAL,
     ImageList,
     content_digest,
+    content_of,
     load_images,
     protocol,
     read_real,
@@ -321,3 +325,20 @@ def test_the_digest_follows_the_content_and_not_the_place(market: Path, tmp_path
     path.unlink()
     with pytest.raises(BenchError, match=path.name):
         content_digest(copied)
+
+
+def test_what_a_data_set_holds_is_remembered_until_a_file_changes(market: Path, tmp_path: Path, monkeypatch) -> None:
+    asked: list[str] = []
+    reader = real.read_real
+    monkeypatch.setattr(real, "read_real", lambda name, root, **options: asked.append(name) or reader(name, root))
+    time.sleep(0.03)  # files as young as the clock's tick are not trusted
+    memory = tmp_path / "memory"
+    first = content_of("market1501", market, {}, memory)
+    assert first == content_of("market1501", market, {}, memory) == content_of("market1501", market, {}, None)
+    assert len(asked) == 2, "once to remember, once because nothing was to be remembered"
+    assert first[0] == content_digest(reader("market1501", market))
+    path = next(market.rglob("*.jpg"))
+    about, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert content_of("market1501", market, {}, memory)[0] != first[0]

@@ -9,7 +9,8 @@ import torch
 from reid_attack_bench.contracts import FitContext, TrainingData
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.steps import examine
-from reid_attack_bench.victims.torchreid_zoo import TorchreidModel, TorchreidVictim, architectures
+from reid_attack_bench.victims.augmentation import augment
+from reid_attack_bench.victims.torchreid_zoo import ARCHITECTURES, TorchreidModel, TorchreidVictim, architectures
 
 OWN_SIZE = {"hacnn": (160, 64), "mudeep": (256, 128), "inceptionv4": (256, 128), "inceptionresnetv2": (256, 128)}
 BIG = {"densenet161", "se_resnet152", "senet154", "nasnsetmobile", "resnet152", "resnet101", "resnext101_32x8d"}
@@ -102,3 +103,30 @@ def test_nothing_is_downloaded(monkeypatch) -> None:
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     untrained("resnet18")
+
+
+def test_known_architectures_are_those_of_the_factory() -> None:
+    assert set(architectures()) >= ARCHITECTURES
+
+
+@pytest.mark.parametrize("size", [(64, 32), (128, 64), (40, 20), (17, 9)])
+@pytest.mark.parametrize("erasing", [0.0, 0.5, 1.0])
+def test_a_batch_is_augmented_as_torchvision_does_one_image_after_the_other(size: tuple[int, int], erasing) -> None:
+    from torchvision.transforms import v2
+
+    height, width = size
+    padding = (width // 16, height // 16)
+    one = v2.Compose(
+        [
+            v2.RandomHorizontalFlip(),
+            v2.RandomCrop(size, padding=padding, padding_mode="edge"),
+            v2.RandomErasing(p=erasing, scale=(0.02, 0.2), value=0.5),
+        ]
+    )
+    images = torch.rand(12, 3, *size, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(2)
+    expected = torch.stack([one(image) for image in images])
+    left = torch.rand(1)
+    torch.manual_seed(2)
+    assert torch.equal(augment(images, erasing), expected)
+    assert torch.rand(1) == left, "as many numbers drawn"

@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from reid_attack_bench.contracts import State, Victim, WrappedVictim, to_float, to_uint8
 from reid_attack_bench.errors import BenchError
@@ -145,6 +144,8 @@ class GaussianSmoothing:
         _within("gaussian: sigma", self.sigma, 0.1, 10.0)
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        from torchvision.transforms.v2.functional import gaussian_blur  # slow to import, and planning needs none of it
+
         size = 2 * max(1, round(3 * self.sigma)) + 1
         return Purified(
             victim,

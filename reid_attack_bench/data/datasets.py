@@ -55,9 +55,15 @@ def names() -> dict[str, str]:
 
 
 def source(
-    name: str, options: Mapping[str, Any], *, size: tuple[int, int], seed: int, data_root: Path | None
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    size: tuple[int, int],
+    seed: int,
+    data_root: Path | None,
+    remember: Path | None = None,
 ) -> DataSource:
-    """The data set `name` at `size` = (height, width).
+    """The data set `name` at `size` = (height, width); `remember` as in real.content_of.
 
     Raises:
         BenchError: unknown name or option, or a real data set that is not there.
@@ -67,7 +73,7 @@ def source(
     known = names()
     if name not in known:
         raise BenchError(f"no data set is called '{name}': {nearest(name, known)}")
-    return _real(name, options, size, data_root)
+    return _real(name, options, size, data_root, remember)
 
 
 def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], seed: int) -> DataSource:
@@ -89,24 +95,26 @@ def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], see
     return DataSource(name, True, "market1501", identity, people * settings["images_per_camera"] * 6, load)
 
 
-def _real(name: str, options: Mapping[str, Any], size: tuple[int, int], data_root: Path | None) -> DataSource:
+def _real(
+    name: str, options: Mapping[str, Any], size: tuple[int, int], data_root: Path | None, remember: Path | None
+) -> DataSource:
     entry = real.REAL[name]
     if data_root is None:
         raise BenchError(
             f"data set {name} is read from disk: say where with --data-root DIR, which must hold {entry.layouts[0][0]} "
             f"(get it from {entry.source})"
         )
-    lists = real.read_real(name, data_root, **options)
+    content, count = real.content_of(name, data_root, options, remember)
 
     def load(progress: Progress, allocate: Allocate) -> dict[str, Split]:
+        lists = real.read_real(name, data_root, **options)
         splits = {}
         for part, images in lists.items():
             out = allocate(part, (len(images.paths), *size, 3))
             splits[part] = Split(real.load_images(images.paths, size, progress, out), images.identities, images.cameras)
         return splits
 
-    identity = {"reader": name, "options": dict(options), "content": real.content_digest(lists), "size": list(size)}
-    count = sum(len(images.paths) for images in lists.values())
+    identity = {"reader": name, "options": dict(options), "content": content, "size": list(size)}
     return DataSource(name, False, real.protocol(name, **options), identity, count, load)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import io
+import json
 import os
 import re
 import warnings
@@ -23,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.store import digest_of, fingerprint, is_settled, replace_file
 from reid_attack_bench.torchreid_layout import torchreid_module
 
 Progress = Callable[[int, int, str], None]
@@ -143,15 +146,8 @@ def read_real(name: str, data_root: Path, **options: Any) -> dict[str, ImageList
         BenchError: unknown name or option, a file or folder that is missing, a data set that
             torchreid cannot read.
     """
-    if name not in REAL:
-        raise BenchError(f"unknown data set '{name}': {nearest(name, REAL)}")
+    root = _checked_root(name, data_root, options)
     known = REAL[name]
-    for option in options:
-        if option not in known.options:
-            raise BenchError(f"{name} has no option '{option}': {nearest(option, known.options)}")
-    root = Path(os.path.abspath(Path(data_root).expanduser()))  # as torchreid does it, so that paths compare
-    _check_folder(name, root)
-
     reader = getattr(torchreid_module(f"data.datasets.image.{known.module}"), known.reader)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -178,6 +174,55 @@ def read_real(name: str, data_root: Path, **options: Any) -> dict[str, ImageList
                     "splits_*.json there, and they are written anew"
                 )
     return lists
+
+
+def content_of(name: str, data_root: Path, options: Mapping[str, Any], remember: Path | None) -> tuple[str, int]:
+    """`content_digest` of a data set and how many images it has.
+
+    Args:
+        remember: folder in which the answer is kept for as long as the fingerprint of every file of the data set stays
+            the same, so that none of them is read again; None to read them.
+
+    Raises:
+        BenchError: as read_real.
+    """
+    root = _checked_root(name, data_root, options)
+    file = None if remember is None else remember / f"data-{name}-{digest_of([str(root), options])}"
+    reader = importlib.metadata.version("torchreid")
+    if file is not None and file.is_file():
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(file.read_text())
+            if known["reader"] == reader and known["files"] == _tree(root / name):
+                return known["content"], known["images"]
+    lists = read_real(name, data_root, **options)
+    tree = None if file is None else _tree(root / name)  # before the files are read: a change meanwhile gives another
+    content, count = content_digest(lists), sum(len(images.paths) for images in lists.values())
+    if file is not None and tree is not None:
+        answer = {"reader": reader, "files": tree, "content": content, "images": count}
+        with contextlib.suppress(OSError):  # nobody may write there: read them every time
+            replace_file(file, json.dumps(answer).encode())
+    return content, count
+
+
+def _tree(folder: Path) -> str | None:
+    """Digest of the names and fingerprints of all files below; None where it might miss a change."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        if any(os.path.islink(os.path.join(place, each)) for each in folders):
+            return None  # what lies behind a link is not walked
+        found += [(path, fingerprint(Path(path))) for path in (os.path.join(place, file) for file in files)]
+    return digest_of(sorted(found)) if all(is_settled(print_) for _, print_ in found) else None
+
+
+def _checked_root(name: str, data_root: Path, options: Mapping[str, Any]) -> Path:
+    if name not in REAL:
+        raise BenchError(f"unknown data set '{name}': {nearest(name, REAL)}")
+    for option in options:
+        if option not in REAL[name].options:
+            raise BenchError(f"{name} has no option '{option}': {nearest(option, REAL[name].options)}")
+    root = Path(os.path.abspath(Path(data_root).expanduser()))  # as torchreid does it, so that paths compare
+    _check_folder(name, root)
+    return root
 
 
 def load_images(
@@ -349,6 +394,6 @@ def _file_digest(path: str) -> str:
 
 
 __all__ = [
-    "REAL", "ImageList", "Labelled", "Progress", "RealData", "content_digest", "load_images", "protocol", "read_real",
-    "write_market1501",
+    "REAL", "ImageList", "Labelled", "Progress", "RealData", "content_digest", "content_of", "load_images", "protocol",
+    "read_real", "write_market1501",
 ]  # fmt: skip

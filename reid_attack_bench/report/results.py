@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:  # slow to import, and a finished run asks for the version alone
+    import pandas as pd
 
 CELL_COLUMNS = (
     # what was run
