@@ -664,7 +664,8 @@ def _report(results: Any, out: Path, as_json: bool) -> list[Path]:
     for note in results.notes:
         console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
     console.print(
-        f"{len(written)} files in {out}: leaderboard.csv, matrix.csv, report.md, plots, sheets", highlight=False
+        f"{len(written)} files in {out}: report.html, report.md, leaderboard.csv, matrix.csv, tables, plots, sheets",
+        highlight=False,
     )
     return written
 

@@ -26,7 +26,7 @@ PLOTS = ("overview", "curve_", "visibility")
 PLOT_COLOURS = 128
 SHEETS, SHEET_SIZE, SHEET_QUALITY = 1, 0.5, 40
 """Sheets of a run that are taken, first by name; their scale; WebP quality: the noise still looks as it does."""
-HTML_LIMIT = 3 * 2**20
+HTML_LIMIT = 4 * 2**20
 """Bytes: a larger report.html stays out."""
 LEFT_OUT = "Heat maps of each attack, PDFs and further sheets are left out here; the command below makes them."
 
