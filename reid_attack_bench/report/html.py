@@ -245,7 +245,7 @@ def _curve() -> dict[str, Any]:
     )
     clean = alt.Chart(alt.NamedData("clean")).mark_rule(strokeDash=[6, 4], color="#888888").encode(y="y:Q")
     # scales of their own, so that the legend of the points shows colour and shape in one
-    return _chart(alt.layer(clean, bars, lines, marks).resolve_scale(color="independent"))
+    return _chart(alt.layer(clean, bars, lines, marks).resolve_scale(color="independent", shape="independent"))
 
 
 def _scatter() -> dict[str, Any]:
@@ -320,7 +320,7 @@ def _prose(results: Results, concluded: Any, cells: Sequence[Row], definitions: 
         "times": _times(results.manifest),
         "command": command if isinstance(command, str) else " ".join(map(str, command)),
         "seed": results.seed,
-        "definitions": [tuple(text.removeprefix("**").split("**: ", 1)) for text in definitions],
+        "definitions": [tuple(text.replace("**", "").split(": ", 1)) for text in definitions],
     }
 
 

@@ -26,6 +26,9 @@
     return element;
   }
 
+  // a long name may break behind its punctuation
+  const breakable = (name) => name.split(/(?<=[@_+])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
+
   function fill(select, choices, chosen) {
     const wanted = String(chosen ?? select.value); // before its options go
     select.replaceChildren(...choices.map(([value, text]) => make("option", { value: String(value) }, text)));
@@ -160,7 +163,7 @@
         ? "white-box" : "from " + victims[get(row.cell, "source")].name}`;
       body.append(make("tr", {},
         make("td", { className: "n" }, row.place === null ? "" : String(row.place)),
-        make("th", { scope: "row" }, row.victim), make("td", {}, row.defence),
+        make("th", { scope: "row" }, ...breakable(row.victim)), make("td", {}, row.defence),
         make("td", {}, row.dataset + (row.synthetic ? " (synthetic)" : ""), make("small", {}, ` ${row.queries ?? "?"} queries`)),
         figure(...(row.clean.rank1 ?? [null])), figure(...(row.clean.mAP ?? [null])),
         row.at.rank1 ? figure(...row.at.rank1, bound) : figure(null), row.at.mAP ? figure(...row.at.mAP, bound) : figure(null),
