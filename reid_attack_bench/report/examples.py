@@ -14,7 +14,7 @@ from reid_attack_bench.report.results import Results, Retrieved, Sheet
 from reid_attack_bench.report.sheets import amplified
 from reid_attack_bench.report.tables import Row, Setting, setting_of
 
-QUERIES = 3
+QUERIES = 2
 """At most so many queries of one craft."""
 CRAFT_BYTES, GALLERY_BYTES = 4_000_000, 2_000_000
 """What adversarial images with their noise may weigh, and what gallery images may; base64 adds a third."""
