@@ -100,6 +100,15 @@ def unverified(flags: Iterable[Flag]) -> dict[tuple[str, str], list[str]]:
     return red
 
 
+def notes(flags: Iterable[Flag]) -> list[str]:
+    """What was not looked at, and of whom: a line for each reason."""
+    who: dict[str, list[str]] = {}
+    for flag in flags:
+        if flag.severity == "note":
+            who.setdefault(flag.evidence, []).append(flag.victim)
+    return [f"{evidence}: {', '.join(dict.fromkeys(victims))}" for evidence, victims in who.items()]
+
+
 def _flags(results: Results, clean: Row, cells: list[Row], tested: bool) -> list[Flag]:
     def flag(name: str, evidence: str, severity: Literal["red", "note"] = "red") -> Flag:
         return Flag(clean["victim"], clean["dataset"], severity, name, evidence)

@@ -39,6 +39,16 @@ def compare(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+WORDS = ("victim", "twin", "clean", "plain", "adaptive", "worst", "worst of the twin", "gain", "refused")
+
+
+def in_words(row: Row) -> list[str]:
+    """A row of `compare` for a table of a report, in the order of WORDS."""
+    figures = [tables.figure(row, f"{name}_mAP", 1) for name in ("clean", "plain", "adaptive", "worst", "twin_worst")]
+    gain, refused = tables.with_interval(row, "gain_mAP"), tables.figure(row, "rejected", 1)
+    return [row["victim"], row["twin"], *figures, gain, refused]
+
+
 def _row(results: Results, victim: Row, twin: Row, cells: list[Row]) -> Row:
     own, other = (
         [cell for cell in cells if (cell["target"], cell["dataset"]) == (each["victim"], each["dataset"])]

@@ -76,6 +76,24 @@ def table(judged: list[Judged]) -> pd.DataFrame:
     return table
 
 
+WORDS = ("claim", "lower", "higher", "measure", "difference", "seeds", "cells", "verdict")
+
+
+def in_words(each: Judged) -> list[str]:
+    """A finding for a table of a report, in the order of WORDS."""
+    measure = each.measure + (f" at equal {each.at_equal}" if each.at_equal else "")
+    digits = 4 if each.measure in tables.MEASURES else 1
+    sides = [
+        name + ("" if mean != mean else f": {mean:.{digits}f}")
+        for name, mean in ((each.lower, each.lower_mean), (each.higher, each.higher_mean))
+    ]
+    shown = "" if each.difference != each.difference else f"{each.difference:.{digits}f}"
+    if each.low == each.low:
+        shown += f" [{each.low:.{digits}f}, {each.high:.{digits}f}]"
+    verdict = each.verdict + (f" ({each.reason})" if each.reason else "")
+    return [each.claim, *sides, f"{measure}, {each.relation}", shown, str(each.seeds), str(each.places), verdict]
+
+
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Student's interval of the mean of independent `values`; NaN with fewer than two."""
     if len(values) < 2:

@@ -23,7 +23,7 @@ import vl_convert
 from matplotlib.colors import to_hex
 
 from reid_attack_bench import __version__
-from reid_attack_bench.report import plots, tables
+from reid_attack_bench.report import audit, defences, findings, plots, tables
 from reid_attack_bench.report.examples import examples
 from reid_attack_bench.report.results import NOT_APPLICABLE, Results
 from reid_attack_bench.report.tables import Row, Setting
@@ -286,11 +286,9 @@ def _prose(results: Results, concluded: Any, cells: Sequence[Row], definitions: 
         if status != "ok" and not str(status).startswith(NOT_APPLICABLE)
     )
     red = [flag for flag in concluded.flags if flag.severity == "red"]
-    notes: dict[str, list[str]] = {}
-    for flag in concluded.flags:
-        if flag.severity == "note":
-            notes.setdefault(flag.evidence, []).append(flag.victim)
-    gains, judged = _gains(concluded.gains), _judged(concluded.judged)
+    notes = audit.notes(concluded.flags)
+    gains = [defences.in_words(row) for row in tables.rows(concluded.gains)]
+    judged = [findings.in_words(each) for each in concluded.judged]
     suite = results.manifest.get("suite", {})
     command = results.manifest.get("command") or ""
     sections = [("leaderboard", "Leaderboard")]
@@ -310,9 +308,11 @@ def _prose(results: Results, concluded: Any, cells: Sequence[Row], definitions: 
         "missing_count": sum(reasons.values()),
         "cell_count": len(results.cells),
         "flags": red,
-        "audit_notes": [f"{evidence}: {', '.join(dict.fromkeys(who))}" for evidence, who in notes.items()],
+        "audit_notes": notes,
         "gains": gains,
+        "gain_heads": defences.WORDS,
         "judged": judged,
+        "judged_heads": findings.WORDS,
         "headline": results.headline_epsilon,
         "notes": results.notes,
         "description": " ".join(str(suite.get("description", "")).split()),
@@ -333,35 +333,6 @@ def _summary(results: Results, cells: Sequence[Row]) -> str:
 
 def _plural(word: str, count: int) -> str:
     return word if count == 1 else word + "s"
-
-
-def _gains(gains: Any) -> list[list[str]]:
-    lines = []
-    for row in [] if gains.empty else tables.rows(gains):
-        figures = [_text(row[f"{name}_mAP"]) for name in ("clean", "plain", "adaptive", "worst", "twin_worst")]
-        gain = f"{_text(row['gain_mAP'])} [{_text(row['gain_mAP_low'])}, {_text(row['gain_mAP_high'])}]"
-        lines.append([row["victim"], row["twin"], *figures, gain, _text(row["rejected"])])
-    return lines
-
-
-def _judged(judged: Sequence[Any]) -> list[list[str]]:
-    lines = []
-    for each in judged:
-        digits = 3 if each.measure in tables.MEASURES else 1
-        measure = f"{each.measure}{f' at equal {each.at_equal}' if each.at_equal else ''}, {each.relation}"
-        gap = f"{_text(each.difference, digits)} [{_text(each.low, digits)}, {_text(each.high, digits)}]"
-        sides = [
-            f"{name}: {_text(mean, digits)}"
-            for name, mean in ((each.lower, each.lower_mean), (each.higher, each.higher_mean))
-        ]
-        verdict = each.verdict + (f" ({each.reason})" if each.reason else "")
-        lines.append([each.claim, *sides, measure, gap, str(each.seeds), verdict])
-    return lines
-
-
-def _text(value: Any, digits: int = 1) -> str:
-    figure = tables.number(value)
-    return "–" if math.isnan(figure) else f"{figure:.{digits}f}"
 
 
 def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -75,6 +75,20 @@ def number(value: Any) -> float:
     return math.nan if is_missing(value) else float(value)
 
 
+def figure(row: Row, name: str, digits: int) -> str:
+    """A figure in words for a report, empty where there is none."""
+    value = number(row[name])
+    return "" if value != value else f"{value:.{digits}f}"
+
+
+def with_interval(row: Row, name: str) -> str:
+    """A percentage with its interval: "42.0 [38.1, 45.9]"; empty where there is none."""
+    value, low, high = (number(row.get(f"{name}{end}")) for end in ("", "_low", "_high"))
+    if value != value:
+        return ""
+    return f"{value:.1f}" + (f" [{low:.1f}, {high:.1f}]" if low == low and high == high else "")
+
+
 def setting_of(cell: Row) -> Setting:
     """The attack and threat model of a cell."""
     pixels = 0 if is_missing(cell["pixels"]) else int(cell["pixels"])

@@ -166,11 +166,11 @@ def _leaderboard_lines(results: Results, board: pd.DataFrame) -> list[str]:
         texts = ["" if tables.is_missing(row["rank"]) else str(row["rank"]), row["victim"], row["defence"]]
         texts += [row["dataset"] + (" (synthetic)" if row["synthetic"] else "")]
         texts += [tables.format_value("queries", row["queries"])]
-        texts += [_with_interval(row, "clean_rank1"), _with_interval(row, "clean_mAP")]
+        texts += [tables.with_interval(row, "clean_rank1"), tables.with_interval(row, "clean_mAP")]
         for epsilon in epsilons:
             bound = "≤ " if int(row[f"worst_e{epsilon}_missing"]) else ""
             for metric in plots.METRICS:
-                shown = _with_interval(row, f"worst_e{epsilon}_{metric}")
+                shown = tables.with_interval(row, f"worst_e{epsilon}_{metric}")
                 texts.append(bound + shown if shown else "")
         lines.append(_table_line([_plain(value) for value in texts]))
     return lines
@@ -187,15 +187,10 @@ def _defence_lines(results: Results, gains: pd.DataFrame) -> list[str]:
         "twin; adaptive: the strongest that does; worst: for each query the lowest over all of them. The gain is on "
         "the same queries, with a 95 % bootstrap interval.",
         "",
-        _table_line(["victim", "twin", "clean", "plain", "adaptive", "worst", "worst of the twin", "gain", "refused"]),
+        _table_line(list(defences.WORDS)),
         _table_line(["---", "---", *["--:"] * 7]),
     ]
-    for row in tables.rows(gains):
-        texts = [row["victim"], row["twin"]]
-        texts += [_figure(row, f"{name}_mAP", 1) for name in ("clean", "plain", "adaptive", "worst", "twin_worst")]
-        texts += [_with_interval(row, "gain_mAP"), _figure(row, "rejected", 1)]
-        lines.append(_table_line([_plain(text) for text in texts]))
-    return lines
+    return lines + [_table_line([_plain(text) for text in defences.in_words(row)]) for row in tables.rows(gains)]
 
 
 def _audit_lines(flags: list[audit.Flag]) -> list[str]:
@@ -207,12 +202,8 @@ def _audit_lines(flags: list[audit.Flag]) -> list[str]:
         lines += [_table_line([_plain(text) for text in (f.victim, f.dataset, f.name, f.evidence)]) for f in red]
     elif any(flag.name != "not audited" for flag in flags) or not flags:
         lines += ["No victim shows signs of masked gradients or of attacks that were too weak."]
-    notes: dict[str, list[str]] = {}
-    for flag in flags:
-        if flag.severity == "note":
-            notes.setdefault(flag.evidence, []).append(flag.victim)
-    lines += [""] * bool(notes)
-    return lines + [f"- {_plain(evidence)}: {_plain(', '.join(dict.fromkeys(who)))}" for evidence, who in notes.items()]
+    notes = audit.notes(flags)
+    return lines + [""] * bool(notes) + [f"- {_plain(note)}" for note in notes]
 
 
 def _finding_lines(judged: list[findings.Judged]) -> list[str]:
@@ -225,22 +216,9 @@ def _finding_lines(judged: list[findings.Judged]) -> list[str]:
         "What the suite claims, and whether this run bears it out. A difference is that of the ",
     ]
     lines[-1] += "higher side minus the lower one, with a 95 % t-interval over seeds; the claim is that it is positive."
-    lines += ["", _table_line(["claim", "lower", "higher", "measure", "difference", "seeds", "cells", "verdict"])]
+    lines += ["", _table_line(list(findings.WORDS))]
     lines.append(_table_line(["---", "---", "---", "---", "--:", "--:", "--:", "---"]))
-    for each in judged:
-        measure = each.measure + (f" at equal {each.at_equal}" if each.at_equal else "")
-        digits = 4 if each.measure in tables.MEASURES else 1
-        sides = [
-            name + ("" if mean != mean else f": {mean:.{digits}f}")
-            for name, mean in ((each.lower, each.lower_mean), (each.higher, each.higher_mean))
-        ]
-        shown = "" if each.difference != each.difference else f"{each.difference:.{digits}f}"
-        if each.low == each.low:
-            shown += f" [{each.low:.{digits}f}, {each.high:.{digits}f}]"
-        verdict = each.verdict + (f" ({each.reason})" if each.reason else "")
-        texts = [each.claim, *sides, f"{measure}, {each.relation}", shown, str(each.seeds), str(each.places), verdict]
-        lines.append(_table_line([_plain(text) for text in texts]))
-    return lines
+    return lines + [_table_line([_plain(text) for text in findings.in_words(each)]) for each in judged]
 
 
 def _attack_lines(results: Results) -> list[str]:
@@ -275,8 +253,8 @@ def _attack_lines(results: Results) -> list[str]:
         setting = tables.setting_of(cell)
         seeds = by_seed[_place(cell)]
         texts = [setting.attack, str(setting.epsilon), str(setting.pixels or ""), cell["source"], cell["target"]]
-        texts += [cell["dataset"], _figure(cell, "rank1", 1), ", ".join(seeds) if len(seeds) > 1 else ""]
-        texts += [_figure(cell, "mAP", 1), _figure(cell, "ssim", 3), _figure(cell, "grid", 3)]
+        texts += [cell["dataset"], tables.figure(cell, "rank1", 1), ", ".join(seeds) if len(seeds) > 1 else ""]
+        texts += [tables.figure(cell, "mAP", 1), tables.figure(cell, "ssim", 3), tables.figure(cell, "grid", 3)]
         texts.append(_paper_text(published.beside(results, cell)))
         lines.append(_table_line([_plain(text) for text in texts]))
     return lines
@@ -286,23 +264,11 @@ def _place(cell: Row) -> tuple[object, ...]:
     return tables.setting_of(cell), cell["source"], cell["target"], cell["dataset"]
 
 
-def _figure(row: Row, name: str, digits: int) -> str:
-    value = tables.number(row[name])
-    return "" if value != value else f"{value:.{digits}f}"
-
-
 def _paper_text(line: published.Published | None) -> str:
     if line is None:
         return ""
     note = f"; {line.note}" if line.note else ""
     return f"{line.rank1:.1f} / {line.mAP:.1f} ({line.source}, Table {line.table}{note})"
-
-
-def _with_interval(row: Row, name: str) -> str:
-    value, low, high = (tables.number(row.get(f"{name}{end}")) for end in ("", "_low", "_high"))
-    if value != value:
-        return ""
-    return f"{value:.1f}" + (f" [{low:.1f}, {high:.1f}]" if low == low and high == high else "")
 
 
 def _missing_lines(results: Results) -> list[str]:
