@@ -269,7 +269,6 @@
       const shade = colour(value);
       cell.style.background = shade;
       cell.style.color = light(shade) ? "#000" : "#fff";
-      cell.style.setProperty("--own", light(shade) ? "#000" : "#fff");
     };
     const head = make("tr", { role: "row" }, make("th", { scope: "col", role: "columnheader" }, "Source \\ target"),
       ...targets.map((target) => make("th", { scope: "col", role: "columnheader", title: victims[target].name }, make("span", {}, victims[target].name))));
