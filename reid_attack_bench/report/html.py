@@ -81,8 +81,7 @@ def page(results: Results, concluded: Any, definitions: Sequence[str]) -> str:
     template = environment.from_string((parts / "report.html.j2").read_text(encoding="utf-8"))
     data = _data(results, concluded, cells, plan) | {"examples": pictures}
     return template.render(
-        **_prose(results, concluded, cells, definitions),
-        has_examples=bool(pictures["crafts"]),
+        **_prose(results, concluded, cells, definitions, has_examples=bool(pictures["crafts"])),
         version=__version__,
         # a style or script of ours holds no "</"; what comes from a run is escaped
         style=jinja2.filters.Markup((parts / "report.css").read_text(encoding="utf-8")),
@@ -119,19 +118,21 @@ def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Sett
     columns = ["setting", "source", "target", "dataset", "access", "status", "seeds"]
     columns += [measure.id for measure in MEASURES] + [f"clean_{name}" for name in _RANKS] + list(_ENDS)
     seeds = _seeds(results)
+    first: dict[Setting, Row] = {}
     lines = []
     for cell in cells:
         setting, target = tables.setting_of(cell), number[cell["target"]]
+        first.setdefault(setting, cell)
         key = (setting, cell["source"], cell["target"], cell["dataset"])
         line = [plan[setting], number[cell["source"]], target, places[cell["dataset"]], str(cell["access"])]
         lines.append([*line, str(cell["status"]), seeds.get(key, []), *(_rounded(cell[name]) for name in columns[7:])])
     height, width = results.manifest.get("suite", {}).get("image_size") or (0, 0)
-    epsilons = sorted({setting.epsilon for setting in plan if setting.perturbs == "query"})
+    epsilons = tables.epsilons(plan)
     return {
         "headline": results.headline_epsilon,
         "epsilons": epsilons,
         "all_pixels": height * width,
-        "settings": [_setting(setting, _first(cells, setting)) for setting in plan],
+        "settings": [_setting(setting, first[setting]) for setting in plan],
         "victims": [{"name": name, "defence": str(defences.get(name, ""))} for name in names],
         "datasets": [
             {
@@ -156,21 +157,15 @@ def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Sett
     }
 
 
-def _first(cells: Sequence[Row], setting: Setting) -> Row:
-    return next(cell for cell in cells if tables.setting_of(cell) == setting)
-
-
 def _setting(setting: Setting, cell: Row) -> dict[str, Any]:
     steps, adaptive = tables.number(cell["steps"]), tables.number(cell["adaptive"])
-    pixels = f", {setting.pixels} pixels" if setting.pixels else ""
-    attacked = "" if setting.perturbs == "query" else f", {setting.perturbs} attacked"
     return {
         "attack": setting.attack,
         "epsilon": setting.epsilon,
         "pixels": setting.pixels,
         "perturbs": setting.perturbs,
         "budget": setting.budget,
-        "budget_text": f"ε = {setting.epsilon}/255{pixels}{attacked}",
+        "budget_text": f"ε = {setting.epsilon}/255{setting.variant.removeprefix(setting.attack)}",
         "variant": setting.variant,
         "name": f"{setting.variant}, ε = {setting.epsilon}",
         "needs": "" if tables.is_missing(cell["needs"]) else str(cell["needs"]).replace("+", ", "),
@@ -279,7 +274,9 @@ def _chart(chart: Any) -> dict[str, Any]:
 # what stands in words
 
 
-def _prose(results: Results, concluded: Any, cells: Sequence[Row], definitions: Sequence[str]) -> dict[str, Any]:
+def _prose(
+    results: Results, concluded: Any, cells: Sequence[Row], definitions: Sequence[str], *, has_examples: bool
+) -> dict[str, Any]:
     reasons = Counter(
         str(status)
         for status in results.cells["status"]
@@ -297,11 +294,12 @@ def _prose(results: Results, concluded: Any, cells: Sequence[Row], definitions: 
     sections += [("findings", "Findings")] if judged else []
     sections += [("matrix", "Matrix"), ("curves", "Curves"), ("cells", "Every cell"), ("run", "What was run")]
     sections += [("definitions", "Definitions")]
-    if results.sheets:
+    if has_examples:
         sections.insert(-3, ("gallery", "Gallery"))
     return {
         "suite": results.suite,
         "sections": sections,
+        "has_examples": has_examples,
         "synthetic": plots.is_synthetic(results),
         "summary": _summary(results, cells),
         "missing": sorted(reasons.items(), key=lambda item: (-item[1], item[0])),

@@ -87,7 +87,7 @@ class PaperTable:
 def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
     """The columns of the leaderboard that a page has room for: clean, and the worst case at every epsilon."""
     rows = tables.rows(board)
-    epsilons = sorted({each.epsilon for each in tables.settings(results) if each.perturbs == "query"})
+    epsilons = tables.epsilons(tables.settings(results))
     names = ["clean", *(f"worst_e{epsilon}" for epsilon in epsilons)]
     columns = [f"{name}_{metric}" for name in names for metric in plots.METRICS]
     stub = {"#": ["–" if tables.is_missing(row["rank"]) else str(row["rank"]) for row in rows]}

@@ -279,7 +279,8 @@ def csv_text(frame: pd.DataFrame) -> str:
     return text.getvalue()
 
 
-def _epsilons(plan: list[Setting]) -> list[int]:
+def epsilons(plan: Iterable[Setting]) -> list[int]:
+    """Every epsilon at which queries are attacked: those of the worst cases, sorted."""
     return sorted({setting.epsilon for setting in plan if setting.perturbs == "query"})
 
 
@@ -296,7 +297,7 @@ def _leaderboard_columns(results: Results, plan: list[Setting]) -> list[str]:
 
     columns = ["rank", "victim", "defence", "audit", "dataset", "synthetic", "queries"]
     columns += with_interval("clean_rank1") + with_interval("clean_mAP")
-    for epsilon in _epsilons(plan):
+    for epsilon in epsilons(plan):
         columns += with_interval(f"worst_e{epsilon}_rank1") + with_interval(f"worst_e{epsilon}_mAP")
         columns.append(f"worst_e{epsilon}_missing")
     own = _own_kinds(results)
@@ -317,7 +318,7 @@ def _leaderboard_row(
             known = clean["status"] == "ok"
             row[f"clean_{metric}{suffix}"] = number(clean[f"{metric}{suffix}"]) if known else math.nan
     cells = by_place.get((clean["victim"], clean["dataset"]), [])
-    for epsilon in _epsilons(plan):
+    for epsilon in epsilons(plan):
         at_epsilon = [c for c in cells if int(c["epsilon"]) == epsilon and setting_of(c).perturbs == "query"]
         row[f"worst_e{epsilon}_missing"] = sum(
             c["status"] != "ok" and not str(c["status"]).startswith(NOT_APPLICABLE) for c in at_epsilon

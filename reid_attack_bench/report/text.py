@@ -47,7 +47,7 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
     """
     board = tables.rows(leaderboard)
     plan = tables.settings(results)
-    epsilons = sorted({setting.epsilon for setting in plan if setting.perturbs == "query"})
+    epsilons = tables.epsilons(plan)
     synthetic = ", SYNTHETIC DATA" if plots.is_synthetic(results) else ""
     table = Table(
         title=f"Leaderboard of {escape(results.suite)}, seed {results.seed}{synthetic} (Rank-1/mAP in %)",

@@ -153,7 +153,7 @@ def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Co
 
 
 def _leaderboard_lines(results: Results, board: pd.DataFrame) -> list[str]:
-    epsilons = sorted({each.epsilon for each in tables.settings(results) if each.perturbs == "query"})
+    epsilons = tables.epsilons(tables.settings(results))
     header = ["#", "victim", "defence", "data set", "queries", "clean Rank-1", "clean mAP"]
     for epsilon in epsilons:
         header += [f"worst Rank-1, ε = {epsilon}", f"worst mAP, ε = {epsilon}"]
