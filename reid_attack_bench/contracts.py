@@ -145,7 +145,7 @@ class WrappedVictim(Victim):
         self.victim = victim
         self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
         self.randomised, self.differentiable = victim.randomised, victim.differentiable
-        self.trained_on = victim.trained_on
+        self.trained_on, self.adapted = victim.trained_on, victim.adapted
         self.defence = " + ".join(part for part in (victim.defence, defence) if part)
 
     def embed(self, images: Tensor) -> Tensor:

@@ -25,10 +25,6 @@ Note = Callable[[str], None]
 class Reduced(WrappedVictim):
     """A victim whose layers compute in bfloat16 where torch's autocast deems it safe; what it returns is float32."""
 
-    def __init__(self, victim: Victim) -> None:
-        super().__init__(victim)
-        self.adapted = victim.adapted
-
     def embed(self, images: Tensor) -> Tensor:
         with self._autocast(images):
             return self.victim.embed(images).float()
@@ -95,7 +91,7 @@ class InParts(WrappedVictim):
 
     def __init__(self, victim: Victim, at_once: int) -> None:
         super().__init__(victim)
-        self.adapted, self.at_once, self._size = victim.adapted, at_once, at_once
+        self.at_once = self._size = at_once
 
     def embed(self, images: Tensor) -> Tensor:
         return _joined(self.victim.embed, images, self._size)
