@@ -96,5 +96,6 @@ def read(path: Path) -> tuple[AttackFile, dict[str, torch.Tensor]]:
             f"{path} is no fitted attack (its format is {about.get('format', '')!r}, not {FORMAT!r}): make it with "
             "reid-attack-bench fit"
         )
+    about["code"] = about["code"].rpartition(" ")[2]  # older files name the class too
     about |= {"threat": ThreatModel(**about["threat"]), "image_size": tuple(about["image_size"])}
     return AttackFile(**{each.name: about[each.name] for each in fields(AttackFile)}), state

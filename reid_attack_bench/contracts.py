@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -78,6 +78,8 @@ class Victim(nn.Module):
         trained_on: name of the data set it was trained on, where known.
         adapted: True where it stands for a victim whose defence the attack knows (see `adaptive`).
         at_once: how many images it is best given at a time, where memory is short (see `passes`); None for any number.
+        version: of a registered class: raise it when the same weights give other embeddings. None, or one that is only
+            inherited, stands for a digest of the source file, so that every edit makes new results.
     """
 
     name: str = ""
@@ -90,6 +92,7 @@ class Victim(nn.Module):
     trained_on: str = ""
     adapted: bool = False
     at_once: int | None = None
+    version: ClassVar[int | None] = None
 
     def embed(self, images: Tensor) -> Tensor:
         """N×3×H×W float32 RGB in [0, 1] → N×D embeddings, differentiable in `images`."""
@@ -220,7 +223,8 @@ class FitContext:
 class VictimRecipe(Protocol):
     """A victim that the bench trains: a frozen dataclass of settings.
 
-    `fit` trains on one data set and returns the weights, `load` turns weights into a victim.
+    `fit` trains on one data set and returns the weights, `load` turns weights into a victim. `version` as in Victim:
+    raise it when training gives other weights. Its random numbers stay the same.
     """
 
     def fit(self, data: TrainingData, context: FitContext) -> State: ...
@@ -238,6 +242,7 @@ class Defence(Protocol):
 
     with the data that the victim was trained on, and receives that state in `defend`. One through which no gradient
     passes says `differentiable = False`; one whose victim has its transformation in `purify` says `purifies = True`.
+    `version` as in Victim.
     """
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim: ...
@@ -338,6 +343,9 @@ class Attack(Protocol):
         fit(source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State
 
     and receives that state in `craft`; `data` is what the source was trained on.
+
+    A registered class may declare `version: ClassVar[int]`, as a Victim may: raise it when the results change. The
+    random numbers that it is given stay the same.
 
     For the audit of a victim it may say its `family`: what it climbs, such as "logits", in `steps` steps (1 without).
     Attacks of one family are compared by their steps, and each by its epsilon.

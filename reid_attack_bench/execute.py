@@ -210,6 +210,7 @@ class _Runner:
             "key": step.key,
             "label": step.label,
             "config": step.config,
+            "implementation": step.implementation,
             "inputs": dict(step.inputs),
         }
         with self.store.write(step.kind, step.key, manifest) as folder, warnings.catch_warnings():

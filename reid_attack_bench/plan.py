@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from reid_attack_bench.suite import AttackEntry, Suite, VictimEntry
 
 STEP_VERSIONS = {
     "data": 1,  # decode or render every image once
-    "victim": 1,  # train a victim, or load and examine a ready one
+    "victim": 2,  # train a victim, or load and examine a ready one
     "clean": 1,  # embeddings of query and gallery
     "clean-rank": 2,  # ranking without an attack
-    "fit": 1,  # train an attack that learns
-    "craft": 1,  # adversarial images, 8 bits, within budget
+    "fit": 2,  # train an attack that learns
+    "craft": 2,  # adversarial images, 8 bits, within budget
     "measure": 2,  # how visible they are
     "features": 1,  # their embeddings on one target
     "rank": 2,  # ranking under attack
@@ -42,8 +42,10 @@ class Step:
     Attributes:
         kind: one of STEP_VERSIONS.
         label: for people.
-        config: everything beside the inputs that decides the result; plain values.
-        inputs: role → key of the step that makes it.
+        config: what is asked for; plain values. With the parents it decides the key and the seed.
+        implementation: what else decides the result: versions of code, precision, batch size; plain values. It decides
+            the key alone, so that the next version of an attack draws the same random numbers.
+        parents: role → step whose result this one reads.
         after: steps that must have succeeded first though nothing is read from them (the clean Rank-1 gate).
         subject: the live object that does the work (data source, recipe, victim, attack); stands in config by name.
         work: estimate, in forward passes of one image.
@@ -52,14 +54,32 @@ class Step:
     kind: str
     label: str
     config: Mapping[str, Any]
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    implementation: Mapping[str, Any] = field(default_factory=dict)
+    parents: Mapping[str, Step] = field(default_factory=dict, repr=False)
     after: tuple[str, ...] = ()
     subject: Any = None
     work: float = 0.0
 
     @functools.cached_property
+    def inputs(self) -> dict[str, str]:
+        """Role → key of the step that makes it."""
+        return {role: step.key for role, step in self.parents.items()}
+
+    @functools.cached_property
     def key(self) -> str:
-        return digest_of([self.kind, STEP_VERSIONS[self.kind], self.config, dict(self.inputs)])
+        """Address of the result in the store: a digest of everything that decides it."""
+        settings = {**self.config, **self.implementation}
+        return digest_of([self.kind, STEP_VERSIONS[self.kind], settings, self.inputs])
+
+    @functools.cached_property
+    def meaning(self) -> str:
+        """Digest of what is asked for, however it is computed. Steps of one key have one meaning."""
+        return digest_of([self.kind, self.config, {role: step.meaning for role, step in self.parents.items()}])
+
+    @property
+    def seed(self) -> int:
+        """Seed of every random number that the step draws, 60 bits of its meaning."""
+        return int(self.meaning[:15], 16)
 
 
 @dataclass(frozen=True)
@@ -294,13 +314,14 @@ class _Planner:
     ) -> list[_Subject]:
         plugin = registry.find("victim", entry.use)
         subject = plugin.build(entry.options)
-        config = {"victim": plugin.key, "code": plugin.code, "options": _plain(registry.configuration(subject))}
-        config["options"] = {**_plain(dict(entry.options)), **config["options"]}
+        options = {**_plain(dict(entry.options)), **_plain(registry.configuration(subject))}
+        config: dict[str, Any] = {"victim": plugin.key, "options": options}
+        code = {"code": plugin.code}
         if isinstance(subject, Victim):
             if entry.train_on:
                 raise BenchError(f"victim {entry.label} comes trained (it has no fit): remove train_on")
             config["weights"] = weights_digest(subject)
-            step = self._add(Step("victim", f"victim {entry.label}", config, subject=subject, work=10))
+            step = self._add(Step("victim", f"victim {entry.label}", config, code, subject=subject, work=10))
             home = subject.trained_on
             purifies = type(subject).purify is not Victim.purify
             classifies = type(subject).logits is not Victim.logits and getattr(subject, "classifies", True)
@@ -310,7 +331,7 @@ class _Planner:
                 )
             ]
         if hasattr(subject, "defend"):
-            return self._defended(entry, subject, config, data, others)
+            return self._defended(entry, subject, config, code, data, others)
         if not (hasattr(subject, "fit") and hasattr(subject, "load")):
             raise BenchError(
                 f"victim {entry.use} is a {type(subject).__name__}: it must be a reid_attack_bench.contracts.Victim, "
@@ -326,7 +347,7 @@ class _Planner:
             passes = 3.0 * getattr(subject, "epochs", 1) * sources[name].image_count * 0.6
             config_here = {**config, "seed": self.suite.seed}
             step = self._add(
-                Step("victim", f"train {label}", config_here, {"data": data[name].key}, subject=subject, work=passes)
+                Step("victim", f"train {label}", config_here, code, {"data": data[name]}, subject=subject, work=passes)
             )
             differentiable = getattr(subject, "differentiable", True)
             made.append(_Subject(label, entry.label, name, step, entry.roles, differentiable))
@@ -337,6 +358,7 @@ class _Planner:
         entry: VictimEntry,
         subject: Any,
         config: dict[str, Any],
+        code: dict[str, Any],
         data: Mapping[str, Step],
         others: list[_Subject],
     ) -> list[_Subject]:
@@ -351,16 +373,16 @@ class _Planner:
         made = []
         for other in below:
             label = entry.label + other.label[len(other.model) :]
-            inputs, work, own = {"victim": other.step.key}, 10.0, config
+            parents, work, own = {"victim": other.step}, 10.0, config
             if hasattr(subject, "fit"):
                 if other.home not in data:
                     raise BenchError(
                         f"victim {label} must be trained, and {other.label} does not say on which data set"
                     )
-                inputs["data"] = data[other.home].key
+                parents["data"] = data[other.home]
                 work, own = float(getattr(subject, "fit_work", 10_000.0)), {**config, "seed": self.suite.seed}
             kind = "train" if hasattr(subject, "fit") else "victim"
-            step = self._add(Step("victim", f"{kind} {label}", own, inputs, subject=subject, work=work))
+            step = self._add(Step("victim", f"{kind} {label}", own, code, parents, subject=subject, work=work))
             differentiable = other.differentiable and getattr(subject, "differentiable", True)
             purifies = getattr(subject, "purifies", False) or (other.purifies and not differentiable)
             made.append(
@@ -387,8 +409,9 @@ class _Planner:
             Step(
                 "clean",
                 f"clean features {label}",
+                {},
                 self.passes,
-                {"victim": victim.step.key, "data": data.key},
+                {"victim": victim.step, "data": data},
                 after=gate,
                 work=tested,
             )
@@ -399,7 +422,7 @@ class _Planner:
                 "clean-rank",
                 f"clean rank {label}",
                 {"protocol": source.protocol, "expected_rank1": expected},
-                {"features": features.key, "data": data.key, "victim": victim.step.key},
+                parents={"features": features, "data": data, "victim": victim.step},
                 work=1,
             )
         )
@@ -451,18 +474,19 @@ class _Planner:
             return [cell(target, impossible=reason) for target in targets]
         config = {
             "attack": plugin.key,
-            "code": plugin.code,
             "options": {**_plain(dict(entry.options)), **_plain(registry.configuration(attack))},
-            "threat": asdict(threat),
+            "threat": _threat_values(craft_threat(threat)),
             "seed": seed,
         }
+        code: dict[str, Any] = {"code": plugin.code}
         if entry.adaptive and needs:
-            config |= {"adaptive": entry.adaptive, "adaptation": adaptive.VERSION}
+            config |= {"adaptive": entry.adaptive}
+            code |= {"adaptation": adaptive.VERSION}
         images = on.image_count * {"query": 0.07, "gallery": 0.33, "both": 0.4}[threat.perturbs]
-        inputs = {"data": data[on.name].key}
+        parents = {"data": data[on.name]}
         # an attack that asks nothing of a source is crafted once for all of them
         if needs or threat.access == "query":
-            inputs["source"] = source.step.key
+            parents["source"] = source.step
         if hasattr(attack, "fit"):
             # A victim that does not say what it was trained on is attacked with what the attacker has at hand.
             home = source.home if source.home in data else next(iter(data))
@@ -470,20 +494,22 @@ class _Planner:
                 Step(
                     "fit",
                     f"fit {budget} against {source.label}",
-                    config,
-                    {"source": source.step.key, "data": data[home].key},
+                    {**config, "threat": _threat_values(fit_threat(threat))},
+                    code,
+                    {"source": source.step, "data": data[home]},
                     after=gate,
                     subject=attack,
                     work=float(getattr(attack, "fit_work", 1000.0)),
                 )
             )
-            inputs["fit"] = fit.key
+            parents["fit"] = fit
         craft = self._add(
             Step(
                 "craft",
                 f"craft {budget} on {source.label}, {on.name}" if needs else f"craft {budget}, {on.name}",
-                {**config, "batch_size": self.suite.batch_size, **(self.passes if needs else {})},
-                inputs,
+                config,
+                {**code, "batch_size": self.suite.batch_size, **(self.passes if needs else {})},
+                parents,
                 after=gate if needs else (),
                 subject=attack,
                 work=images * float(getattr(attack, "craft_work", 3.0)),
@@ -493,8 +519,9 @@ class _Planner:
             Step(
                 "measure",
                 f"measure {craft.label.removeprefix('craft ')}",
+                {},
                 {"lpips": self.lpips},
-                {"craft": craft.key, "data": data[on.name].key},
+                {"craft": craft, "data": data[on.name]},
                 work=images,
             )
         )
@@ -506,8 +533,9 @@ class _Planner:
                 Step(
                     "features",
                     f"features {label}",
+                    {},
                     self.passes,
-                    {"craft": craft.key, "victim": target.step.key, "data": data[on.name].key},
+                    {"craft": craft, "victim": target.step, "data": data[on.name]},
                     after=(row.rank_key,),
                     work=images,
                 )
@@ -517,11 +545,11 @@ class _Planner:
                     "rank",
                     f"rank {label}",
                     {"protocol": on.protocol},
-                    {
-                        "features": features.key,
-                        "clean": row.features_key,
-                        "data": data[on.name].key,
-                        "victim": target.step.key,
+                    parents={
+                        "features": features,
+                        "clean": self.steps[row.features_key],
+                        "data": data[on.name],
+                        "victim": target.step,
                     },
                     work=1,
                 )
@@ -540,6 +568,28 @@ def weights_digest(victim: Victim) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return total.hexdigest()[:32]
+
+
+def fit_threat(threat: ThreatModel) -> ThreatModel:
+    """The part of a threat that an attack may see while it learns: its budget, so that all with one budget share it."""
+    return ThreatModel(epsilon=threat.epsilon, pixels=threat.pixels)
+
+
+def craft_threat(threat: ThreatModel) -> ThreatModel:
+    """The part of a threat that an attack may see while it crafts.
+
+    "transfer" and "white-box" say only which targets are judged, so they share what is crafted.
+    """
+    return threat if threat.access == "query" else replace(threat, access="transfer")
+
+
+def _threat_values(threat: ThreatModel) -> dict[str, Any]:
+    """A threat as plain values: epsilon, and what differs from its default, so that a new field changes no key."""
+    default = type(threat)()
+    values = {each.name: getattr(threat, each.name) for each in fields(threat)}
+    return {
+        name: _plain(value) for name, value in values.items() if name == "epsilon" or value != getattr(default, name)
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -31,7 +31,8 @@ class Plugin:
     Attributes:
         key: registered name, or FILE.py:NAME.
         factory: called with the options of the suite as keywords; or what it would give, already made.
-        code: its declared `version`, else a digest of its source file; part of every step's key.
+        code: "v1" for a registered class that declares `version = 1`, else a digest of its source file. With `key` it
+            identifies the plug-in in the keys of steps, wherever its module is.
         origin: where it came from, for people.
     """
 
@@ -100,7 +101,7 @@ def find(kind: str, key: str) -> Plugin:
         factory = entry.load()
     except Exception as error:
         raise BenchError(f"{kind} '{key}' ({_describe(entry)}) does not import: {error}") from error
-    return Plugin(key, factory, _code(factory), _describe(entry))
+    return Plugin(key, factory, _code(factory, entry.module), _describe(entry))
 
 
 def configuration(instance: Any) -> dict[str, Any]:
@@ -160,11 +161,16 @@ def _line_in(error: BaseException, path: Path) -> str:
     return line
 
 
-def _code(factory: Any) -> str:
-    version = getattr(factory, "version", None)
+def _code(factory: Any, module: str) -> str:
+    # its own: what inherits from one of ours changes by itself
+    version = getattr(factory, "__dict__", {}).get("version")
     if isinstance(version, int):
-        return f"{factory.__module__}.{factory.__qualname__} v{version}"
+        return f"v{version}"
     try:
-        return hashlib.sha256(Path(inspect.getfile(factory)).read_bytes()).hexdigest()[:16]
-    except (TypeError, OSError):
+        path = inspect.getfile(factory)
+    except TypeError:  # made already: the module that made it
+        path = getattr(sys.modules[module], "__file__", None) or ""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError:
         return "unknown"

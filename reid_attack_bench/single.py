@@ -16,7 +16,7 @@ from reid_attack_bench.contracts import State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import Watcher, execute, repair
 from reid_attack_bench.folder import Armed
-from reid_attack_bench.plan import Plan, Step, make_plan
+from reid_attack_bench.plan import Plan, Step, craft_threat, make_plan
 from reid_attack_bench.steps import Workspace
 from reid_attack_bench.store import Store
 from reid_attack_bench.suite import AttackEntry, Suite, VictimEntry
@@ -98,7 +98,7 @@ class Single:
         entry, attack = self.laid_out.entry, self.laid_out.attack
         threat = entry.threats[0]
         source = self.victim() if attack.needs or threat.access == "query" else None
-        return Armed(entry.label, attack, threat, source, self.state(), self.laid_out.plan.suite.seed)
+        return Armed(entry.label, attack, craft_threat(threat), source, self.state(), self.laid_out.plan.suite.seed)
 
     def about(self) -> AttackFile:
         """What a file says of the fitted attack."""
@@ -109,9 +109,9 @@ class Single:
         use = f"{Path(path).expanduser().resolve()}:{name}" if colon and path.endswith(".py") else entry.use
         return AttackFile(
             use=use,
-            code=fit.config["code"],
+            code=fit.implementation["code"],
             options=dict(entry.options),
-            threat=entry.threats[0],
+            threat=craft_threat(entry.threats[0]),
             seed=fit.config["seed"],
             source=self._label(),
             source_digest=self._weights(),

@@ -103,42 +103,38 @@ class Workspace:
             victim.trained_on = str(self.steps[step.inputs["data"]].config["name"])
         return victim
 
-    def passes(self, key: str, config: Mapping[str, Any]) -> Victim:
-        """The victim of one victim step, computed as the `config` of the step that asks has it (see suite.Suite)."""
+    def passes(self, key: str, implementation: Mapping[str, Any]) -> Victim:
+        """The victim of one victim step, with the precision and compilation of the step that asks (see suite.Suite)."""
         victim = self.victim(key)
-        if config.get("compile"):
+        if implementation.get("compile"):
             if key not in self._compiled:
                 label = self.steps[key].label.partition(" ")[2]
                 self._compiled[key] = compiled(victim, label, self.device, self.note)
             victim = self._compiled[key]
-        return Reduced(victim) if config.get("precision") == "bfloat16" else victim
+        return Reduced(victim) if implementation.get("precision") == "bfloat16" else victim
 
-    def source(self, key: str, config: Mapping[str, Any]) -> Victim:
-        """The victim of one victim step as an attack sees it: as it is, or adapted with as many draws as `config` says.
+    def source(self, step: Step) -> Victim:
+        """The source of `step` as its attack sees it: as it is, or adapted with as many draws as its config says.
 
         An adapted one is never compiled: what makes it differentiable is done call by call.
         """
-        if not config.get("adaptive"):
-            return self.passes(key, config)
-        victim = self.passes(key, {**config, "compile": False})
+        key, samples = step.inputs["source"], step.config.get("adaptive")
+        if not samples:
+            return self.passes(key, step.implementation)
+        victim = self.passes(key, {**step.implementation, "compile": False})
         card = json.loads((self.obtain(key) / "card.json").read_text())
         randomised = card["randomised"] or card.get("found_randomised", False)
-        adapted = adapt(victim, config["adaptive"], randomised=randomised)
+        adapted = adapt(victim, samples, randomised=randomised)
         examine(adapted, self.device)
         return adapted
 
 
 def run(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    """Do one step. Every global random state is seeded from the step's key first."""
-    seed = step_seed(step)
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
+    """Do one step. Every global random state is seeded with the step's seed first."""
+    torch.manual_seed(step.seed)
+    np.random.seed(step.seed % 2**32)
+    random.seed(step.seed)
     return _RUN[step.kind](step, workspace, out, progress)
-
-
-def step_seed(step: Step) -> int:
-    return int(step.key[:15], 16)
 
 
 def read_splits(folder: Path) -> dict[str, Split]:
@@ -175,7 +171,7 @@ class _Checkpoint:
 
 def _fit_context(step: Step, workspace: Workspace, progress: Progress) -> FitContext:
     checkpoint = _Checkpoint(workspace.unfinished(step.key))
-    return FitContext(workspace.device, torch.Generator().manual_seed(step_seed(step)), progress, checkpoint)
+    return FitContext(workspace.device, torch.Generator().manual_seed(step.seed), progress, checkpoint)
 
 
 def _data(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
@@ -350,7 +346,7 @@ def _refusals(
 
 
 def _clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    victim = workspace.passes(step.inputs["victim"], step.config)
+    victim = workspace.passes(step.inputs["victim"], step.implementation)
     splits = workspace.splits(step.inputs["data"])
     label = workspace.steps[step.inputs["victim"]].label
     images = {part: splits[part].images for part in ("query", "gallery")}
@@ -404,7 +400,7 @@ def _rank_features(
 
 
 def _fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    source = workspace.source(step.inputs["source"], step.config)
+    source = workspace.source(step)
     data = workspace.training_data(step.inputs["data"])
     state = step.subject.fit(source, data, _threat(step), _fit_context(step, workspace, progress))
     save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, out / "state.safetensors")
@@ -418,15 +414,15 @@ def _threat(step: Step) -> ThreatModel:
 
 def _craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     attack, threat = step.subject, _threat(step)
-    source = workspace.source(step.inputs["source"], step.config) if "source" in step.inputs else None
+    source = workspace.source(step) if "source" in step.inputs else None
     splits = workspace.splits(step.inputs["data"])
     learned = {}
     if "fit" in step.inputs:
         state = load_file(workspace.obtain(step.inputs["fit"]) / "state.safetensors")
         learned = {"state": {name: value.to(workspace.device) for name, value in state.items()}}
-    generator = torch.Generator().manual_seed(step_seed(step))
+    generator = torch.Generator().manual_seed(step.seed)
     parts = ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,)
-    size = at_once = int(step.config["batch_size"])
+    size = at_once = int(step.implementation["batch_size"])
     for part in parts:
         split = splits[part]
         other = splits["gallery" if part == "query" else "query"]
@@ -473,7 +469,7 @@ def _measure(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
     splits = workspace.splits(step.inputs["data"])
     crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
     columns: dict[str, list[np.ndarray]] = {}
-    weights = image_metrics.find_lpips_weights() if step.config["lpips"] else None
+    weights = image_metrics.find_lpips_weights() if step.implementation["lpips"] else None
     lpips = image_metrics.Lpips(weights, workspace.device) if weights else None
     for part, adversarial in crafted.items():
         size = image_metrics.batch_size(adversarial, workspace.device)
@@ -488,7 +484,7 @@ def _measure(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
 
 
 def _features(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    victim = workspace.passes(step.inputs["victim"], step.config)
+    victim = workspace.passes(step.inputs["victim"], step.implementation)
     label = workspace.steps[step.inputs["victim"]].label
     crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
     features = _embed_sides(victim, crafted, label, workspace.device, progress, workspace.note)

@@ -243,7 +243,7 @@ def document() -> dict:
         "attacks": {
             "noise": {"epsilon": 16},
             "metric_fgsm": {"epsilon": 16},
-            "metric_pgd": {"epsilon": [16, 96], "options": {"steps": 8}},
+            "metric_pgd": {"epsilon": [16, 96], "options": {"steps": 20}},
         },
     }
 
@@ -282,7 +282,7 @@ def test_pretenders_look_robust_are_caught_and_are_broken(store) -> None:
     adaptive = document()
     adaptive["attacks"] |= {
         "knowing": {
-            "use": "metric_pgd", "epsilon": [16, 96], "options": {"steps": 8}, "adaptive": 64,
+            "use": "metric_pgd", "epsilon": [16, 96], "options": {"steps": 20}, "adaptive": 64,
         },
     }  # fmt: skip
     results = results_of(adaptive, store)

@@ -6,7 +6,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ class TorchvisionBackbone(_Backbone):
         BenchError: unknown architecture; neither file nor untrained; the file is missing, corrupt, or does not fit.
     """
 
+    version: ClassVar[int] = 1
+
     def __init__(
         self,
         arch: str,
@@ -97,6 +99,8 @@ class TimmBackbone(_Backbone):
         BenchError: timm is not installed; unknown architecture; neither file nor untrained; the file is missing,
             corrupt, or does not fit.
     """
+
+    version: ClassVar[int] = 1
 
     def __init__(
         self,

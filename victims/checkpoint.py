@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -30,6 +31,8 @@ class TorchreidCheckpoint(TorchreidModel):
     Raises:
         BenchError: unknown architecture; the file is missing, corrupt, needs trust, or does not fit.
     """
+
+    version: ClassVar[int] = 1
 
     def __init__(
         self,

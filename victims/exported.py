@@ -10,7 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -99,6 +99,8 @@ class _Exported(Victim):
 class TorchScriptModel(_Exported):
     """A model that torch.jit.script or torch.jit.trace saved."""
 
+    version: ClassVar[int] = 1
+
     def _load(self, path: Path) -> Shape:
         try:
             with warnings.catch_warnings():
@@ -114,6 +116,8 @@ class TorchScriptModel(_Exported):
 
 class ExportedModel(_Exported):
     """A model that torch.export saved (.pt2). Such a file can hold code: open none that you do not trust."""
+
+    version: ClassVar[int] = 1
 
     def _load(self, path: Path) -> Shape:
         logging.disable(logging.WARNING)  # PyTorch logs the traceback of what is raised anyway
@@ -142,6 +146,8 @@ class ExportedModel(_Exported):
 
 class OnnxModel(_Exported):
     """An ONNX model, run on the CPU by onnxruntime. It gives no gradients: attacks can only transfer to it."""
+
+    version: ClassVar[int] = 1
 
     differentiable = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .attack import MisRanking
 from .networks import Upsampling
@@ -16,4 +17,5 @@ class RecommendedMisRanking(MisRanking):
     more damage. Its noise is broad tints, which SSIM forgives more than an eye does. Measured in results/decoder.
     """
 
+    version: ClassVar[int] = MisRanking.version
     upsampling: Upsampling = "resize"

@@ -1,0 +1,281 @@
+"""Keys address stored results, seeds decide random numbers: neither may change when code moves."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import pytest
+import yaml
+
+from reid_attack_bench import adaptive, attack_file, plan, registry, suite
+from reid_attack_bench.contracts import ThreatModel, Victim
+from reid_attack_bench.plan import Plan, Step, make_plan
+from reid_attack_bench.store import digest_of
+from reid_attack_bench.suite import Suite, VictimEntry
+
+from .conftest import TOY
+
+PINNED = {
+    "decoder": ("e21ccc5e4625", "05ace43c2f0e"),
+    "defended": ("cfc2249eabb8", "574c5f66c573"),
+    "full-width": ("2971fd73099b", "7beb34f6af57"),
+    "minute": ("d5e197eea3a8", "0532a0b17f6e"),
+    "paper-cross-both": ("8471a9081a65", "9d0eb72b010e"),
+    "paper-cross-dataset": ("fa99c2271b1d", "026c9f1ad43e"),
+    "paper-cross-model": ("04035b1a1f68", "39cd2336bd91"),
+    "paper-discriminator": ("84871c25079c", "ddb66aba9ca4"),
+    "paper-epsilon": ("fce7b81e57a4", "de3832409ed5"),
+    "paper-objectives": ("44357445cdaf", "667ee5281a25"),
+    "paper-perception": ("9fb7f54aeb07", "0d3f332aa1c5"),
+    "paper-pixels": ("68257dc2001f", "aabd22ebe550"),
+    "paper-whitebox": ("5aee0ba9507e", "29fe17de3c65"),
+    "quick": ("d9e1b41c4508", "62f908c46373"),
+    "released-vs-paper": ("3242c3fccd98", "6328b3e9f5a0"),
+    "standard": ("598c5bfb5ca4", "d80ebde3f6f4"),
+}
+"""Suite → digest of the keys, digest of the seeds, of all its steps, at both sizes where it has two."""
+
+
+@pytest.fixture(autouse=True)
+def _no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of `measure` hold the digest of weights that not every machine has."""
+    monkeypatch.setattr(plan, "find_lpips_weights", lambda: None)
+
+
+def planned(name: str, *, full: bool) -> Plan:
+    chosen = suite.load(name, full=full, data=["plaza", "station"] if full else ())
+    if not chosen.victims:
+        chosen = chosen.with_victim(VictimEntry("mine", "torchreid", train_on=tuple(chosen.datasets)))
+    return make_plan(chosen)
+
+
+@pytest.mark.parametrize("name", suite.shipped())
+def test_keys_and_seeds_of_shipped_suites_are_pinned(name: str) -> None:
+    two_sizes = "full" in yaml.safe_load(suite.shipped()[name].read_text())
+    steps = [
+        step for full in ((False, True) if two_sizes else (False,)) for step in planned(name, full=full).steps.values()
+    ]
+    found = tuple(digest_of(sorted(values))[:12] for values in ([s.key for s in steps], [s.seed for s in steps]))
+    assert found == PINNED.get(name), (
+        f"{name}: keys or seeds are not {PINNED.get(name)} but {found}. Other keys orphan every result that is stored, "
+        "other seeds change the published figures. If no result should change, undo what changed them: a new "
+        "setting belongs in contracts.ADDED_LATER. If results change, raise the version of the attack, victim or step, "
+        "which changes keys and no seed, and pin the new digests."
+    )
+
+
+def test_every_shipped_suite_is_pinned() -> None:
+    assert set(PINNED) == set(suite.shipped())
+
+
+def identities(document: dict) -> dict[str, tuple[str, int]]:
+    """Label of each step → key and seed."""
+    return {step.label: (step.key, step.seed) for step in make_plan(suite.parse(document)).steps.values()}
+
+
+def of_kind(document: dict, kind: str, change: Callable[[Suite], Suite] = lambda chosen: chosen) -> list[Step]:
+    return [step for step in make_plan(change(suite.parse(document))).steps.values() if step.kind == kind]
+
+
+def register(monkeypatch: pytest.MonkeyPatch, kind: str, name: str, factory: object, module: str) -> None:
+    """Make `name` the entry point of `factory` in a module of that name."""
+    holder = types.ModuleType(module)
+    holder.It = factory  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module, holder)
+    entries = importlib.metadata.entry_points
+
+    def changed(group: str) -> list[importlib.metadata.EntryPoint]:
+        own = [importlib.metadata.EntryPoint(name, f"{module}:It", group)] if group == registry.GROUPS[kind] else []
+        return [*own, *(entry for entry in entries(group=group) if not own or entry.name != name)]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", changed)
+
+
+def attack_like(name: str, **changes: object) -> type:
+    """The class of a registered attack under another name and in another module."""
+    factory = registry.find("attack", name).factory
+    return type("Renamed", (factory,), {"version": factory.version, "__module__": "elsewhere", **changes})
+
+
+def test_a_moved_or_renamed_class_keeps_keys_and_seeds(tiny, monkeypatch) -> None:
+    before = identities(tiny)
+    register(monkeypatch, "attack", "pgd", attack_like("pgd"), "elsewhere")
+    assert registry.find("attack", "pgd").factory.__name__ == "Renamed"
+    assert identities(tiny) == before
+
+
+def test_a_raised_version_changes_the_key_and_not_the_seed(tiny, monkeypatch) -> None:
+    before = identities(tiny)
+    register(monkeypatch, "attack", "pgd", attack_like("pgd", version=7), "elsewhere")
+    monkeypatch.setitem(plan.STEP_VERSIONS, "fit", 99)
+    after = identities(tiny)
+    assert {label: seed for label, (_, seed) in after.items()} == {label: seed for label, (_, seed) in before.items()}
+    changed = {label for label, (key, _) in after.items() if key != before[label][0]}
+    assert changed == {label for label in before if " pgd " in f" {label} " or "learner" in label}
+
+
+def test_another_way_to_adapt_changes_the_key_and_not_the_seed(tiny, monkeypatch) -> None:
+    tiny["attacks"] = {"pgd": {"adaptive": True}}
+    before = of_kind(tiny, "craft")
+    monkeypatch.setattr(adaptive, "VERSION", adaptive.VERSION + 1)
+    after = of_kind(tiny, "craft")
+    assert not {s.key for s in before} & {s.key for s in after}
+    assert [s.seed for s in before] == [s.seed for s in after]
+    tiny["attacks"] = {"pgd": {}}
+    assert not {s.seed for s in before} & {s.seed for s in of_kind(tiny, "craft")}
+
+
+@pytest.mark.parametrize(
+    ("setting", "kinds"),
+    [
+        ({"precision": "bfloat16"}, {"clean", "craft", "features"}),
+        ({"compile": True}, {"clean", "craft", "features"}),
+        ({"batch_size": 6}, {"craft"}),
+    ],
+)
+def test_the_way_of_computing_leaves_the_seeds_alone(tiny, setting: dict, kinds: set[str]) -> None:
+    for kind in plan.STEP_VERSIONS:
+        before, after = of_kind(tiny, kind), of_kind({**tiny, **setting}, kind)
+        assert [s.seed for s in before] == [s.seed for s in after]
+        if kind in kinds:
+            assert [s.key for s in before] != [s.key for s in after]
+
+
+def test_lpips_weights_decide_the_key_of_measures_alone(tiny, monkeypatch) -> None:
+    before = identities(tiny)
+    monkeypatch.setattr(plan, "find_lpips_weights", lambda: TOY)
+    for label, (key, seed) in identities(tiny).items():
+        assert (key != before[label][0], seed) == (label.startswith("measure"), before[label][1])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "change"),
+    [
+        ({"data", "victim", "fit", "craft"}, lambda d: d.update(seed=1)),
+        ({"data", "victim", "fit", "craft"}, lambda d: d.update(image_size=[64, 48])),
+        ({"data", "victim", "fit", "craft"}, lambda d: [o.update(train_identities=9) for o in d["datasets"].values()]),
+        ({"victim", "fit", "craft"}, lambda d: d["victims"]["toy"].update(options={"steps": 5})),
+        ({"victim", "fit", "craft"}, lambda d: d["victims"]["toy"].update(use="torchreid")),
+        ({"fit", "craft"}, lambda d: d["attacks"]["learner"].update(options={"steps": 2})),
+        ({"fit", "craft"}, lambda d: d["attacks"]["learner"].update(seeds=[1])),
+        ({"fit", "craft"}, lambda d: d["attacks"]["learner"].update(epsilon=4)),
+        ({"fit", "craft"}, lambda d: d["attacks"]["learner"].update(pixels=50)),
+        ({"craft"}, lambda d: d["attacks"]["learner"].update(perturbs="both")),
+        ({"craft"}, lambda d: d["attacks"].update(learner={"use": "pgd"})),
+    ],
+)
+def test_what_is_asked_for_decides_the_seed(tiny, kinds: set[str], change) -> None:
+    tiny["attacks"] = {"learner": {"use": "gap"}}
+    before = {kind: {s.seed for s in of_kind(tiny, kind)} for kind in plan.STEP_VERSIONS}
+    change(tiny)
+    for kind in ("data", "victim", "fit", "craft"):
+        after = {s.seed for s in of_kind(tiny, kind)}
+        assert after.isdisjoint(before[kind]) if kind in kinds else after == before[kind] or not after, kind
+
+
+def test_no_two_steps_of_a_plan_share_a_seed_or_a_key() -> None:
+    steps = make_plan(suite.load("quick")).steps.values()
+    assert len({s.seed for s in steps}) == len({s.key for s in steps}) == len(steps)
+
+
+def test_a_ready_victim_is_its_weights(tiny, tmp_path) -> None:
+    path = tmp_path / "ready.py"
+    tiny["victims"] = {"ready": {"use": f"{path}:It"}}
+
+    def step(seed: int, comment: str = "") -> Step:
+        folder = str(TOY.parent)
+        path.write_text(
+            f"import sys; sys.path.insert(0, {folder!r}){comment}\n"
+            f"from toy import ToyVictim\nIt = ToyVictim(seed={seed})\n"
+        )
+        (made,) = of_kind(tiny, "victim")
+        return made
+
+    first, edited, other = step(0), step(0, "  # a comment"), step(1)
+    assert first.seed == edited.seed != other.seed
+    assert len({first.key, edited.key, other.key}) == 3, "a file has no version"
+
+
+def test_a_new_field_of_the_threat_model_changes_nothing(tiny) -> None:
+    @dataclass(frozen=True)
+    class Grown(ThreatModel):
+        norm: str = "linf"
+
+    def grown(chosen: Suite, **new: str) -> Suite:
+        def entry(each):
+            threats = tuple(Grown(**vars(threat), **new) for threat in each.threats)
+            return replace(each, threats=threats)
+
+        return replace(chosen, attacks=tuple(map(entry, chosen.attacks)))
+
+    for kind in ("fit", "craft"):
+        before, after = of_kind(tiny, kind), of_kind(tiny, kind, grown)
+        assert [(s.key, s.seed) for s in before] == [(s.key, s.seed) for s in after]
+        other = of_kind(tiny, kind, lambda chosen: grown(chosen, norm="l2"))
+        assert ({s.key for s in other} == {s.key for s in before}) == (kind == "fit"), "a fit sees the budget alone"
+
+
+def test_a_step_is_handed_no_more_of_the_threat_than_its_key_holds(tiny) -> None:
+    tiny["attacks"] = {"learner": {**tiny["attacks"]["learner"], "perturbs": "gallery", "access": "white-box"}}
+    fits, crafts = of_kind(tiny, "fit"), of_kind(tiny, "craft")
+    assert [step.config["threat"] for step in fits] == [{"epsilon": 8}] * len(fits)
+    assert [step.config["threat"] for step in crafts] == [{"epsilon": 8, "perturbs": "gallery"}] * len(crafts)
+
+
+def test_transfer_and_white_box_share_what_is_fitted_and_crafted(tiny) -> None:
+    def attacked(access: str) -> Plan:
+        attacks = {"learner": {**tiny["attacks"]["learner"], "access": access}, "noise": {"access": access}}
+        return make_plan(suite.parse({**tiny, "attacks": attacks}))
+
+    transfer, white_box = attacked("transfer"), attacked("white-box")
+    for kind in ("fit", "craft"):
+        keys = [{s.key for s in each.steps.values() if s.kind == kind} for each in (transfer, white_box)]
+        assert keys[0] == keys[1] != set()
+    assert {cell.threat.access for cell in white_box.cells} == {"white-box"}, "cells keep the whole threat"
+    assert len(white_box.cells) < len(transfer.cells)
+
+
+def test_query_access_is_another_craft(tiny) -> None:
+    tiny["attacks"] = {"noise": {}}
+    transfer = of_kind(tiny, "craft")
+    tiny["attacks"] = {"noise": {"access": "query"}}
+    query = of_kind(tiny, "craft")
+    assert {s.config["threat"].get("access") for s in query} == {"query"}
+    assert not {s.seed for s in transfer} & {s.seed for s in query}
+
+
+def test_only_a_version_of_its_own_stands_for_the_source(monkeypatch, tmp_path) -> None:
+    assert registry.find("attack", "pgd").code == "v1"
+    register(monkeypatch, "attack", "mine", type("Mine", (attack_like("pgd"),), {}), "mine")
+    assert registry.find("attack", "mine").code != "v1", "what inherits changes by itself"
+
+
+def test_each_of_our_registered_classes_declares_its_version() -> None:
+    for kind in registry.GROUPS:
+        ours = [
+            name for name, entry in registry.available(kind).items() if entry.value.startswith("reid_attack_bench.")
+        ]
+        for name in ours:
+            assert registry.find(kind, name).code.startswith("v"), name
+
+
+def test_a_registered_victim_made_already_is_known_by_its_module(monkeypatch, tmp_path) -> None:
+    class Ready(Victim):
+        version = 1
+
+    register(monkeypatch, "victim", "ready", Ready(), "ready_module")
+    monkeypatch.setattr(sys.modules["ready_module"], "__file__", str(TOY), raising=False)
+    by_file = registry.find("victim", f"{TOY}:ToyVictim").code
+    assert registry.find("victim", "ready").code == by_file
+
+
+def test_a_fitted_attack_of_before_is_still_read(tmp_path) -> None:
+    values = {each.name: "" for each in fields(attack_file.AttackFile)}
+    values |= {"use": "gap", "options": {}, "threat": ThreatModel(), "seed": 0, "image_size": (64, 32)}
+    about = attack_file.AttackFile(**{**values, "code": "reid_attack_bench.attacks.gap.GAP v1"})
+    read, _ = attack_file.read(attack_file.write(tmp_path / "old.safetensors", about, {}))
+    assert type(read.attack()).__name__ == "GAP"
