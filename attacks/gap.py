@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 from reid_attack_bench.contracts import Batch, FitContext, Need, State, ThreatModel, TrainingData, Victim
 from reid_attack_bench.errors import BenchError
 
-from .misranking.networks import SMALLEST_SIDE, Generator
+from .common.generator import SMALLEST_SIDE, Generator
 
 Objective = Literal["least_likely", "untargeted"]
 

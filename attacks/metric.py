@@ -16,47 +16,17 @@ squared Euclidean distance of L2-normalised embeddings, which is twice the cosin
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Batch, Need, State, ThreatModel, Victim, distances, to_float
+from reid_attack_bench.contracts import Batch, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 
-from .gradient import ascend, auto_step, in_parts, uniform_start
-
-References = Literal["self", "same_identity"]
-_GUIDE_BATCH = 64
-
-
-def embedding_distance(source: Victim, batch: Batch, references: References) -> Callable[[Tensor], Tensor]:
-    """Mean distance of each image's embedding to its reference embeddings; N values."""
-    with torch.no_grad():
-        own = source.embed(batch.images)
-        guides, weights = own, torch.eye(len(own), device=own.device)
-        if references == "same_identity":
-            guides, weights = _with_same_identity(source, batch, own)
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    return lambda images: (distances(source.embed(images), guides, source.distance) * weights).sum(dim=1)
-
-
-def _with_same_identity(source: Victim, batch: Batch, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Reference embeddings (guides of the batch's identities, then the images' own) and N×M weights of 0 and 1."""
-    assert batch.identities is not None  # the needs declare both
-    assert batch.guides is not None
-    everyone = torch.from_numpy(batch.guides.identities)
-    chosen = torch.isin(everyone, batch.identities.cpu()).nonzero().flatten()
-    parts = [
-        source.embed(to_float(batch.guides.images[rows.numpy()], batch.images.device))
-        for rows in chosen.split(_GUIDE_BATCH)
-        if len(rows)
-    ]
-    same = batch.identities.cpu()[:, None] == everyone[chosen][None, :]
-    alone = torch.diag(~same.any(dim=1))
-    return torch.cat([*parts, own]), torch.cat([same, alone], dim=1).to(own)
+from .common.ascent import ascend, auto_step, in_parts, uniform_start
+from .common.objectives import References, embedding_distance
 
 
 def _climbed(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reid_attack_bench.contracts import Batch, Need, State, ThreatModel, Victim
 
-from .gradient import uniform_start
+from .common.ascent import uniform_start
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -13,45 +12,8 @@ from torch.nn import functional
 from reid_attack_bench.contracts import ADDED_LATER, Batch, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 
-from .gradient import ascend, auto_step, in_parts, uniform_start
-
-Objective = Literal["untargeted", "least_likely", "cosine"]
-
-
-def misclassification(
-    source: Victim, clean: Tensor, kind: Objective = "untargeted", *, from_clean: bool = False
-) -> Callable[[Tensor], Tensor]:
-    """What an attack on the classifier climbs: images N×3×H×W → N values.
-
-    Test identities are not among the classifier's, so the class that it predicts for the clean image stands
-    for the true one and no label is needed.
-
-    Args:
-        kind: "untargeted", cross entropy away from the predicted class; "least_likely", minus the cross entropy
-            towards the class least likely for the clean image (Kurakin et al., arXiv 1607.02533);
-            "cosine", away from the direction of the clean logits: cross entropy asks no more once the class has
-            changed, which may leave a query's neighbours as they were; this goes on. Its gradient at the
-            clean image is zero, so it needs a random start.
-        from_clean: the first images that it will be asked about are the clean ones: what the source says of them
-            then costs no pass of its own.
-    """
-
-    known: list[Tensor] = []
-    if not from_clean or source.randomised:  # of which two passes differ
-        with torch.no_grad():
-            known.append(_logits(source, clean))
-
-    def objective(images: Tensor) -> Tensor:
-        logits = _logits(source, images)
-        if not known:
-            known.append(logits.detach())
-        if kind == "untargeted":
-            return functional.cross_entropy(logits, known[0].argmax(dim=1), reduction="none")
-        if kind == "least_likely":
-            return -functional.cross_entropy(logits, known[0].argmin(dim=1), reduction="none")
-        return -functional.cosine_similarity(logits, known[0])
-
-    return objective
+from .common.ascent import ascend, auto_step, in_parts, uniform_start
+from .common.objectives import Objective, logits_of, misclassification
 
 
 def until_broken(
@@ -61,12 +23,12 @@ def until_broken(
     it is, and leaves the batch.
     """
     with torch.no_grad():
-        predicted = _logits(source, clean).argmax(dim=1)
+        predicted = logits_of(source, clean).argmax(dim=1)
     found = threat.project(start, clean)
     going = torch.arange(len(clean), device=clean.device)
     for _ in range(steps):
         current = found[going].requires_grad_(True)
-        logits = _logits(source, current)
+        logits = logits_of(source, current)
         holds = logits.argmax(dim=1) == predicted[going]
         going = going[holds]
         if not len(going):
@@ -76,13 +38,6 @@ def until_broken(
         moved = current.detach()[holds] + step_size * gradient[holds].sign()
         found[going] = threat.project(moved, clean[going])
     return found
-
-
-def _logits(source: Victim, images: Tensor) -> Tensor:
-    logits = source.logits(images)
-    if logits is None:
-        raise BenchError(f"{source.name} has no classifier, which attacks on logits need")
-    return logits
 
 
 @dataclass(frozen=True)

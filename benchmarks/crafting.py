@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.side_by_side import RUNS, Clock, Line, in_turn, line, not_measured, seconds
-from reid_attack_bench.attacks.gradient import uniform_start
+from reid_attack_bench.adversary.budget import enforce
+from reid_attack_bench.attacks.common.ascent import uniform_start
 from reid_attack_bench.attacks.metric import MetricFGSM, MetricPGD
 from reid_attack_bench.attacks.pgd import FGSM, PGD
-from reid_attack_bench.budget import enforce
 from reid_attack_bench.contracts import Batch, FitContext, ThreatModel, TrainingData, Victim, distances, to_float
-from reid_attack_bench.data.synthetic import Split, render_domain
+from reid_attack_bench.data.split import Split
+from reid_attack_bench.data.synthetic import render_domain
+from reid_attack_bench.execute.device import keep_freed_memory, use_deterministic_kernels
 from reid_attack_bench.metrics.ranking import rank, summary
-from reid_attack_bench.passes import Reduced, compiled
-from reid_attack_bench.steps import keep_freed_memory, use_deterministic_kernels
+from reid_attack_bench.steps.passes import MixedPrecision, compiled
 from reid_attack_bench.victims.torchreid_zoo import TorchreidModel, TorchreidVictim, untrained_model
 
 TARGET = "≤ 1.05"
@@ -200,7 +201,7 @@ def _effects(device: torch.device, clock: Clock) -> Iterator[Line]:
     attacks = {"fgsm": FGSM(), "metric_pgd, 4 steps": MetricPGD(steps=4)}
     exact = {name: trial.rank1(source, trial.crafted(attack, source)) for name, attack in attacks.items()}
     exact["no attack"] = trial.rank1(source, clean)
-    for way, victim in (("bfloat16", Reduced(source)), ("torch.compile", fast)):
+    for way, victim in (("bfloat16", MixedPrecision(source)), ("torch.compile", fast)):
         works = victim is not source
         why = "; ".join(notes) if not works else ""
         for name, before in exact.items():

@@ -20,8 +20,8 @@ from benchmarks import small_matrix
 from benchmarks.ranking import MARKET, MSMT, Size, alone_elsewhere, draw
 from benchmarks.side_by_side import RUNS, Line, in_turn, line, not_measured, seconds
 from benchmarks.untrained import Untrained
+from reid_attack_bench.execute.device import keep_freed_memory
 from reid_attack_bench.metrics.ranking import distance_rows, rank
-from reid_attack_bench.steps import keep_freed_memory
 
 TOPIC = "growth"
 DIMENSIONS = 512

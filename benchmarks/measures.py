@@ -12,8 +12,9 @@ from torch import Tensor
 from benchmarks import small_matrix
 from benchmarks.side_by_side import Line, in_turn, line
 from reid_attack_bench.contracts import to_float
-from reid_attack_bench.metrics import images as image_metrics
-from reid_attack_bench.steps import keep_freed_memory
+from reid_attack_bench.execute.device import keep_freed_memory
+from reid_attack_bench.metrics import ssim
+from reid_attack_bench.metrics import visibility as image_metrics
 
 TOPIC = "measures"
 IMAGES, HEIGHT, WIDTH = 32, 256, 128
@@ -51,13 +52,13 @@ def measure() -> Iterator[Line]:
     def apart() -> None:
         with torch.no_grad():
             for one, other in zip(before.split(BATCH), after.split(BATCH), strict=True):
-                image_metrics.ssim(one, other)
-                image_metrics.ms_ssim(one, other)
+                ssim.ssim(one, other)
+                ssim.ms_ssim(one, other)
 
     def together() -> None:
         with torch.no_grad():
             for one, other in zip(before.split(BATCH), after.split(BATCH), strict=True):
-                image_metrics.ssim_and_ms_ssim(one, other)
+                ssim.ssim_and_ms_ssim(one, other)
 
     yield line(
         TOPIC, f"SSIM and MS-SSIM from one pass over the finest scale, {size}", "each by itself",

@@ -29,10 +29,10 @@ import torch
 from benchmarks.memory import in_a_process_of_its_own, peak, resident
 from benchmarks.side_by_side import Line, in_turn, line, not_measured, seconds
 from reid_attack_bench.contracts import Distance
+from reid_attack_bench.execute.device import keep_freed_memory
 from reid_attack_bench.metrics.bootstrap import intervals
 from reid_attack_bench.metrics.ranking import distance_rows, rank, summary
-from reid_attack_bench.steps import keep_freed_memory
-from reid_attack_bench.torchreid_layout import torchreid_module
+from reid_attack_bench.torchreid_import import torchreid_module
 
 TOPIC = "ranking"
 RANK_CY = "RANK_CY"

@@ -13,11 +13,14 @@ import numpy as np
 import torch
 
 from benchmarks.memory import in_a_process_of_its_own, peak, resident
-from reid_attack_bench import suite
-from reid_attack_bench.execute import Outcome, execute
-from reid_attack_bench.metrics import images as image_metrics
-from reid_attack_bench.plan import Plan, Step, make_plan
+from reid_attack_bench.execute.events import Outcome
+from reid_attack_bench.execute.executor import execute
+from reid_attack_bench.metrics import visibility as image_metrics
+from reid_attack_bench.plan.plan import Plan
+from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.steps.step import Step
 from reid_attack_bench.store import Store
+from reid_attack_bench.suites import parse
 
 _VICTIM = f"{Path(__file__).with_name('untrained.py')}:Untrained"
 _DONE_AGAIN = ("craft", "measure", "features", "rank")
@@ -87,7 +90,7 @@ def plan_of(sources: int, targets: int) -> Plan:
         "victims": {**victims("source", sources, 0), **victims("target", targets, 1000)},
         "attacks": {"pgd": {"epsilon": 8, "options": {"steps": 2}}},
     }
-    return make_plan(suite.parse(document))
+    return make_plan(parse.parse(document))
 
 
 def _execute(plan: Plan, store: Store) -> Outcome:

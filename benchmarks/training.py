@@ -19,8 +19,8 @@ from reid_attack_bench.attacks.misranking import MisRanking
 from reid_attack_bench.attacks.misranking.objective import Objective
 from reid_attack_bench.attacks.misranking.training import augment as misranking_augment
 from reid_attack_bench.contracts import FitContext, ThreatModel, TrainingData, Victim, preprocess
-from reid_attack_bench.steps import keep_freed_memory, use_deterministic_kernels
-from reid_attack_bench.torchreid_layout import torchreid_module
+from reid_attack_bench.execute.device import keep_freed_memory, use_deterministic_kernels
+from reid_attack_bench.torchreid_import import torchreid_module
 from reid_attack_bench.victims.augmentation import augment
 from reid_attack_bench.victims.torchreid_zoo import TorchreidModel, TorchreidVictim, _layout, untrained_model
 

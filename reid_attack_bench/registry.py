@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import importlib.util
 import inspect
 import re
@@ -21,6 +20,7 @@ from reid_attack_bench.contracts import Victim
 from reid_attack_bench.errors import BenchError, nearest
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 GROUPS = {"attack": "reid_attack_bench.attacks", "victim": "reid_attack_bench.victims"}
 
 

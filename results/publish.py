@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 import pandas as pd
 from PIL import Image
 
-from reid_attack_bench.report.write import PDF_NOTE
+from reid_attack_bench.report.markdown import PDF_NOTE
 
 HERE = Path(__file__).parent
 PLOTS = ("overview", "curve_", "visibility")

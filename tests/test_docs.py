@@ -27,13 +27,20 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from reid_attack_bench import cli, conformance, folder, registry, suite
+from reid_attack_bench import registry
 from reid_attack_bench.attacks.misranking.released import BEHAVIOURS
+from reid_attack_bench.cli import main as cli
+from reid_attack_bench.cli import options
 from reid_attack_bench.contracts import ThreatModel, Victim
-from reid_attack_bench.data import datasets, real
-from reid_attack_bench.plan import STEP_VERSIONS
-from reid_attack_bench.report import audit, compare, defences, findings
+from reid_attack_bench.data import catalogue as datasets
+from reid_attack_bench.data.readers import torchreid as real
+from reid_attack_bench.jobs import folder
+from reid_attack_bench.jobs.check_victim import check as conformance
+from reid_attack_bench.report.analysis import audit, compare, defences, findings
 from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS
+from reid_attack_bench.steps.step import STEP_VERSIONS
+from reid_attack_bench.suites import parse as suites_parse
+from reid_attack_bench.suites import suite
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -157,14 +164,14 @@ def parse(words: list[str]) -> None:
         with command.make_context(name, rest, parent=context) as inner:
             if name == "run":
                 given = inner.params
-                chosen = suite.load(given["suite_name"], full=given["full"], data=given["data"])
+                chosen = suites_parse.load(given["suite_name"], full=given["full"], data=given["data"])
                 labels = {entry.label for entry in chosen.attacks}
-                assert set(cli._parse_only(given["only"]).get("attack", [])) <= labels
+                assert set(options.parse_only(given["only"]).get("attack", [])) <= labels
 
 
 def valid_in_a_suite(fragment: dict[str, Any]) -> None:
     base = {"datasets": {"plaza": PEOPLE}, "attacks": {"noise": {}}}
-    chosen = suite.parse({**base, **fragment})
+    chosen = suites_parse.parse({**base, **fragment})
     for kind, entries in (("attack", chosen.attacks), ("victim", chosen.victims)):
         for entry in entries:
             registry.find(kind, entry.use).build(entry.options)
@@ -250,8 +257,8 @@ def test_every_behaviour_of_the_released_code_is_documented() -> None:
 def test_every_key_of_a_suite_is_documented() -> None:
     """The keys that suite.py accepts, by the place in the file where they may stand."""
     accepted: dict[str, set[str]] = {}
-    for call in ast.walk(ast.parse(inspect.getsource(suite))):
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "_known":
+    for call in ast.walk(ast.parse(inspect.getsource(suites_parse))):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check_known":
             keys = ast.literal_eval(call.args[1])
             accepted.setdefault(keys[0], set()).update(keys)
     text = read("suites.md")
@@ -263,7 +270,7 @@ def test_every_key_of_a_suite_is_documented() -> None:
     assert accepted["attack"] == {"attack", "epsilon", "pixels"}
     for key in composed | {"like"}:
         assert f"`{key}" in section(text, "A suite from parts")
-    for name in suite.shipped():
+    for name in suites_parse.shipped():
         assert f"`{name}`" in section(text, "Shipped suites"), name
         assert not name.startswith("paper-") or f"`{name}`" in read("reproduce.md")
     for relation in suite.RELATIONS:
@@ -293,7 +300,7 @@ def test_the_contract_of_a_victim_is_documented() -> None:
     methods = {name for name, value in vars(Victim).items() if inspect.isfunction(value)} - {"forward"}
     assert named(section(text, "The contract")) == attributes | methods
     assert named(section(text, "What `check-victim` looks at")) == set(conformance._CHECKS)
-    schema = json.loads((ROOT / "reid_attack_bench/card.schema.json").read_text())
+    schema = json.loads((ROOT / "reid_attack_bench/jobs/submission/card.schema.json").read_text())
     assert named(section(text, "Submit it")) == set(schema["properties"])
 
 

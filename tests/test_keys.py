@@ -11,13 +11,19 @@ from dataclasses import dataclass, fields, replace
 import pytest
 import yaml
 
-from reid_attack_bench import adaptive, attack_file, plan, registry, suite
+from reid_attack_bench import registry
+from reid_attack_bench.adversary import adaptive
 from reid_attack_bench.contracts import ThreatModel, Victim
-from reid_attack_bench.plan import Plan, Step, make_plan
-from reid_attack_bench.store import digest_of
-from reid_attack_bench.suite import Suite, VictimEntry
-
-from .conftest import TOY
+from reid_attack_bench.files import digest_of
+from reid_attack_bench.jobs import attack_file
+from reid_attack_bench.plan import planner as plan
+from reid_attack_bench.plan.plan import Plan
+from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.steps import step
+from reid_attack_bench.steps.step import Step
+from reid_attack_bench.suites import parse
+from reid_attack_bench.suites.suite import Suite, VictimEntry
+from tests.conftest import TOY
 
 PINNED = {
     "decoder": ("e21ccc5e4625", "05ace43c2f0e"),
@@ -47,15 +53,15 @@ def _no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(name: str, *, full: bool) -> Plan:
-    chosen = suite.load(name, full=full, data=["plaza", "station"] if full else ())
+    chosen = parse.load(name, full=full, data=["plaza", "station"] if full else ())
     if not chosen.victims:
         chosen = chosen.with_victim(VictimEntry("mine", "torchreid", train_on=tuple(chosen.datasets)))
     return make_plan(chosen)
 
 
-@pytest.mark.parametrize("name", suite.shipped())
+@pytest.mark.parametrize("name", parse.shipped())
 def test_keys_and_seeds_of_shipped_suites_are_pinned(name: str) -> None:
-    two_sizes = "full" in yaml.safe_load(suite.shipped()[name].read_text())
+    two_sizes = "full" in yaml.safe_load(parse.shipped()[name].read_text())
     steps = [
         step for full in ((False, True) if two_sizes else (False,)) for step in planned(name, full=full).steps.values()
     ]
@@ -69,16 +75,16 @@ def test_keys_and_seeds_of_shipped_suites_are_pinned(name: str) -> None:
 
 
 def test_every_shipped_suite_is_pinned() -> None:
-    assert set(PINNED) == set(suite.shipped())
+    assert set(PINNED) == set(parse.shipped())
 
 
 def identities(document: dict) -> dict[str, tuple[str, int]]:
     """Label of each step → key and seed."""
-    return {step.label: (step.key, step.seed) for step in make_plan(suite.parse(document)).steps.values()}
+    return {step.label: (step.key, step.seed) for step in make_plan(parse.parse(document)).steps.values()}
 
 
 def of_kind(document: dict, kind: str, change: Callable[[Suite], Suite] = lambda chosen: chosen) -> list[Step]:
-    return [step for step in make_plan(change(suite.parse(document))).steps.values() if step.kind == kind]
+    return [step for step in make_plan(change(parse.parse(document))).steps.values() if step.kind == kind]
 
 
 def register(monkeypatch: pytest.MonkeyPatch, kind: str, name: str, factory: object, module: str) -> None:
@@ -111,7 +117,7 @@ def test_a_moved_or_renamed_class_keeps_keys_and_seeds(tiny, monkeypatch) -> Non
 def test_a_raised_version_changes_the_key_and_not_the_seed(tiny, monkeypatch) -> None:
     before = identities(tiny)
     register(monkeypatch, "attack", "pgd", attack_like("pgd", version=7), "elsewhere")
-    monkeypatch.setitem(plan.STEP_VERSIONS, "fit", 99)
+    monkeypatch.setitem(step.STEP_VERSIONS, "fit", 99)
     after = identities(tiny)
     assert {label: seed for label, (_, seed) in after.items()} == {label: seed for label, (_, seed) in before.items()}
     changed = {label for label, (key, _) in after.items() if key != before[label][0]}
@@ -138,7 +144,7 @@ def test_another_way_to_adapt_changes_the_key_and_not_the_seed(tiny, monkeypatch
     ],
 )
 def test_the_way_of_computing_leaves_the_seeds_alone(tiny, setting: dict, kinds: set[str]) -> None:
-    for kind in plan.STEP_VERSIONS:
+    for kind in step.STEP_VERSIONS:
         before, after = of_kind(tiny, kind), of_kind({**tiny, **setting}, kind)
         assert [s.seed for s in before] == [s.seed for s in after]
         if kind in kinds:
@@ -170,7 +176,7 @@ def test_lpips_weights_decide_the_key_of_measures_alone(tiny, monkeypatch) -> No
 )
 def test_what_is_asked_for_decides_the_seed(tiny, kinds: set[str], change) -> None:
     tiny["attacks"] = {"learner": {"use": "gap"}}
-    before = {kind: {s.seed for s in of_kind(tiny, kind)} for kind in plan.STEP_VERSIONS}
+    before = {kind: {s.seed for s in of_kind(tiny, kind)} for kind in step.STEP_VERSIONS}
     change(tiny)
     for kind in ("data", "victim", "fit", "craft"):
         after = {s.seed for s in of_kind(tiny, kind)}
@@ -178,7 +184,7 @@ def test_what_is_asked_for_decides_the_seed(tiny, kinds: set[str], change) -> No
 
 
 def test_no_two_steps_of_a_plan_share_a_seed_or_a_key() -> None:
-    steps = make_plan(suite.load("quick")).steps.values()
+    steps = make_plan(parse.load("quick")).steps.values()
     assert len({s.seed for s in steps}) == len({s.key for s in steps}) == len(steps)
 
 
@@ -229,7 +235,7 @@ def test_a_step_is_handed_no_more_of_the_threat_than_its_key_holds(tiny) -> None
 def test_transfer_and_white_box_share_what_is_fitted_and_crafted(tiny) -> None:
     def attacked(access: str) -> Plan:
         attacks = {"learner": {**tiny["attacks"]["learner"], "access": access}, "noise": {"access": access}}
-        return make_plan(suite.parse({**tiny, "attacks": attacks}))
+        return make_plan(parse.parse({**tiny, "attacks": attacks}))
 
     transfer, white_box = attacked("transfer"), attacked("white-box")
     for kind in ("fit", "craft"):

@@ -16,15 +16,18 @@ import pytest
 import torch
 import yaml
 
-from reid_attack_bench import cli, steps, suite
+from reid_attack_bench.cli import main as cli
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.execute import execute, missing_steps
-from reid_attack_bench.metrics import images as image_metrics
-from reid_attack_bench.plan import make_plan
+from reid_attack_bench.execute.executor import execute, missing_steps
+from reid_attack_bench.metrics import visibility as image_metrics
+from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.steps import artefacts
+from reid_attack_bench.steps import kinds as steps
+from reid_attack_bench.steps.workspace import Workspace
 from reid_attack_bench.store import Store
-
-from .conftest import TOY, tiny_document
-from .plugins.toy import ToyVictim
+from reid_attack_bench.suites import parse
+from tests.conftest import TOY, tiny_document
+from tests.plugins.toy import ToyVictim
 
 
 class Silent:
@@ -62,7 +65,7 @@ def bench(*arguments: str, cwd: Path, expect: int = 0, **environment: str) -> su
 
 
 def run_here(document: dict, store: Path, **options) -> tuple:
-    plan = make_plan(suite.parse(document), **options)
+    plan = make_plan(parse.parse(document), **options)
     watcher = Silent()
     return plan, execute(plan, Store(store), torch.device("cpu"), watcher), watcher
 
@@ -241,7 +244,7 @@ def test_one_failure_costs_only_what_stands_on_it(tiny, tmp_path: Path) -> None:
     tiny["attacks"] = {"noise": {}, "cheat": {"use": f"{TOY}:Cheat"}}
     plan, outcome, watcher = run_here(tiny, tmp_path)
     assert any("exceeded its L-inf budget on image 0: 11/255" in line for line in watcher.failures)
-    from reid_attack_bench import manifest
+    from reid_attack_bench.jobs import manifest
     from reid_attack_bench.report.collect import collect
 
     results = collect(manifest.describe(plan, Store(tmp_path), outcome, torch.device("cpu"), "x"), Store(tmp_path))
@@ -286,7 +289,7 @@ def test_a_victim_below_its_expected_rank1_is_an_error_not_a_row(tiny, tmp_path:
 
 
 def test_only_restricts_cells(tiny) -> None:
-    chosen = suite.parse(tiny)
+    chosen = parse.parse(tiny)
     plan = make_plan(chosen, only={"attack": ["pgd"], "source": ["toy@plaza"], "dataset": ["station"]})
     assert {(c.attack, c.source, c.dataset) for c in plan.cells} == {("pgd", "toy@plaza", "station")}
     assert {c.target for c in plan.cells} == {"toy@plaza", "toy@station"}
@@ -299,13 +302,13 @@ def test_gallery_and_both_are_perturbed(tiny, tmp_path: Path) -> None:
     assert not outcome.failed
     store = Store(tmp_path)
     for cell in plan.cells:
-        parts = set(steps.read_crafted(store.open("craft", cell.craft_key)))
+        parts = set(artefacts.read_crafted(store.open("craft", cell.craft_key)))
         assert parts == ({"gallery"} if cell.attack == "noise" else {"gallery", "query"})
 
 
 def test_white_box_access_stays_on_the_diagonal(tiny) -> None:
     tiny["attacks"] = {"pgd": {"access": "white-box"}}
-    assert {(c.source, c.target) for c in make_plan(suite.parse(tiny)).cells} == {
+    assert {(c.source, c.target) for c in make_plan(parse.parse(tiny)).cells} == {
         ("toy@plaza", "toy@plaza"),
         ("toy@station", "toy@station"),
     }
@@ -322,7 +325,7 @@ def test_an_attack_that_only_asks_the_source_is_given_it(tiny, tmp_path: Path) -
         "        return threat.project(batch.images + away * threat.radius, batch.images)\n"
     )
     tiny["attacks"] = {"asking": {"use": f"{tmp_path / 'asking.py'}:Asking", "access": "query"}}
-    plan = make_plan(suite.parse(tiny))
+    plan = make_plan(parse.parse(tiny))
     assert execute(plan, Store(tmp_path / "store"), torch.device("cpu"), Silent()).causes == []
     assert {cell.access for cell in plan.cells} == {"query"}
 
@@ -389,7 +392,7 @@ def test_a_full_disk_is_said_and_keeps_what_is_done(tiny, tmp_path: Path, monkey
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(steps, "save_file", full)
+    monkeypatch.setattr("reid_attack_bench.steps.data.save_file", full)
     with pytest.raises(BenchError, match=r"disk .* is full .*what is finished is kept"):
         run_here(tiny, tmp_path)
 
@@ -511,7 +514,7 @@ def test_an_interrupted_fit_finds_what_it_kept_and_leaves_nothing(tiny, tmp_path
     plan, _, _ = run_here(tiny, tmp_path)
     step = replace(next(s for s in plan.steps.values() if s.kind == "victim"), subject=Interruptible())
     store = Store(tmp_path)
-    workspace = steps.Workspace(
+    workspace = Workspace(
         lambda key: store.open(plan.steps[key].kind, key), plan.steps, torch.device("cpu"), store.unfinished
     )
     (tmp_path / "out").mkdir()

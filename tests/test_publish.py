@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from reid_attack_bench.report import write
-
-from .test_report import make_results
+from tests.report.test_report import make_results
 
 RESULTS = Path(__file__).parent.parent / "results"
 _SPEC = importlib.util.spec_from_file_location("publish", RESULTS / "publish.py")

@@ -9,8 +9,7 @@ import pytest
 
 from reid_attack_bench import registry
 from reid_attack_bench.errors import BenchError
-
-from .conftest import TOY
+from tests.conftest import TOY
 
 
 def test_ours_are_found_as_a_user_s_would_be() -> None:

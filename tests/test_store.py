@@ -8,8 +8,10 @@ import time
 
 import pytest
 
+from reid_attack_bench import files
 from reid_attack_bench import store as store_module
-from reid_attack_bench.store import LARGE, CorruptArtefact, Store, digest_of
+from reid_attack_bench.files import digest_of
+from reid_attack_bench.store import LARGE, CorruptArtefact, Store
 
 
 def fill(store: Store, key: str = "k1", text: str = "hello") -> None:
@@ -62,7 +64,7 @@ def test_corruption_is_seen(tmp_path, harm, says) -> None:
 def read(monkeypatch) -> list[str]:
     """Names of the files whose content was read for a digest."""
     names: list[str] = []
-    digest = store_module.file_digest
+    digest = files.file_digest
     monkeypatch.setattr(store_module, "file_digest", lambda path: names.append(path.name) or digest(path))
     return names
 

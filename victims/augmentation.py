@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 ERASED = 0.5
+
 SHARE = (0.02, 0.2)
 """Of the image, smallest and largest, that is erased."""
+
 RATIO = (0.3, 3.3)
 """Height to width of what is erased, smallest and largest."""
 

@@ -14,9 +14,9 @@ from torchvision import models
 
 from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, Victim, preprocess
 from reid_attack_bench.errors import BenchError, VictimError, nearest
-from reid_attack_bench.weights import load_weights, read_weights
 
 from .exported import Triple
+from .weights import load_weights, read_weights
 
 
 class _Backbone(Victim):

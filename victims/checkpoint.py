@@ -9,9 +9,9 @@ from torch import Tensor
 
 from reid_attack_bench.contracts import Distance, State
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.weights import load_weights, read_weights, without_prefix
 
 from .torchreid_zoo import TorchreidModel, untrained_model
+from .weights import load_weights, read_weights, without_prefix
 
 
 class TorchreidCheckpoint(TorchreidModel):

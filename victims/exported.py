@@ -17,10 +17,12 @@ from torch import Tensor
 
 from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, Victim, preprocess
 from reid_attack_bench.errors import BenchError, VictimError
-from reid_attack_bench.store import file_digest
-from reid_attack_bench.weights import existing
+from reid_attack_bench.files import file_digest
+
+from .weights import existing
 
 Triple = tuple[float, float, float]
+
 Shape = tuple[int | None, ...]
 """N, C, H and W of the images that a file wants; None where any will do, empty where it does not say."""
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from reid_attack_bench.contracts import Distance, Victim, preprocess
-from reid_attack_bench.weights import load_weights, read_weights
 
 from .exported import Triple, embeddings_in
+from .weights import load_weights, read_weights
 
 _CLASSIFIERS = ("heads.weight", "heads.classifier.", "pixel_mean", "pixel_std")  # no embedding needs them
 

@@ -47,7 +47,7 @@ class MyDefence(Victim):
         super().__init__()
         # Your network goes here. The bench puts it in eval mode, freezes it and moves it to the device.
         # self.network = MyNetwork(num_classes=751)
-        # self.network.load_state_dict(read_weights("weights.pth"))  # from reid_attack_bench.weights
+        # self.network.load_state_dict(read_weights("weights.pth"))  # from reid_attack_bench.victims.weights
 
     def embed(self, images: Tensor) -> Tensor:
         """float32 RGB N×3×H×W in [0, 1] → N×D, differentiable in `images`. Resize and normalise here and only here."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 from reid_attack_bench.contracts import Distance, FitContext, State, TrainingData, Victim, preprocess
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.torchreid_layout import torchreid_module
+from reid_attack_bench.torchreid_import import torchreid_module
 
 from .augmentation import augment
 
@@ -31,6 +31,7 @@ ARCHITECTURES = frozenset({
 """What torchreid 0.2.5 has: a plan that names one of these need not import it."""
 
 _IDENTITIES = "bench.identities"  # how many classes the stored classifier has
+
 _CHANNELS_LAST = ("osnet", "shufflenet_v2", "mobilenetv2")  # others gain nothing, or call view() on what it makes
 
 

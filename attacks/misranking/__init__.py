@@ -3,4 +3,7 @@
 from .attack import MisRanking
 from .recommended import RecommendedMisRanking
 
-__all__ = ["MisRanking", "RecommendedMisRanking"]
+__all__ = [
+    "MisRanking",
+    "RecommendedMisRanking",
+]

@@ -20,9 +20,10 @@ from torch.nn.utils import parametrize
 from reid_attack_bench.contracts import Batch, FitContext, Need, State, ThreatModel, TrainingData, Victim
 from reid_attack_bench.errors import BenchError, nearest
 
+from ..common.generator import SMALLEST_SIDE, Normalisation, Upsampling
 from . import losses
-from .model import Networks
-from .networks import SMALLEST_SIDE, Discrimination, Normalisation, Upsampling
+from .discriminators import Discrimination
+from .networks import Networks
 from .released import BEHAVIOURS
 from .training import Training
 

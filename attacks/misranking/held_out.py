@@ -16,10 +16,12 @@ from reid_attack_bench.contracts import Distance, ThreatModel, TrainingData, Vic
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.ranking import rank, summary
 
-from .model import Networks
+from .networks import Networks
 
 LEAST = 4  # identities; among fewer a ranking says nothing
+
 QUERIES = 2  # per identity, from different cameras: what is left of a check's time goes to training
+
 CHUNK = 32  # images a forward pass
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid_attack_bench.contracts import Distance
-from reid_attack_bench.metrics.images import ms_ssim, ssim
+from reid_attack_bench.metrics.ssim import ms_ssim, ssim
 
 Perception = Literal["ms-ssim", "ssim", "none"]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .networks import Normalisation, normaliser
+from ..common.generator import Normalisation, normaliser
 
 
 class _Merge(nn.Module):

@@ -1,215 +1,106 @@
-"""Generator, three-scale discriminator and PatchGAN of Deep Mis-Ranking (Wang et al., CVPR 2020, arXiv 2004.04199).
-
-The layers follow the released code, so that at the default widths the parameter counts are its counts:
-1,966,915 for the generator, 3 × 2,768,641 for the discriminator (the mask head, in `mask.py`, adds
-4,528,898). Both work at any image size of 16 pixels or more per side.
-"""
+"""The networks of one Mis-Ranking attack and how they make an adversarial image."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
 
-Normalisation = Literal["batch", "instance"]
-Upsampling = Literal["transposed", "resize"]
-Discrimination = Literal["multi-stage", "patchgan"]
+from reid_attack_bench.contracts import ThreatModel
 
-SMALLEST_SIDE = 16  # reflection padding after the generator's two halvings needs it
+from ..common.generator import Generator
+from . import released
+from .discriminators import Discriminator, PatchGAN
+from .mask import MaskHead, gumbel, straight_through_top_k, top_k
 
-
-def normaliser(kind: Normalisation, channels: int) -> nn.Module:
-    """Batch normalisation (affine) or instance normalisation (not affine)."""
-    return nn.BatchNorm2d(channels) if kind == "batch" else nn.InstanceNorm2d(channels)
+if TYPE_CHECKING:
+    from .attack import MisRanking
 
 
-def count_parameters(*modules: nn.Module) -> int:
-    """Number of weights, without the u and v vectors of spectral normalisation (those are buffers)."""
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+class Networks(nn.Module):
+    """Generator, discriminator and, with a pixel budget, the mask head over the discriminator's maps."""
 
-
-class SameConv(nn.Module):
-    """4×4 convolution with TensorFlow's "same" padding: n → ceil(n / stride) for every n."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, spectral: bool, bias: bool) -> None:
+    def __init__(self, settings: MisRanking, masked: bool) -> None:
         super().__init__()
-        conv = nn.Conv2d(inputs, outputs, 4, stride, bias=bias)
-        self.conv = spectral_norm(conv) if spectral else conv
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(functional.pad(x, same_padding(x, 4, self.stride)))
-
-
-def same_padding(x: Tensor, kernel: int, stride: int) -> list[int]:
-    """Padding (left, right, top, bottom) that makes the output ceil(side / stride)."""
-    padding: list[int] = []
-    for side in (x.shape[-1], x.shape[-2]):
-        total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-        padding += [total // 2, total - total // 2]
-    return padding
-
-
-class ResidualBlock(nn.Module):
-    """Two reflection-padded 3×3 convolutions around an identity; no activation after the sum."""
-
-    def __init__(self, channels: int, normalisation: Normalisation) -> None:
-        super().__init__()
-        bias = normalisation == "instance"
-
-        def conv() -> list[nn.Module]:
-            return [
-                nn.ReflectionPad2d(1),
-                spectral_norm(nn.Conv2d(channels, channels, 3, bias=bias)),
-                normaliser(normalisation, channels),
-            ]
-
-        self.body = nn.Sequential(*conv(), nn.ReLU(inplace=True), *conv())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
-
-
-class Generator(nn.Module):
-    """Image → noise in [−1, 1], in units of epsilon.
-
-    7×7 convolution, two of stride 2, residual blocks, two up-sampling steps, 7×7 convolution, tanh;
-    spectral normalisation on all but the last, which keeps PyTorch's default initialisation: at the
-    start tanh works at about ±0.4, far from saturation, so that every pixel has a gradient.
-
-    Args:
-        width: channels after the first convolution (32 in the paper).
-        blocks: residual blocks, at 4 · width channels.
-        normalisation: "batch" (convolutions without bias) or "instance" (with bias).
-        upsampling: "transposed" convolutions, as released, or "resize": nearest-neighbour ×2 and a 3×3
-            convolution, with the same number of weights, which leaves no grid in the noise.
-    """
-
-    def __init__(
-        self,
-        width: int = 32,
-        blocks: int = 6,
-        normalisation: Normalisation = "batch",
-        upsampling: Upsampling = "transposed",
-    ) -> None:
-        super().__init__()
-        bias = normalisation == "instance"
-
-        def stage(conv: nn.Module, channels: int) -> list[nn.Module]:
-            return [spectral_norm(conv), normaliser(normalisation, channels), nn.ReLU(inplace=True)]
-
-        def up(inputs: int, outputs: int) -> list[nn.Module]:
-            if upsampling == "resize":
-                conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
-                return [nn.Upsample(scale_factor=2, mode="nearest"), *stage(conv, outputs)]
-            return stage(nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=1, bias=bias), outputs)
-
-        self.body = nn.Sequential(
-            nn.ReflectionPad2d(3),
-            *stage(nn.Conv2d(3, width, 7, bias=bias), width),
-            *stage(nn.Conv2d(width, 2 * width, 3, 2, 1, bias=bias), 2 * width),
-            *stage(nn.Conv2d(2 * width, 4 * width, 3, 2, 1, bias=bias), 4 * width),
-            *(ResidualBlock(4 * width, normalisation) for _ in range(blocks)),
-            *up(4 * width, 2 * width),
-            *up(2 * width, width),
-            nn.ReflectionPad2d(3),
-            nn.Conv2d(width, 3, 7),
-            nn.Tanh(),
+        self.half_precision = settings.precision == "bfloat16"
+        self.behaviours = settings.behaviours
+        self.generator = Generator(
+            settings.width, settings.residual_blocks, settings.normalisation, settings.upsampling
         )
+        judge = Discriminator if settings.discriminator == "multi-stage" else PatchGAN
+        self.discriminator = judge(settings.discriminator_width, settings.normalisation)
+        self.mask_head = MaskHead(settings.discriminator_width, settings.normalisation) if masked else None
+        if "unit_initialisation" in self.behaviours:
+            released.initialise(self)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """N×3×H×W in [0, 1] → N×3×H×W in [−1, 1].
+    def reduced(self, device: torch.device) -> torch.autocast:
+        """Where layers compute in the precision of the settings; in training only."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.training and self.half_precision)
 
-        The input becomes 2x − 1, the range of the output. It is never ImageNet-normalised: what a
-        victim does to its input is the victim's own affair, and the noise must not depend on it.
+    @property
+    def generator_weights(self) -> list[nn.Parameter]:
+        """What the generator's objective trains: the generator and the mask head."""
+        still = self.mask_head is None or "untrained_mask" in self.behaviours
+        head = [] if self.mask_head is None or still else list(self.mask_head.parameters())
+        return [*self.generator.parameters(), *head]
+
+    @property
+    def kept(self) -> nn.ModuleDict:
+        """What crafting needs."""
+        parts: dict[str, nn.Module] = {"generator": self.generator}
+        if self.mask_head is not None:
+            parts |= {"discriminator": self.discriminator, "mask_head": self.mask_head}
+        return nn.ModuleDict(parts)
+
+    def adversarial(
+        self,
+        clean: Tensor,
+        threat: ThreatModel,
+        noise_source: torch.Generator | None = None,
+        pixels: int | None = None,
+    ) -> Tensor:
+        """Clean N×3×H×W in [0, 1] → adversarial; differentiable, in [0, 1], within `threat` up to 8-bit rounding.
+
+        The bound is symmetric in pixel space, epsilon · tanh(·). With a pixel budget the logits of the
+        mask come from the pair (clean, unmasked adversarial): with Gumbel noise from `noise_source`
+        (training), or without (crafting).
+
+        Args:
+            clean: the images.
+            threat: its epsilon bounds the noise, its pixel budget the mask.
+            noise_source: CPU generator of the Gumbel noise.
+            pixels: the mask's size in place of the budget's, while training comes down to that.
         """
-        height, width = images.shape[-2:]
-        # two halvings round up, so sides that 4 does not divide come back larger
-        return self.body(2.0 * images - 1.0)[..., :height, :width]
+        noise = self._noise(clean, threat.radius)
+        if self.mask_head is not None and threat.pixels is not None:
+            unmasked = self._valid(clean + noise.detach())
+            with self.reduced(clean.device):
+                with torch.no_grad():  # the mask trains the head, not the discriminator
+                    maps = self.discriminator(clean, unmasked)
+                logits = self.mask_head(maps, (clean.shape[-2], clean.shape[-1]))
+            logits = logits.float()
+            kept = threat.pixels if pixels is None else pixels
+            if noise_source is None:
+                noise = noise * top_k(logits, kept)
+            else:
+                # the head's logits are divided by τ; so must the Gumbel noise be
+                temperature = self.mask_head.log_temperature.exp()
+                drawn = gumbel(logits.shape, noise_source).to(logits.device) / temperature
+                noise = noise * straight_through_top_k(logits + drawn, kept)
+        return self._valid(clean + noise)
 
-    def before_tanh(self, images: Tensor) -> Tensor:
-        """As forward, without its last layer: unbounded."""
-        height, width = images.shape[-2:]
-        return self.body[:-1](2.0 * images - 1.0)[..., :height, :width]
-
-
-class SubDiscriminator(nn.Module):
-    """Five 4×4 convolutions that judge overlapping patches, of 70×70 pixels, of a 6-channel pair at one scale.
-
-    Args:
-        width: channels after the first convolution.
-        normalisation: "batch" or "instance".
-        spectral: spectral normalisation of all convolutions but the last; the first has no bias then.
-    """
-
-    def __init__(self, width: int, normalisation: Normalisation, spectral: bool = True) -> None:
-        super().__init__()
-        bias = normalisation == "instance"
-        first = SameConv(6, width, 2, spectral, bias=bias or not spectral)
-        layers: list[nn.Module] = [nn.Sequential(first, nn.LeakyReLU(0.2, inplace=True))]
-        for inputs, outputs, stride in ((1, 2, 2), (2, 4, 2), (4, 8, 1)):
-            layers.append(
-                nn.Sequential(
-                    SameConv(inputs * width, outputs * width, stride, spectral, bias=bias),
-                    normaliser(normalisation, outputs * width),
-                    nn.LeakyReLU(0.2, inplace=True),
-                )
+    def _noise(self, clean: Tensor, radius: float) -> Tensor:
+        """float32 N×3×H×W within ±radius, before any mask."""
+        asymmetric, straight = (name in self.behaviours for name in ("asymmetric_bound", "straight_through"))
+        with self.reduced(clean.device):
+            output = self.generator.before_tanh(clean) if asymmetric or straight else self.generator(clean)
+        if asymmetric or straight:
+            return released.bounded_noise(
+                output.float(), radius, asymmetric_bound=asymmetric, straight_through=straight
             )
-        layers.append(SameConv(8 * width, 1, 1, spectral=False, bias=True))
-        self.layers = nn.ModuleList(layers)
+        return radius * output.float()
 
-    def forward(self, pair: Tensor) -> list[Tensor]:
-        """N×6×H×W → the five layers' maps at 1/2, 1/4, 1/8, 1/8 and (scores, one channel) 1/8."""
-        maps: list[Tensor] = []
-        for layer in self.layers:
-            pair = layer(pair)
-            maps.append(pair)
-        return maps
-
-
-class Discriminator(nn.Module):
-    """Judges pairs (clean, other) at full, half and quarter scale.
-
-    Args:
-        width: channels after each first convolution (64 in the paper).
-        normalisation: "batch" or "instance".
-    """
-
-    def __init__(self, width: int = 64, normalisation: Normalisation = "batch") -> None:
-        super().__init__()
-        self.scales = nn.ModuleList(SubDiscriminator(width, normalisation) for _ in range(3))
-
-    def forward(self, clean: Tensor, other: Tensor) -> list[list[Tensor]]:
-        """Two N×3×H×W in [0, 1] → for full, half and quarter scale the maps of `SubDiscriminator`."""
-        pair = 2.0 * torch.cat((clean, other), dim=1) - 1.0
-        outputs: list[list[Tensor]] = []
-        for index, scale in enumerate(self.scales):
-            if index:
-                padded = functional.pad(pair, same_padding(pair, 3, 2), mode="replicate")
-                pair = functional.avg_pool2d(padded, 3, 2)
-            outputs.append(scale(pair))
-        return outputs
-
-
-class PatchGAN(nn.Module):
-    """Judges pairs (clean, other) at full scale only (Isola et al., CVPR 2017, arXiv 1611.07004).
-
-    Its 70×70 patches, without spectral normalisation, as the paper's comparison has it: 2,768,705 weights at width
-    64. Padded to "same" like the others, so that it takes images of 16 pixels.
-    """
-
-    def __init__(self, width: int = 64, normalisation: Normalisation = "batch") -> None:
-        super().__init__()
-        self.patches = SubDiscriminator(width, normalisation, spectral=False)
-
-    def forward(self, clean: Tensor, other: Tensor) -> list[list[Tensor]]:
-        """Two N×3×H×W in [0, 1] → the maps of `SubDiscriminator`, in a list of one."""
-        return [self.patches(2.0 * torch.cat((clean, other), dim=1) - 1.0)]
-
-
-def score_maps(outputs: list[list[Tensor]]) -> list[Tensor]:
-    """The raw scores (no sigmoid) per scale, N×1×h×w: 32×16, 16×8 and 8×4 for 256×128 images (PatchGAN: 32×16)."""
-    return [maps[-1] for maps in outputs]
+    def _valid(self, images: Tensor) -> Tensor:
+        """Clamped to [0, 1]; crafted images always are."""
+        return images if self.training and "unclamped" in self.behaviours else images.clamp(0.0, 1.0)

@@ -13,8 +13,8 @@ from reid_attack_bench.contracts import Distance, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 
 from . import losses, released
-from .model import Networks
-from .networks import score_maps
+from .discriminators import score_maps
+from .networks import Networks
 
 if TYPE_CHECKING:
     from .attack import MisRanking

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..common.generator import Upsampling
 from .attack import MisRanking
-from .networks import Upsampling
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance
-from reid_attack_bench.metrics.images import SCALE_WEIGHTS, SIGMA, WINDOW
+from reid_attack_bench.metrics.ssim import SCALE_WEIGHTS, SIGMA, WINDOW
 
 from . import losses
 

@@ -18,7 +18,7 @@ from reid_attack_bench.errors import BenchError
 
 from .held_out import HeldOut, split
 from .mask import gumbel
-from .model import Networks
+from .networks import Networks
 from .objective import Losses, Objective
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ HELD_OUT_COLUMNS = ("step", "rank1", "mAP")
 """Of "history.held_out", a row per check, in percent. Step 0 is the clean queries."""
 
 INVISIBLE_STEPS = 20  # in a row without any visible noise before the fit gives up
+
 CHECKPOINT_SECONDS = 60.0  # between checkpoints; when they are saved changes no result
 
 

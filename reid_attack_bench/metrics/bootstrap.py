@@ -50,6 +50,3 @@ def intervals(values: np.ndarray, *, seed: int, samples: int = 2000, level: floa
         for column, into in zip(columns, means, strict=True):
             column.take(drawn).mean(axis=1, out=into[start : start + step])
     return np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=1).T
-
-
-__all__ = ["interval", "intervals"]

@@ -29,9 +29,13 @@ from reid_attack_bench.errors import BenchError
 Protocol = Literal["market1501", "cuhk03"]
 
 _ENTRIES = 2**22  # distances held at a time: those of 263 queries of Market-1501, 16 MiB
+
 _SORTED = 2**17  # of which a CPU thread sorts so many at a time, within its own cache
+
 _TOLERANCE = 5e-7  # of AP and INP, to which they are the same as torchreid's
+
 _Block = np.ndarray | Tensor  # rows of distances, a tensor where they are not in the CPU's memory
+
 _REPEATS = 10  # random single-shot galleries of the CUHK03 protocol
 
 
@@ -371,6 +375,3 @@ def _single_shot_hits(
     wanted = int(np.flatnonzero(ranked[starts[appearance]] == identity)[0])
     first = (places < places[:, wanted, None]).sum(axis=1)
     return (first[:, None] <= np.arange(max_rank)).mean(axis=0)
-
-
-__all__ = ["Protocol", "Ranking", "distance_rows", "rank", "summary", "top_matches", "with_misses"]

@@ -11,14 +11,18 @@ import numpy as np
 import pandas as pd
 
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.files import digest_of
 from reid_attack_bench.report import retrieval
 from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, PerQuery, Results, Sheet
-from reid_attack_bench.steps import read_crafted, read_ranking, read_splits
-from reid_attack_bench.store import Store, digest_of
+from reid_attack_bench.steps.artefacts import read_crafted, read_ranking, read_splits
+from reid_attack_bench.store import Store
 
 _SHEET_QUERIES = 6
+
 _PARTS = ("suite", "store", "notes", "failures", "clean", "cells")
+
 _RANKS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+
 _INTERVALS = ("rank1_low", "rank1_high", "mAP_low", "mAP_high")
 
 

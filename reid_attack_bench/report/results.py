@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # slow to import, and a finished run asks for the version alone
+if TYPE_CHECKING:
     import pandas as pd
 
 CELL_COLUMNS = (
@@ -37,6 +37,7 @@ figure is empty, never zero); where that begins with NOT_APPLICABLE the cell can
 """
 
 NOT_APPLICABLE = "not applicable: "
+
 REPORT_VERSION = 5
 """Raise it when the same results give another report: a finished run then writes its report again."""
 

@@ -12,14 +12,15 @@ from safetensors import safe_open
 from torch import Tensor
 
 from reid_attack_bench.contracts import Distance, distances
-from reid_attack_bench.data.synthetic import Split
+from reid_attack_bench.data.split import Split
 from reid_attack_bench.metrics.ranking import top_matches
 from reid_attack_bench.report.results import Retrieved, Sheet
-from reid_attack_bench.steps import read_splits
+from reid_attack_bench.steps.artefacts import read_splits
 from reid_attack_bench.store import Store
 
 K = 5
 """Gallery images for each query."""
+
 _FEATURES = "features.safetensors"
 
 

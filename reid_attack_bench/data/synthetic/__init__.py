@@ -5,6 +5,12 @@
 """
 
 from reid_attack_bench.data.synthetic.domains import DOMAINS, Domain
-from reid_attack_bench.data.synthetic.render import RENDERER_VERSION, Split, contact_sheet, render_domain
+from reid_attack_bench.data.synthetic.render import RENDERER_VERSION, contact_sheet, render_domain
 
-__all__ = ["DOMAINS", "RENDERER_VERSION", "Domain", "Split", "contact_sheet", "render_domain"]
+__all__ = [
+    "DOMAINS",
+    "RENDERER_VERSION",
+    "Domain",
+    "contact_sheet",
+    "render_domain",
+]

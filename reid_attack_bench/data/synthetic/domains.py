@@ -58,16 +58,22 @@ class Domain:
 
 
 _BLACK, _CHARCOAL, _GREY, _SILVER = (0.09, 0.09, 0.1), (0.24, 0.24, 0.26), (0.45, 0.45, 0.47), (0.68, 0.68, 0.7)
+
 _WHITE, _CREAM, _BEIGE, _BROWN = (0.9, 0.9, 0.89), (0.88, 0.82, 0.68), (0.7, 0.6, 0.46), (0.36, 0.24, 0.16)
+
 _NAVY, _DENIM, _BLUE, _SKY = (0.12, 0.16, 0.3), (0.26, 0.35, 0.5), (0.15, 0.32, 0.7), (0.5, 0.7, 0.88)
+
 _RED, _WINE, _PINK, _ORANGE = (0.76, 0.14, 0.14), (0.42, 0.1, 0.16), (0.9, 0.58, 0.66), (0.9, 0.48, 0.14)
+
 _YELLOW, _OLIVE, _GREEN, _TEAL = (0.9, 0.78, 0.2), (0.36, 0.38, 0.2), (0.16, 0.5, 0.26), (0.12, 0.48, 0.5)
+
 _PURPLE, _MINT = (0.42, 0.22, 0.55), (0.62, 0.85, 0.72)
 
 _ACCENTS: Palette = (
     (_WHITE, 2), (_BLACK, 1.5), (_RED, 1.5), (_BLUE, 1.2), (_YELLOW, 1), (_GREEN, 0.8), (_ORANGE, 0.7), (_PINK, 0.6),
     (_TEAL, 0.6), (_PURPLE, 0.6), (_NAVY, 0.7), (_SKY, 0.6),
 )  # fmt: skip
+
 _SHOES: Palette = ((_BLACK, 3), (_WHITE, 2.5), (_BROWN, 1.5), (_GREY, 1), (_RED, 0.6), (_BLUE, 0.5), (_BEIGE, 0.6))
 
 PLAZA = Domain(

@@ -11,6 +11,7 @@ from reid_attack_bench.data.synthetic.paint import Colour, dimmed
 
 Palette = Sequence[tuple[Colour, float]]
 """Colours and how common they are."""
+
 Mix = Mapping[str, float]
 """Kinds and how common they are."""
 
@@ -110,6 +111,7 @@ _SKINS: Palette = (
     ((0.93, 0.76, 0.66), 3), ((0.86, 0.67, 0.54), 3), ((0.74, 0.54, 0.41), 2), ((0.52, 0.35, 0.25), 1.5),
     ((0.36, 0.24, 0.18), 1),
 )  # fmt: skip
+
 _HAIRS: Palette = (
     ((0.07, 0.06, 0.06), 4), ((0.2, 0.13, 0.09), 3), ((0.38, 0.25, 0.15), 1.5), ((0.68, 0.53, 0.31), 1.2),
     ((0.5, 0.22, 0.12), 0.5), ((0.62, 0.61, 0.6), 0.8),

@@ -15,7 +15,9 @@ import numpy as np
 
 Colour = tuple[float, float, float]
 """RGB in [0, 1]."""
+
 Point = tuple[float, float]
+
 Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """x and y of every pixel, in units (both H×W) → RGB 3×H×W."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from reid_attack_bench.data.split import Split
 from reid_attack_bench.data.synthetic.camera import Camera, make_camera, make_exposure, photograph
 from reid_attack_bench.data.synthetic.domains import DOMAINS, Domain
 from reid_attack_bench.data.synthetic.identity import Person, make_person, pick
@@ -29,25 +30,11 @@ RENDERER_VERSION = 2
 _TEST_OFFSET = 100_000  # number of the first test person in every random stream's key, whatever the counts
 
 _OVERSAMPLING = 2
+
 _PLACES = 4  # panoramas per camera
 
 # The first number of every random stream's key after the seed and the domain, so that no two streams meet.
 _CAMERA, _PLACE, _PERSON, _TRACK, _SHOT, _QUERY = range(6)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images of one split.
-
-    Attributes:
-        images: uint8 RGB, N×H×W×3.
-        identities: int64 N.
-        cameras: int64 N, from 0.
-    """
-
-    images: np.ndarray
-    identities: np.ndarray
-    cameras: np.ndarray
 
 
 @dataclass(frozen=True)

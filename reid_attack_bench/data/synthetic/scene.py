@@ -23,6 +23,7 @@ from reid_attack_bench.data.synthetic.paint import (
 )
 
 PANORAMA_WIDTH = 3.0
+
 PANORAMA_HEIGHT = 1.2
 """Size of a panorama in image heights; a picture shows 0.5 × 1 of it."""
 

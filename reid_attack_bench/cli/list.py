@@ -1,0 +1,49 @@
+"""Command list."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from reid_attack_bench import registry
+from reid_attack_bench.cli.options import AS_JSON
+from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.suites import parse
+
+
+@click.command("list")
+@click.argument("what", metavar="attacks|victims|datasets|suites")
+@AS_JSON
+def list_command(what: str, as_json: bool) -> None:
+    """List what can be named: attacks, victims, datasets or suites."""
+    rows = _listing(what)
+    if as_json:
+        print(json.dumps([{"name": name, "about": about, "from": origin} for name, about, origin in rows]))
+        return
+    table = Table("name", "what it is", "from", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _listing(what: str) -> list[tuple[str, str, str]]:
+    if what in ("attacks", "victims"):
+        kind = what[:-1]
+        rows = []
+        for name in registry.available(kind):
+            plugin = registry.find(kind, name)
+            about = (plugin.factory.__doc__ or "").strip().split("\n")[0]
+            rows.append((name, about, plugin.origin))
+        return rows
+    if what == "datasets":
+        from reid_attack_bench.data import catalogue as datasets
+
+        return [(name, about, "reid-attack-bench") for name, about in datasets.names().items()]
+    if what == "suites":
+        return [
+            (name, " ".join(parse.load(name).description.split()), str(path)) for name, path in parse.shipped().items()
+        ]
+    raise BenchError(f"cannot list '{what}': {nearest(what, ('attacks', 'victims', 'datasets', 'suites'))}")

@@ -1,0 +1,70 @@
+"""The command line; each command is a function here, and what it does is in a module of its own."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from reid_attack_bench import __version__
+from reid_attack_bench.cli.attack import craft_command, fit_command
+from reid_attack_bench.cli.data import data_group
+from reid_attack_bench.cli.list import list_command
+from reid_attack_bench.cli.options import Commands
+from reid_attack_bench.cli.report import compare_command, report_command
+from reid_attack_bench.cli.run import evaluate_command, run_command
+from reid_attack_bench.cli.submission import submit_command, verify_command
+from reid_attack_bench.cli.victim import check_victim_command, new_victim_command
+from reid_attack_bench.errors import BenchError
+
+_INTERRUPTED = "interrupted; what is finished is kept: run the same command to go on"
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit status 1."""
+    try:
+        cli(standalone_mode=False)
+    except BenchError as error:
+        _complain(str(error))
+        sys.exit(1)
+    except click.exceptions.Abort:
+        _complain(_INTERRUPTED)
+        sys.exit(130)
+    except click.ClickException as error:
+        _complain(" ".join(error.format_message().split()))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain(_INTERRUPTED)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        sys.exit(1)
+
+
+def _complain(text: str) -> None:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """How robust is a person re-identification model? Attacks × sources × targets, from nothing to a leaderboard."""
+
+
+for _command in (
+    run_command,
+    evaluate_command,
+    report_command,
+    compare_command,
+    submit_command,
+    verify_command,
+    fit_command,
+    craft_command,
+    list_command,
+    new_victim_command,
+    check_victim_command,
+    data_group,
+):
+    cli.add_command(_command)

@@ -1,0 +1,92 @@
+"""Commands report and compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from reid_attack_bench.cli.options import AS_JSON, bar, stored_results
+from reid_attack_bench.errors import BenchError
+
+
+@click.command("report")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
+@AS_JSON
+def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
+    """Write the tables and plots of RUN_DIR again from what is stored; no model is run.
+
+    A run that was interrupted, or is still going, is reported as far as it has come.
+    """
+    results, _ = stored_results(run_dir, store)
+    write_and_show(results, run_dir, as_json)
+
+
+@click.command("compare")
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@click.option("--store", type=click.Path(path_type=Path), help="Where the store of both is now, if it was moved.")
+@click.option(
+    "--out", "outs", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="All of it, as .csv or .md."
+)
+@click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="Figures to print.")
+def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Path, ...], rows: int) -> None:
+    """What changed from RUN_A to RUN_B: the same cells on the same queries, with paired bootstrap intervals."""
+    from reid_attack_bench.files import replace_file
+    from reid_attack_bench.report import rows as tables
+    from reid_attack_bench.report.analysis import compare
+
+    for out in outs:
+        if out.suffix not in (".csv", ".md"):
+            raise BenchError(f"--out {out}: write a file that ends in .csv or .md")
+    a, b = (stored_results(run, store)[0] for run in (run_a, run_b))
+    changes = compare.compare(a, b)
+    names = (str(run_a), str(run_b))
+    for out in outs:
+        if out.suffix == ".csv":
+            tables.write_csv(changes, out)
+        else:
+            replace_file(out, compare.to_markdown(a, b, changes, names).encode())
+    shown = Table("figure", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
+    largest = changes.sort_values("mAP_change", key=abs, ascending=False, kind="stable")
+    for row in tables.rows(largest.head(rows)):
+        shown.add_row(
+            escape(compare.name_of(row)),
+            f"{row['rank1_a']:.1f} → {row['rank1_b']:.1f}",
+            f"{row['mAP_a']:.1f} → {row['mAP_b']:.1f}",
+            escape(compare.change_of(row, "mAP")),
+        )
+    console = Console()
+    console.print(shown)
+    if len(changes) > rows:
+        print(f"… and {len(changes) - rows} more: --rows, or --out FILE.csv")
+    for line in compare.summary(a, b, changes, names):
+        print(line)
+
+
+def write_and_show(results: Any, out: Path, as_json: bool) -> list[Path]:
+    from reid_attack_bench.report.analysis.conclude import conclude
+    from reid_attack_bench.report.terminal import leaderboard_table
+    from reid_attack_bench.report.write import write_report
+
+    with bar("report", quiet=as_json) as progress:
+        concluded = conclude(results)
+        written = write_report(results, out, progress=progress, concluded=concluded)
+    if as_json:
+        print(json.dumps({"event": "report", "out": str(out), "files": [str(path) for path in written]}))
+        return written
+    console = Console()
+    console.print(leaderboard_table(results, concluded.board))
+    for note in results.notes:
+        console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
+    console.print(
+        f"{len(written)} files in {out}: report.html, report.md, leaderboard.csv, matrix.csv, tables, plots, sheets",
+        highlight=False,
+    )
+    return written

@@ -1,0 +1,69 @@
+"""Commands submit and verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from reid_attack_bench.cli.options import DEVICE, stored_results
+from reid_attack_bench.errors import BenchError
+
+
+@click.command("submit")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--victim", required=True, metavar="LABEL", help="Whose results, as the tables call it.")
+@click.option(
+    "--card", type=click.Path(path_type=Path), default=Path("card.yaml"), show_default=True, help="The victim's card."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The submission [VICTIM.zip].")
+@click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
+def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, store: Path | None) -> None:
+    """Pack a victim's card and its results of RUN_DIR into one file, for a pull request.
+
+    Without a card, one is written for you to fill in.
+    """
+    from reid_attack_bench.files import replace_file
+    from reid_attack_bench.jobs.submission.card import card_template
+    from reid_attack_bench.jobs.submission.pack import pack
+
+    results, place = stored_results(run_dir, store)
+    if not card.exists():
+        replace_file(card, card_template(results, victim).encode())
+        raise BenchError(f"there was no card, so {card} was written: fill it in, then run the same command")
+    target = pack(results, place, victim, card, out or Path(f"{victim}.zip"))
+    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB; check it with reid-attack-bench verify {target}")
+
+
+@click.command("verify")
+@click.argument("submission", type=click.Path(path_type=Path))
+@click.option("--victim", metavar="FILE.py:NAME", help="The submitted model, where it is a file. Its code is run.")
+@click.option("--sample", default=5, show_default=True, type=click.IntRange(min=1), help="Claims to recompute.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the sample.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
+@DEVICE
+def verify_command(
+    submission: Path, victim: str | None, sample: int, seed: int, data_root: Path | None, device: str
+) -> None:
+    """Recompute a sample of somebody's claims from the images that they were made with."""
+    from reid_attack_bench.cli.progress import RichWatcher
+    from reid_attack_bench.execute.device import resolve_device
+    from reid_attack_bench.jobs.submission.verify import verify
+
+    watcher = RichWatcher(Console(stderr=True))
+    try:
+        checks = verify(
+            submission, victim=victim, sample=sample, seed=seed, data_root=data_root,
+            device=resolve_device(device), watcher=watcher,
+        )  # fmt: skip
+    finally:
+        watcher.close()
+    for check in checks:
+        pairs = [f"{rank1:.1f}/{mean:.1f}" for rank1, mean in (check.claimed, check.found)]
+        verdict = check.problem or "holds"
+        print(f"{check.what}: claimed {pairs[0]}, found {pairs[1]} (Rank-1/mAP): {verdict}")
+    wrong = [check for check in checks if check.problem]
+    if wrong:
+        raise BenchError(f"{len(wrong)} of {len(checks)} claims do not hold; the first: {wrong[0].problem}")
+    print(f"all {len(checks)} sampled claims hold")

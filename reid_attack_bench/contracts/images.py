@@ -1,0 +1,44 @@
+"""Images between parts: float32 RGB N×3×H×W in [0, 1]; stored as uint8 RGB N×H×W×3."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def to_float(images: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 RGB N×H×W×3 → float32 RGB N×3×H×W in [0, 1] on `device`."""
+    # copied: a slice of a read-only memory map is not for torch to write to
+    tensor = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
+    return tensor.to(device).permute(0, 3, 1, 2).contiguous().float().div(255.0)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float RGB N×3×H×W in [0, 1] → uint8 RGB N×H×W×3, rounded to the nearest of 256 levels."""
+    levels = images.detach().mul(255.0).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def preprocess(
+    images: Tensor,
+    size: tuple[int, int],
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> Tensor:
+    """Resize (bilinear, antialiased) to `size` = (height, width) and normalise; differentiable.
+
+    For use inside a victim: nothing else in the project resizes or normalises what a model sees.
+    """
+    if images.shape[-2:] != torch.Size(size):
+        images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+    # non-blocking: a GPU is not waited for in every pass
+    shift, scale = (
+        torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True) for values in (mean, std)
+    )
+    return (images - shift.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)

@@ -1,0 +1,70 @@
+"""Training data and context handed to everything that is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_attack_bench.contracts.images import to_float
+
+State = dict[str, Tensor]
+"""What a fit leaves behind: named tensors, stored as safetensors."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training split of one data set.
+
+    Attributes:
+        name: data set name.
+        images: uint8 RGB, N×H×W×3 (usually a read-only memory map).
+        identities: int64 N, contiguous labels 0 … K−1.
+        cameras: int64 N.
+    """
+
+    name: str
+    images: np.ndarray
+    identities: np.ndarray
+    cameras: np.ndarray
+
+    @property
+    def identity_count(self) -> int:
+        return int(self.identities.max()) + 1
+
+    def batch(self, indices: np.ndarray | list[int], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Images (float32 N×3×H×W in [0, 1]) and identities (int64 N) at `indices`."""
+        chosen = np.asarray(indices)
+        return to_float(self.images[chosen], device), torch.from_numpy(self.identities[chosen]).to(device)
+
+
+class Checkpoint(Protocol):
+    """Where a long fit may keep what it has so far; it ends when the fit does."""
+
+    def load(self) -> State | None:
+        """What an interrupted fit of the same step saved last, or None."""
+        ...
+
+    def save(self, state: State) -> None: ...
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a fit may use beside its data.
+
+    Attributes:
+        device: where to compute.
+        generator: seeded CPU generator; the global torch, numpy and random states are seeded too.
+        progress: call it as progress(done, total, note) after each unit of work.
+        checkpoint: where to go on after an interruption, or None. A fit that uses it must give the same result as one
+            that was never interrupted.
+    """
+
+    device: torch.device
+    generator: torch.Generator
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None
+    checkpoint: Checkpoint | None = None

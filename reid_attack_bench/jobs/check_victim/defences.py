@@ -1,0 +1,65 @@
+"""Checks of purify and rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from reid_attack_bench.adversary.adaptive import shadowed_purify
+from reid_attack_bench.jobs.check_victim.subject import BATCH, Said, Subject, fault, kind_of, note, ok
+
+REFUSED = 0.2
+"""Share of clean images that a detector may refuse without a note."""
+
+
+def purify(subject: Subject) -> Iterator[Said]:
+    if not subject.overrides("purify"):
+        return
+    victim, images = subject.victim, subject.few[:4]
+    with torch.no_grad():
+        result = victim.purify(images.clone())
+    if not isinstance(result, Tensor) or result.shape != images.shape:
+        yield fault(
+            f"purify returned {kind_of(result)} for images {tuple(images.shape)}", "return images of that shape"
+        )
+        return
+    if not torch.isfinite(result).all() or result.min() < -0.01 or result.max() > 1.01:
+        yield fault(
+            f"purify returned values from {float(result.min()):.2f} to {float(result.max()):.2f}",
+            "stay in [0, 1]: normalise after purify, in embed",
+        )
+        return
+    seen = []
+
+    def watched(purify: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return purify(images)
+
+    with shadowed_purify(victim, watched):
+        subject.embed(images)
+    if seen:
+        yield ok("it stays in [0, 1], and embed goes through it")
+    else:
+        yield fault("embed does not call purify", "call self.purify(images) in embed and in logits")
+
+
+def rejects(subject: Subject) -> Iterator[Said]:
+    parts = []
+    for images in subject.images.split(BATCH):
+        with torch.no_grad():
+            refused = subject.victim.rejects(images.clone())
+        if refused is None:
+            return
+        if not isinstance(refused, Tensor) or refused.dtype != torch.bool or refused.shape != images.shape[:1]:
+            yield fault(f"rejects returned {kind_of(refused)} for {len(images)} images", "return a bool tensor of N")
+            return
+        parts.append(refused)
+    suspicion = subject.victim.suspicion(subject.images[:2].clone().requires_grad_(True))
+    if suspicion is None or not suspicion.requires_grad:
+        what = "give suspicion, N values that are positive where it refuses and differentiable in the images"
+        yield note("no attack can try to evade its detector", what)
+    share = float(torch.cat(parts).float().mean())
+    seen = f"{100 * share:.1f} % of clean images are refused"
+    yield ok(seen) if share <= REFUSED else note(seen, "each refused clean query is a miss: loosen the threshold")

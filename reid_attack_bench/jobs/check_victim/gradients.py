@@ -1,0 +1,108 @@
+"""Check of gradients against finite differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from reid_attack_bench.jobs.check_victim.subject import MOVED, Said, Subject, fault, note, ok, same_draw
+from reid_attack_bench.report.analysis.audit import ZERO_GRADIENTS
+from reid_attack_bench.steps.examine import embed
+
+WRONG_GRADIENT = 0.3
+"""Relative error against finite differences from which a gradient is looked at more closely; kinks make 0.1 or 0.2."""
+
+_STEPS = (2 / 255, 0.5 / 255, 0.125 / 255)  # of finite differences: long ones meet kinks, short ones rounding
+
+
+def gradient(subject: Subject) -> Iterator[Said]:
+    """Present, finite, not zero, and what finite differences say it is."""
+    victim = subject.victim
+    if not victim.differentiable:
+        yield note("it declares differentiable = False: attacks that need gradients can only transfer to it")
+        return
+    images = (0.02 + 0.96 * subject.few[:4]).requires_grad_(True)  # room for a step on both sides
+    with same_draw(images.device):
+        embeddings = embed(victim, images, subject.name)
+    if not embeddings.requires_grad:
+        yield fault(
+            "the embeddings carry no gradient",
+            "look for detach, no_grad, .data or NumPy on the way; or declare differentiable = False to have it as a "
+            "target only",
+        )
+        return
+    generator = torch.Generator().manual_seed(0)
+    # along a random direction: the length of a normalised embedding never changes
+    weights = torch.randn(embeddings.shape, generator=generator).to(embeddings)
+    (gradient,) = torch.autograd.grad((embeddings * weights).sum(), images, allow_unused=True)
+    if gradient is None:
+        yield fault("no gradient reaches the images", "look for detach; or declare differentiable = False")
+    elif not torch.isfinite(gradient).all():
+        yield fault(
+            "the gradient is NaN or infinite",
+            "look for square roots, norms and divisions of zero, and add a small number there",
+        )
+    else:
+        yield _judged(subject, images.detach(), gradient, weights, generator)
+
+
+def _judged(subject: Subject, images: Tensor, gradient: Tensor, weights: Tensor, generator: torch.Generator) -> Said:
+    excused = subject.overrides("purify") or subject.victim.randomised
+    advice = (
+        "attack it with adaptive: true, which takes the gradient of purify for the identity's"
+        if subject.overrides("purify")
+        else "put the transformation into purify and attack it with adaptive: true, or declare differentiable = False"
+    )
+    zero = float((gradient == 0).float().mean())
+    if zero == 1.0:
+        noise = torch.rand(images.shape, generator=generator).to(images).sub(0.5).mul(16 / 255)
+        with same_draw(images.device):
+            base = subject.embed(images)
+        with same_draw(images.device):
+            moved = subject.moved(subject.embed((images + noise).clamp(0, 1)), base)
+        seen = f"the gradient is zero everywhere, though noise of 8/255 moves embeddings by {100 * moved:.2g} % of the "
+        return (note if excused else fault)(f"{seen}distance between images: something rounds or counts", advice)
+    error, uphill = _against_differences(subject, images, gradient, weights, generator)
+    drawn = subject.victim.randomised or subject.varies > MOVED
+    seen = f"it differs from finite differences by {100 * error:.2g} %"
+    seen += ", with the same random draw in each pass" if drawn else ""
+    if error > WRONG_GRADIENT and not uphill:
+        return (note if excused else fault)(
+            f"{seen} and leads nowhere: attacks would look weaker than they are", advice
+        )
+    if error > WRONG_GRADIENT:
+        return note(f"{seen}, yet leads uphill", "is the backward pass an approximation on purpose? Else repair it")
+    if zero >= ZERO_GRADIENTS:
+        return note(
+            f"{100 * zero:.0f} % of the images' values have no gradient; {seen}",
+            "is part of the image cut off, or resized without antialias? If something rounds: " + advice,
+        )
+    return ok(f"finite, {100 * (1 - zero):.0f} % of values have one; {seen}")
+
+
+def _against_differences(
+    subject: Subject, images: Tensor, gradient: Tensor, weights: Tensor, generator: torch.Generator
+) -> tuple[float, bool]:
+    """Relative error of the gradient along directions in which it is large, and whether it beats random ones."""
+
+    def difference(direction: Tensor, step: float) -> Tensor:
+        ends = []
+        for end in (images + step * direction, images - step * direction):
+            with same_draw(images.device):
+                ends.append((subject.embed(end).double() * weights).sum(dim=1))
+        return (ends[0] - ends[1]) / (2 * step)
+
+    sign = gradient.sign()
+    half = (torch.rand(images[:, :1].shape, generator=generator) < 0.5).to(images)
+    directions = (sign, sign * half, gradient / gradient.abs().amax())
+    claimed = torch.stack([(gradient * direction).flatten(1).double().sum(dim=1) for direction in directions])
+    errors = []
+    for step in _STEPS:
+        seen = torch.stack([difference(direction, step) for direction in directions])
+        errors.append(float((seen - claimed).norm() / claimed.norm()))
+    far = 4 / 255
+    draws = [(torch.rand(images.shape, generator=generator) - 0.5).sign().to(images) for _ in range(3)]
+    random = torch.stack([difference(draw, far).abs().mean() for draw in draws]).mean()
+    return min(errors), float(difference(sign, far).mean()) > 2.0 * float(random)

@@ -1,0 +1,67 @@
+"""Pack a victim's card and results into one file."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.files import replace_file
+from reid_attack_bench.jobs.submission.card import clean_row, read_card
+from reid_attack_bench.report import rows
+from reid_attack_bench.report.analysis import audit
+from reid_attack_bench.report.analysis import leaderboard as tables
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.store import Store
+
+CARD, MANIFEST, MATRIX, CLEAN, BOARD = "card.yaml", "manifest.json", "matrix.csv", "clean.csv", "leaderboard.csv"
+
+
+def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path) -> Path:
+    """Write the submission of one victim of a run; returns `out`.
+
+    Raises:
+        BenchError: the card does not fit the victim, or the run has no figures of it.
+    """
+    card, row = read_card(card_path), clean_row(results, victim)
+    for field, expected in (("name", victim), ("weights", row["weights"])):
+        if card[field] != expected:
+            raise BenchError(f"card {card_path}, {field}: it says {card[field]}, and the run evaluated {expected}")
+    cells = results.cells[(results.cells["target"] == victim) & (results.cells["status"] == "ok")]
+    if cells.empty:
+        raise BenchError(f"the run has no figures of {victim} under attack: nothing to submit")
+    flags = audit.unverified(audit.audit(results))
+    board = tables.leaderboard(results, flags)
+    mine = replace(results, cells=cells, clean=results.clean[results.clean["victim"] == victim])
+    manifest = {name: value for name, value in results.manifest.items() if name != "store"}
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(card_path, CARD)
+        archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
+        for name, frame in (
+            (MATRIX, tables.matrix(mine)),
+            (CLEAN, tables.clean(mine)),
+            (BOARD, board[board["victim"] == victim]),
+        ):
+            archive.writestr(name, rows.csv_text(frame))
+        for kind, key in carried(results, victim, cells):
+            for path in sorted(store.open(kind, key).iterdir()):
+                archive.write(path, f"store/{kind}/{key}/{path.name}")
+    return replace_file(out, content.getvalue())
+
+
+def carried(results: Results, victim: str, cells: pd.DataFrame) -> list[tuple[str, str]]:
+    """Kind and key of what a submission takes along: its crafts, the victim and what that is made of."""
+    keys = {("craft", str(key)) for key in cells["craft_key"]}
+    wanted = [row["victim_key"] for row in results.manifest["clean"] if row["victim"] == victim][:1]
+    inputs = {step["key"]: step.get("inputs", {}) for step in results.manifest["steps"]}
+    while wanted:
+        key = wanted.pop()
+        keys.add(("victim", key))
+        wanted += [inputs[key]["victim"]] if "victim" in inputs.get(key, {}) else []
+    return sorted(keys)

@@ -1,0 +1,181 @@
+"""Results that travel: a victim's card and its claims in one file, and the check of somebody else's.
+
+A submission is a zip: card.yaml, the victim's rows of the tables, the run's manifest, and a store of what cannot be
+recomputed cheaply or honestly: the victim's weights where the bench trained it, and every adversarial image that it was
+judged on. Whoever verifies renders or loads the clean data, holds a sample of those images against their budgets,
+embeds and ranks them again, and compares.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from reid_attack_bench.adversary import budget
+from reid_attack_bench.contracts import ThreatModel, weights_digest
+from reid_attack_bench.errors import BenchError, BudgetError
+from reid_attack_bench.execute.events import Watcher
+from reid_attack_bench.execute.executor import execute
+from reid_attack_bench.jobs.submission.card import read_card
+from reid_attack_bench.jobs.submission.pack import CARD, MANIFEST, MATRIX
+from reid_attack_bench.plan.plan import Cell, Plan
+from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.steps.artefacts import read_crafted, read_splits
+from reid_attack_bench.steps.workspace import Workspace
+from reid_attack_bench.store import Store
+from reid_attack_bench.suites import parse
+
+TOLERANCE = 0.5
+"""Points of Rank-1 and mAP by which a recomputed figure may differ: other machines round otherwise."""
+
+_COMPARED = ("rank1", "mAP")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim recomputed.
+
+    Attributes:
+        what: the cell in words.
+        claimed, found: Rank-1 and mAP in percent; NaN where nothing could be computed.
+        problem: what is wrong; empty where the claim holds.
+    """
+
+    what: str
+    claimed: tuple[float, float]
+    found: tuple[float, float]
+    problem: str = ""
+
+
+def verify(
+    path: Path,
+    *,
+    victim: str | None,
+    sample: int,
+    seed: int,
+    data_root: Path | None,
+    device: torch.device,
+    watcher: Watcher,
+) -> list[Check]:
+    """Recompute a sample of a submission's claims.
+
+    Args:
+        path: the submission.
+        victim: FILE.py:NAME of the model, where it is not a registered one. Its code is run: read it first.
+        sample: how many cells.
+        seed: of the sample.
+
+    Raises:
+        BenchError: the submission cannot be read, or is not of this model.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        _unpack(path, root)
+        manifest = json.loads((root / MANIFEST).read_text())
+        claims = pd.read_csv(root / MATRIX)
+        label = str(claims["target"].iloc[0])
+        card = read_card(root / CARD)
+        plan = _plan(manifest, label, victim, data_root)
+        cells = [cell for cell in plan.cells if cell.target == label and cell.rank_key in set(claims["rank_key"])]
+        if not cells:
+            raise BenchError(
+                f"{path}: none of its {len(claims)} claims is of this model, code and data: give the file that was "
+                "submitted with --victim, and use the version of the bench that its manifest names "
+                f"({manifest.get('bench')})"
+            )
+        rng = np.random.default_rng(seed)
+        chosen = [cells[i] for i in sorted(rng.choice(len(cells), min(sample, len(cells)), replace=False))]
+        store = Store(root / "store")
+        _refuse_results(store, plan)
+        for cell in chosen:  # before anything could make them again
+            if not store.has("craft", cell.craft_key):
+                raise BenchError(f"{path} does not hold the images of {_words(cell)}")
+            store.open("craft", cell.craft_key)
+        outcome = execute(replace(plan, wanted=tuple(cell.rank_key for cell in chosen)), store, device, watcher)
+        weights = _weights(store, plan, label, device)
+        return [_check(cell, claims, store, outcome.failed, weights, card) for cell in chosen]
+
+
+def _check(
+    cell: Cell, claims: pd.DataFrame, store: Store, failed: Mapping[str, str], weights: str, card: Mapping[str, Any]
+) -> Check:
+    row = claims[claims["rank_key"] == cell.rank_key].iloc[0]
+    claimed = (float(row["rank1"]), float(row["mAP"]))
+    what = _words(cell)
+    nothing = (float("nan"), float("nan"))
+    if cell.rank_key in failed:
+        return Check(what, claimed, nothing, failed[cell.rank_key])
+    if weights != card["weights"]:
+        return Check(what, claimed, nothing, f"the weights are {weights}, and the card says {card['weights']}")
+    clean = read_splits(store.folder("data", cell.data_key))
+    try:
+        for part, images in read_crafted(store.folder("craft", cell.craft_key)).items():
+            _within_budget(images, clean[part].images, cell.threat, cell.attack)
+    except BudgetError as error:
+        return Check(what, claimed, nothing, str(error))
+    facts = store.manifest("rank", cell.rank_key)["facts"]
+    found = (float(facts["rank1"]), float(facts["mAP"]))
+    allowed = max(TOLERANCE, 100.0 / facts["queries"])
+    problems = [
+        f"{name} is {new:.2f}, claimed {old:.2f}"
+        for name, old, new in zip(_COMPARED, claimed, found, strict=True)
+        if not abs(old - new) <= allowed
+    ]
+    return Check(what, claimed, found, "; ".join(problems))
+
+
+def _words(cell: Cell) -> str:
+    return f"{cell.attack} ε = {cell.threat.epsilon} from {cell.source} on {cell.dataset}"
+
+
+def _within_budget(images: np.ndarray, clean: np.ndarray, threat: ThreatModel, attack: str) -> None:
+    for first in range(0, len(images), 256):
+        batch = torch.from_numpy(np.array(images[first : first + 256])).permute(0, 3, 1, 2).float() / 255
+        budget.enforce(batch, np.asarray(clean[first : first + 256]), threat, attack=attack, first_index=first)
+
+
+def _unpack(path: Path, root: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(root)
+    except FileNotFoundError:
+        raise BenchError(f"submission {path} does not exist") from None
+    except (zipfile.BadZipFile, OSError) as error:
+        raise BenchError(f"{path} is not a readable submission: {error}") from error
+    for name in (CARD, MANIFEST, MATRIX):
+        if not (root / name).is_file():
+            raise BenchError(f"{path} is not a submission: it has no {name}")
+
+
+def _plan(manifest: Mapping[str, Any], label: str, victim: str | None, data_root: Path | None) -> Plan:
+    submitted = parse.from_plain(manifest["suite"])
+    if victim is not None:
+        changed = tuple(
+            replace(entry, use=victim) if entry.label in (label, label.rpartition("@")[0]) else entry
+            for entry in submitted.victims
+        )
+        submitted = replace(submitted, victims=changed)
+    return make_plan(submitted, data_root=data_root)
+
+
+def _refuse_results(store: Store, plan: Plan) -> None:
+    """Only images and weights are taken on trust to be checked; a stored figure would be the claim itself."""
+    for step in plan.steps.values():
+        if step.kind not in ("craft", "victim"):
+            store.discard(step.kind, step.key)
+
+
+def _weights(store: Store, plan: Plan, label: str, device: torch.device) -> str:
+    """Digest of the model as it is loaded, whatever the submission says of it."""
+    key = next(row.victim_key for row in plan.clean if row.victim == label)
+    workspace = Workspace(lambda k: store.open(plan.steps[k].kind, k), plan.steps, device, store.unfinished)
+    return weights_digest(workspace.victim(key))

@@ -1,0 +1,208 @@
+"""What changed from one run to another: the same cells, the same queries, paired."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.metrics.bootstrap import interval
+from reid_attack_bench.report import rows
+from reid_attack_bench.report import rows as result_rows
+from reid_attack_bench.report.results import PerQuery, Results
+from reid_attack_bench.report.rows import Row, is_true
+
+COLUMNS = (
+    "attack", "epsilon", "pixels", "perturbs", "source", "target", "dataset", "seed", "queries",
+    "rank1_a", "rank1_b", "rank1_change", "rank1_change_low", "rank1_change_high",
+    "mAP_a", "mAP_b", "mAP_change", "mAP_change_low", "mAP_change_high", "changed",
+)  # fmt: skip
+"""Columns of a comparison. Changes are B − A in points, with 95 % bootstrap intervals over the queries of both.
+
+attack is CLEAN for a row without an attack, and WORST for the worst case over the cells that both runs have. changed:
+the interval of the mAP excludes 0.
+"""
+
+CLEAN, WORST = "clean", "worst case"
+
+_PLACE = COLUMNS[:8]
+
+Place = tuple[Any, ...]
+"""The values of `_PLACE`: what a figure of one run and a figure of another have in common."""
+
+
+def compare(a: Results, b: Results) -> pd.DataFrame:
+    """Clean evaluations, worst cases and cells that succeeded in both runs; of each the largest change of mAP first.
+
+    Data sets that are not the same images in both are left out, see `other_data`.
+
+    Raises:
+        BenchError: the runs have nothing in common, or the same cell has other queries.
+    """
+    apart = other_data(a, b)
+    first, second = dict(_done(a)), dict(_done(b))
+    met = [place for place in first if place in second]
+    shared = [place for place in met if place[6] not in apart]
+    if met and not shared:
+        raise BenchError(
+            f"the two runs have other images under the name of {', '.join(apart)} (another seed, size or count), so "
+            "their queries are not the same; compare runs on the same data"
+        )
+    if not shared:
+        raise BenchError(
+            "the two runs have no cell in common: same labels of attack, source and target, same budget, data set and "
+            "seed are compared"
+        )
+    pairs = [(place, first[place], second[place]) for place in shared]
+    rows = [_row(*pair, a.seed) for pair in (*pairs, *_worst(pairs)) if pair[1].valid.any()]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    kind = table["attack"].map({CLEAN: 0, WORST: 1}).fillna(2)
+    order = pd.DataFrame({"kind": kind, "change": -table["mAP_change"].abs()}).sort_values(
+        ["kind", "change"], kind="stable"
+    )
+    return table.loc[order.index].reset_index(drop=True)
+
+
+def other_data(a: Results, b: Results) -> list[str]:
+    """Data sets that both runs name and that are not the same images, as far as the runs say."""
+    return sorted(name for name in a.data.keys() & b.data.keys() if a.data[name] != b.data[name])
+
+
+def only_in(a: Results, b: Results) -> tuple[Counter[str], Counter[str]]:
+    """Cells and clean evaluations that succeeded in A only and in B only, counted by why the other has no figure."""
+    apart = other_data(a, b)
+    sides = []
+    for one, other in ((a, b), (b, a)):
+        done, there = dict(_done(one)), dict(_planned(other))
+        missing = (place for place in done if place[6] not in apart and there.get(place) != "ok")
+        sides.append(Counter(there.get(place, "not part of it") for place in missing))
+    return sides[0], sides[1]
+
+
+def name_of(row: Row) -> str:
+    """A row in words: "pgd, ε = 8/255, from a@plaza → b@plaza, on plaza"."""
+    where = f"{row['target']}, on {row['dataset']}"
+    if row["attack"] == CLEAN:
+        return f"clean → {where}"
+    if row["attack"] == WORST:
+        return f"worst case, ε = {row['epsilon']}/255 → {where}"
+    setting = rows.setting_of(row)
+    seed = f", seed {row['seed']}" if row["seed"] else ""
+    return f"{setting.variant}, ε = {setting.epsilon}/255{seed}, from {row['source']} → {where}"
+
+
+def change_of(row: Row, metric: str) -> str:
+    """The change of "rank1" or "mAP" in points with its interval: "+1.2 [0.3, 2.2]"."""
+    change, low, high = (float(row[f"{metric}_change{end}"]) for end in ("", "_low", "_high"))
+    return f"{change:+.1f} [{low:.1f}, {high:.1f}]"
+
+
+def summary(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, str] = ("A", "B")) -> list[str]:
+    """What was compared, what could not be, and how much changed: a line each."""
+    lines = [
+        f"{int(table['changed'].sum())} of {len(table)} figures changed: the 95 % interval of the paired difference in "
+        "mAP excludes 0, as it does by chance for about one in twenty that did not change"
+    ]
+    lines += [f"{name} left out: its images are not the same in both runs" for name in other_data(a, b)]
+    for name, other, counts in zip(names, names[::-1], only_in(a, b), strict=True):
+        if counts:
+            reasons = "; ".join(f"{count} × {reason}" for reason, count in counts.most_common())
+            lines.append(f"{sum(counts.values())} only in {name}; in {other}: {reasons}")
+    return lines
+
+
+def to_markdown(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, str] = ("A", "B")) -> str:
+    """The comparison on a page: what the runs are, the summary, and every figure."""
+    synthetic = any(is_true(value) for each in (a, b) for value in each.clean["synthetic"])
+    lines = [f"# What changed from {_plain(names[0])} to {_plain(names[1])}", ""]
+    lines += ["> **Synthetic data.**", ""] if synthetic else []
+    for label, name, each in zip("AB", names, (a, b), strict=True):
+        command = each.manifest.get("command", "")
+        words = f"- {label}: {_plain(name)}, suite {_plain(each.suite)}, seed {each.seed}"
+        lines.append(words + (f", `{command}`" if command else ""))
+    lines += ["", *(f"- {_plain(line)}" for line in summary(a, b, table, names)), ""]
+    lines.append(
+        "In percent; changes are B − A in points, with 95 % bootstrap intervals over the same queries. Worst case: "
+        "over the cells that both runs have."
+    )
+    header = ["", "queries", "Rank-1 A", "Rank-1 B", "change", "mAP A", "mAP B", "change", "changed"]
+    kinds = table["attack"].where(table["attack"].isin([CLEAN, WORST]), "cells")
+    for kind, title in ((CLEAN, "Without attack"), (WORST, "Worst case"), ("cells", "Cells")):
+        rows = result_rows.rows(table[kinds == kind])
+        if rows:
+            lines += ["", f"## {title}", "", "| " + " | ".join(header) + " |", "| --- |" + " --: |" * 7 + " --- |"]
+        for row in rows:
+            texts = [name_of(row), str(row["queries"])]
+            for metric in ("rank1", "mAP"):
+                texts += [f"{row[f'{metric}_{side}']:.1f}" for side in "ab"] + [change_of(row, metric)]
+            lines.append("| " + " | ".join(_plain(text) for text in [*texts, "yes" if row["changed"] else ""]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    for special in "\\|*_`[":
+        text = text.replace(special, f"\\{special}")
+    return " ".join(text.replace("<", "&lt;").split())
+
+
+def _planned(results: Results) -> Iterator[tuple[Place, str]]:
+    """Every place of a run and its status."""
+    for row in rows.rows(results.clean):
+        yield (CLEAN, 0, 0, "", "", row["victim"], row["dataset"], 0), str(row["status"])
+    for cell in rows.rows(results.cells):
+        yield _place(cell), str(cell["status"])
+
+
+def _place(cell: Row) -> Place:
+    setting = rows.setting_of(cell)
+    seed = 0 if rows.is_missing(cell["seed"]) else int(cell["seed"])
+    return (
+        setting.attack, setting.epsilon, setting.pixels, setting.perturbs, cell["source"], cell["target"],
+        cell["dataset"], seed,
+    )  # fmt: skip
+
+
+def _done(results: Results) -> Iterator[tuple[Place, PerQuery]]:
+    both = (*rows.rows(results.clean), *rows.rows(results.cells))
+    for (place, status), row in zip(_planned(results), both, strict=True):
+        if status == "ok":
+            yield place, rows.outcome(results, row["rank_key"])
+
+
+def _worst(pairs: list[tuple[Place, PerQuery, PerQuery]]) -> Iterator[tuple[Place, PerQuery, PerQuery]]:
+    """Worst case of each target at each epsilon, as in tables.leaderboard but over the cells of both runs."""
+    groups: dict[tuple[int, str, str], list[tuple[PerQuery, PerQuery]]] = {}
+    for place, first, second in pairs:
+        if place[0] != CLEAN and place[3] == "query":
+            groups.setdefault((place[1], place[5], place[6]), []).append((first, second))
+    for (epsilon, target, dataset), both in sorted(groups.items(), key=lambda item: item[0]):
+        if len({len(each.valid) for pair in both for each in pair}) > 1:
+            continue  # the cells say so themselves
+        valid = np.logical_and.reduce([each.valid.astype(bool) for pair in both for each in pair])
+        lowest = [
+            PerQuery(
+                np.min([pair[i].hit for pair in both], axis=0), np.min([pair[i].ap for pair in both], axis=0), valid
+            )
+            for i in (0, 1)
+        ]
+        yield (WORST, epsilon, 0, "query", "", target, dataset, 0), lowest[0], lowest[1]
+
+
+def _row(place: Place, a: PerQuery, b: PerQuery, seed: int) -> Row:
+    if len(a.valid) != len(b.valid) or (a.valid != b.valid).any():
+        raise BenchError(
+            f"{place[0]} on {place[5]}, {place[6]}: the runs ranked {len(a.valid)} and {len(b.valid)} queries that are "
+            "not the same; compare runs on the same data"
+        )
+    valid = a.valid.astype(bool)
+    row: Row = dict(zip(_PLACE, place, strict=True)) | {"pixels": place[2] or None, "queries": int(valid.sum())}
+    for name, before, after in (("rank1", a.hit, b.hit), ("mAP", a.ap, b.ap)):
+        change = 100.0 * (after[valid] - before[valid]).astype(float)
+        low, high = interval(change, seed=seed) if change.any() else (0.0, 0.0)  # drawing takes a while
+        row |= {f"{name}_a": 100.0 * float(np.mean(before[valid])), f"{name}_b": 100.0 * float(np.mean(after[valid]))}
+        row |= {f"{name}_change": float(change.mean()), f"{name}_change_low": low, f"{name}_change_high": high}
+    return row | {"changed": row["mAP_change_low"] > 0 or row["mAP_change_high"] < 0}

@@ -1,0 +1,27 @@
+"""Conclusions of a run, drawn once for every report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reid_attack_bench.report.analysis import audit, defences, findings
+from reid_attack_bench.report.analysis import leaderboard as tables
+from reid_attack_bench.report.results import Results
+
+
+@dataclass(frozen=True)
+class Conclusions:
+    """What the results add up to, worked out once; gains: defences beside their twins."""
+
+    board: pd.DataFrame
+    judged: list[findings.Judged]
+    flags: list[audit.Flag]
+    gains: pd.DataFrame
+
+
+def conclude(results: Results) -> Conclusions:
+    flags = audit.audit(results)
+    board = tables.leaderboard(results, audit.unverified(flags))
+    return Conclusions(board, findings.judge(results), flags, defences.compare(results))

@@ -1,0 +1,87 @@
+"""What a defence is worth: each defended victim beside the twin that it is made of."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from reid_attack_bench.metrics.bootstrap import interval
+from reid_attack_bench.report import rows
+from reid_attack_bench.report import rows as result_rows
+from reid_attack_bench.report.analysis import worst_case
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.rows import Row, home_rows
+
+COLUMNS = (
+    "victim", "twin", "dataset", "clean_mAP", "twin_clean_mAP", "epsilon", "plain_mAP", "adaptive_mAP", "worst_mAP",
+    "twin_worst_mAP", "gain_mAP", "gain_mAP_low", "gain_mAP_high", "rejected",
+)  # fmt: skip
+"""Columns of defences.csv.
+
+plain_mAP: the lowest that an attack leaves which does not know the defence, crafted on the victim or on its twin;
+adaptive_mAP: the lowest of the attacks that know it; worst_mAP: for each query the lowest AP over all of them, see
+tables.leaderboard, and the twin's; gain_mAP: their difference on the same queries, in points, with a 95 % bootstrap
+interval over queries; rejected: the largest share of adversarial queries that a detector refused, in %.
+"""
+
+
+def compare(results: Results) -> pd.DataFrame:
+    """One row for each defended victim on its home data set, at the headline epsilon; empty without any."""
+    twins = {v["label"]: v.get("defends", "") for v in results.manifest.get("suite", {}).get("victims", [])}
+    clean = {(row["victim"], row["dataset"]): row for row in home_rows(results)}
+    cells = [cell for cell in result_rows.rows(results.cells) if _counts(results, cell)]
+    rows = []
+    for (victim, dataset), row in clean.items():
+        label, at, home = victim.partition("@")
+        twin = clean.get((f"{twins.get(label, '')}{at}{home}", dataset))
+        if twins.get(label) and twin is not None:
+            rows.append(_row(results, row, twin, cells))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+WORDS = ("victim", "twin", "clean", "plain", "adaptive", "worst", "worst of the twin", "gain", "refused")
+
+
+def in_words(row: Row) -> list[str]:
+    """A row of `compare` for a table of a report, in the order of WORDS."""
+    figures = [rows.figure(row, f"{name}_mAP", 1) for name in ("clean", "plain", "adaptive", "worst", "twin_worst")]
+    gain, refused = rows.with_interval(row, "gain_mAP"), rows.figure(row, "rejected", 1)
+    return [row["victim"], row["twin"], *figures, gain, refused]
+
+
+def _row(results: Results, victim: Row, twin: Row, cells: list[Row]) -> Row:
+    own, other = (
+        [cell for cell in cells if (cell["target"], cell["dataset"]) == (each["victim"], each["dataset"])]
+        for each in (victim, twin)
+    )
+    worst, twin_worst = worst_case.worst_case(results, own), worst_case.worst_case(results, other)
+    row: Row = dict.fromkeys(COLUMNS, math.nan) | {
+        "victim": victim["victim"],
+        "twin": twin["victim"],
+        "dataset": victim["dataset"],
+        "clean_mAP": rows.number(victim["mAP"]),
+        "twin_clean_mAP": rows.number(twin["mAP"]),
+        "epsilon": results.headline_epsilon,
+        "plain_mAP": _lowest([cell for cell in own if not rows.number(cell["adaptive"]) > 0]),
+        "adaptive_mAP": _lowest([cell for cell in own if rows.number(cell["adaptive"]) > 0]),
+    }
+    refused = [rows.number(cell["rejected"]) for cell in own if not rows.is_missing(cell["rejected"])]
+    row["rejected"] = max(refused, default=math.nan)
+    if worst is not None and twin_worst is not None and len(worst.ap) == len(twin_worst.ap):
+        gain = 100.0 * (worst.ap - twin_worst.ap)
+        low, high = interval(gain, seed=results.seed)
+        row |= {"worst_mAP": 100.0 * float(worst.ap.mean()), "twin_worst_mAP": 100.0 * float(twin_worst.ap.mean())}
+        row |= {"gain_mAP": float(np.mean(gain)), "gain_mAP_low": low, "gain_mAP_high": high}
+    return row
+
+
+def _counts(results: Results, cell: Row) -> bool:
+    """Whether a cell succeeded with attacked queries at the headline epsilon."""
+    setting = rows.setting_of(cell)
+    return (cell["status"], setting.epsilon, setting.perturbs) == ("ok", results.headline_epsilon, "query")
+
+
+def _lowest(cells: list[Row]) -> float:
+    return min((rows.number(cell["mAP"]) for cell in cells), default=math.nan)

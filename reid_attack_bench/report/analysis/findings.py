@@ -1,0 +1,207 @@
+"""Does a run confirm what its suite claims? Differences between two attacks, with an interval over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from reid_attack_bench.report import rows
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.rows import Row
+
+Verdict = Literal["confirmed", "not confirmed", "undecided"]
+
+Place = tuple[str, str, str]
+"""Source, target, data set."""
+
+Figures = dict[int, dict[Place, list[tuple[float, float]]]]
+"""Seed → place → for each threat model (measure held equal or 0, measure)."""
+
+_GRID = 33  # points at which two curves are compared
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One finding and what the run says of it.
+
+    Attributes:
+        claim, measure, at_equal, relation: as in suite.Finding.
+        lower, higher: the two sides in words.
+        lower_mean, higher_mean: their means over places and seeds; with `at_equal`, over the range that both reach.
+        difference: mean over seeds of higher − lower; positive as claimed. NaN without figures.
+        low, high: its 95 % t-interval over seeds; NaN with fewer than two.
+        seeds, places: how many of each stand behind it.
+        verdict: "confirmed" where the interval lies above 0, "not confirmed" where it lies below, else "undecided".
+        reason: why there is no interval; empty where there is one.
+    """
+
+    claim: str
+    lower: str
+    higher: str
+    measure: str
+    at_equal: str
+    relation: str
+    lower_mean: float
+    higher_mean: float
+    difference: float
+    low: float
+    high: float
+    seeds: int
+    places: int
+    verdict: Verdict
+    reason: str = ""
+
+
+def judge(results: Results) -> list[Judged]:
+    """Every finding of the run's suite, in its order.
+
+    For each seed the measure is averaged over the cells of the finding's relation that succeeded for both sides and all
+    seeds, then the difference is taken; the interval is over these differences, so over fits of the attack, with
+    victims and data as they are. A side with a single seed stands against every seed of the other.
+    """
+    cells = rows.rows(results.cells)
+    return [_judge(finding, cells) for finding in results.manifest.get("suite", {}).get("findings", [])]
+
+
+def table(judged: list[Judged]) -> pd.DataFrame:
+    """One row per finding, for findings.csv; figures with as many digits as the CSV files give their measure."""
+    table = pd.DataFrame([vars(each) for each in judged])
+    digits = table["measure"].map(lambda measure: 4 if measure in rows.MEASURES else 2)
+    for name in ("lower_mean", "higher_mean", "difference", "low", "high"):
+        table[name] = [round(value, places) for value, places in zip(table[name], digits, strict=True)]
+    return table
+
+
+WORDS = ("claim", "lower", "higher", "measure", "difference", "seeds", "cells", "verdict")
+
+
+def in_words(each: Judged) -> list[str]:
+    """A finding for a table of a report, in the order of WORDS."""
+    measure = each.measure + (f" at equal {each.at_equal}" if each.at_equal else "")
+    digits = 4 if each.measure in rows.MEASURES else 1
+    sides = [
+        name + ("" if mean != mean else f": {mean:.{digits}f}")
+        for name, mean in ((each.lower, each.lower_mean), (each.higher, each.higher_mean))
+    ]
+    shown = "" if each.difference != each.difference else f"{each.difference:.{digits}f}"
+    if each.low == each.low:
+        shown += f" [{each.low:.{digits}f}, {each.high:.{digits}f}]"
+    verdict = each.verdict + (f" ({each.reason})" if each.reason else "")
+    return [each.claim, *sides, f"{measure}, {each.relation}", shown, str(each.seeds), str(each.places), verdict]
+
+
+def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of independent `values`; NaN with fewer than two."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def _judge(finding: Mapping[str, Any], cells: list[Row]) -> Judged:
+    sides = [_figures(finding, finding[side], cells) for side in ("lower", "higher")]
+    names = [_name(finding[side]) for side in ("lower", "higher")]
+    seeds = _common_seeds(*sides)
+    lower, higher = (_for_seeds(side, seeds) for side in sides)
+    places = sorted(set.intersection(*(set(side[seed]) for side in (lower, higher) for seed in seeds))) if seeds else []
+    pairs = np.empty((0, 2))
+    reason = "" if places else "no cell succeeded for both"
+    if places:
+        compared = [_compare(_mean(lower[seed], places), _mean(higher[seed], places)) for seed in seeds]
+        if None in compared:
+            reason = f"the two never reach the same {finding['at_equal']}"
+        else:
+            pairs = np.array(compared)
+    differences = pairs[:, 1] - pairs[:, 0]
+    low, high = t_interval(differences)
+    if len(differences) == 1:
+        reason = "one seed gives no interval"
+    verdict: Verdict = "confirmed" if low > 0 else "not confirmed" if high < 0 else "undecided"
+    means = pairs.mean(axis=0) if len(pairs) else np.full(2, math.nan)
+    return Judged(
+        claim=finding["claim"],
+        lower=names[0],
+        higher=names[1],
+        measure=finding["measure"],
+        at_equal=finding["at_equal"],
+        relation=finding["relation"],
+        lower_mean=float(means[0]),
+        higher_mean=float(means[1]),
+        difference=float(means[1] - means[0]),
+        low=low,
+        high=high,
+        seeds=len(seeds),
+        places=len(places),
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _figures(finding: Mapping[str, Any], contender: Mapping[str, Any], cells: list[Row]) -> Figures:
+    """Places where a threat model has no figure are left out."""
+    settings = [_setting(contender, threat) for threat in contender["threats"]]
+    found: dict[int, dict[Place, dict[rows.Setting, tuple[float, float]]]] = {}
+    for cell in cells:
+        setting = rows.setting_of(cell)
+        if setting not in settings or cell["relation"] != finding["relation"] or cell["status"] != "ok":
+            continue
+        held = rows.number(cell[finding["at_equal"]]) if finding["at_equal"] else 0.0
+        value = rows.number(cell[finding["measure"]])
+        if math.isnan(held) or math.isnan(value):
+            continue
+        place = (str(cell["source"]), str(cell["target"]), str(cell["dataset"]))
+        found.setdefault(int(cell["seed"]), {}).setdefault(place, {})[setting] = (held, value)
+    return {
+        seed: {
+            place: [values[setting] for setting in settings]
+            for place, values in places.items()
+            if len(values) == len(settings)
+        }
+        for seed, places in found.items()
+    }
+
+
+def _setting(contender: Mapping[str, Any], threat: Mapping[str, Any]) -> rows.Setting:
+    return rows.Setting(contender["attack"], threat["epsilon"], threat["pixels"] or 0, threat["perturbs"])
+
+
+def _name(contender: Mapping[str, Any]) -> str:
+    threats = [_setting(contender, threat) for threat in contender["threats"]]
+    return f"{threats[0].variant}, ε = {'/'.join(str(each.epsilon) for each in threats)}"
+
+
+def _common_seeds(lower: Figures, higher: Figures) -> list[int]:
+    if len(lower) == 1 and higher:
+        return sorted(higher)
+    if len(higher) == 1 and lower:
+        return sorted(lower)
+    return sorted(set(lower) & set(higher))
+
+
+def _for_seeds(side: Figures, seeds: list[int]) -> Figures:
+    alone = next(iter(side.values())) if len(side) == 1 else None
+    return {seed: side[seed] if alone is None else alone for seed in seeds}
+
+
+def _mean(places: Mapping[Place, list[tuple[float, float]]], chosen: list[Place]) -> np.ndarray:
+    """Threat models × (held, measure), mean over the chosen places."""
+    return np.mean([places[place] for place in chosen], axis=0)
+
+
+def _compare(lower: np.ndarray, higher: np.ndarray) -> tuple[float, float] | None:
+    """Both measures: as they are, or the mean along the range of held values that both curves reach."""
+    if len(lower) == len(higher) == 1:
+        return float(lower[0, 1]), float(higher[0, 1])
+    curves = [curve[np.argsort(curve[:, 0])] for curve in (lower, higher)]
+    start, end = max(curve[0, 0] for curve in curves), min(curve[-1, 0] for curve in curves)
+    if start > end:
+        return None
+    at = np.linspace(start, end, _GRID)
+    first, second = (float(np.interp(at, curve[:, 0], curve[:, 1]).mean()) for curve in curves)
+    return first, second

@@ -1,0 +1,149 @@
+"""Leaderboard and matrix as data frames, and CSV files that are the same bytes on every run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reid_attack_bench.metrics.bootstrap import interval
+from reid_attack_bench.report.analysis.worst_case import worst_case
+from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, Results
+from reid_attack_bench.report.rows import (
+    Row,
+    Setting,
+    epsilons,
+    home_rows,
+    is_missing,
+    is_true,
+    kind_of,
+    number,
+    over_seeds,
+    rows,
+    setting_of,
+    settings,
+    strongest,
+)
+
+Doubts = Mapping[tuple[str, str], Sequence[str]]
+"""(victim, data set) → names of its red flags, as `audit.unverified` gives them."""
+
+
+def leaderboard(results: Results, doubts: Doubts | None = None) -> pd.DataFrame:
+    """Victims by robustness, one row per victim on its home data set (without a home, one per data set).
+
+    The worst case at an epsilon is taken PER QUERY: over all successful cells with this target, data set and
+    epsilon whose attack perturbs the queries (every attack, every source including the victim itself, every
+    pixel budget), each query keeps its lowest Rank-1 hit and, separately, its lowest AP; the figure is their
+    mean over the valid queries in percent, with a 95 % bootstrap interval over queries. It is what is left
+    against an adversary that picks the best attack and source for each query, so it is at most the lowest
+    figure of any single cell. Cells without figures cannot take part: `worst_e8_missing` counts them, and
+    where it is not 0 the worst case is only an upper bound.
+
+    Columns: rank, victim, defence, audit, dataset, synthetic, queries, clean_rank1 and clean_mAP with _low and _high;
+    for each epsilon worst_e8_rank1 and worst_e8_mAP with _low and _high, and worst_e8_missing; for each attack
+    and epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" where the attack
+    saw only outputs) and pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP). A pixel budget
+    shows as pgd_e8_k500_…, attacked gallery images as pgd_e8_gallery_…. An attack with several seeds shows its mean
+    over them; the worst case takes every seed as an attack of its own.
+
+    Ordered by worst-case mAP at `results.headline_epsilon`, descending, ties by clean mAP, then by name; victims that
+    `doubts` names, (victim, data set) → their red flags, come below the others, with `audit` "unverified: …"; those
+    without a worst case come last, without a rank. A figure that does not exist is missing (NaN).
+    """
+    by_place: dict[tuple[str, str], list[Row]] = {}
+    for cell in rows(results.cells):
+        by_place.setdefault((cell["target"], cell["dataset"]), []).append(cell)
+    plan = settings(results)
+    table = [_leaderboard_row(results, clean, by_place, plan) for clean in home_rows(results)]
+    for row in table:
+        flags = (doubts or {}).get((row["victim"], row["dataset"]), ())
+        row["audit"] = "unverified: " + ", ".join(flags) if flags else ""
+    headline = f"worst_e{results.headline_epsilon}_mAP"
+
+    def order(row: Row) -> tuple[bool, bool, float, float, str, str]:
+        worst, clean = number(row.get(headline)), number(row["clean_mAP"])
+        nan = math.isnan(worst)
+        clean_key = math.inf if math.isnan(clean) else -clean
+        return nan, bool(row["audit"]), 0.0 if nan else -worst, clean_key, row["victim"], row["dataset"]
+
+    table.sort(key=order)
+    for place, row in enumerate(table, start=1):
+        row["rank"] = pd.NA if math.isnan(number(row.get(headline))) else place
+    frame = pd.DataFrame(table, columns=_leaderboard_columns(results, plan))
+    counts = [name for name in frame.columns if name in ("rank", "queries") or name.endswith("_missing")]
+    return frame.astype(dict.fromkeys(counts, "Int64"))
+
+
+def matrix(results: Results) -> pd.DataFrame:
+    """Every cell, in the order of CELL_COLUMNS, sorted by data set, attack, threat model, source, target, seed."""
+
+    def place(cell: Row) -> tuple[Any, ...]:
+        return cell["dataset"], setting_of(cell), cell["source"], cell["target"], number(cell["seed"])
+
+    order = sorted(rows(results.cells), key=place)
+    return pd.DataFrame(order, columns=list(CELL_COLUMNS))
+
+
+def clean(results: Results) -> pd.DataFrame:
+    """Every clean evaluation, in the order of CLEAN_COLUMNS, sorted by data set and victim."""
+    order = sorted(rows(results.clean), key=lambda row: (row["dataset"], row["victim"]))
+    return pd.DataFrame(order, columns=list(CLEAN_COLUMNS))
+
+
+def _own_kinds(results: Results) -> dict[Setting, str]:
+    """For each setting what its source = target cells are called."""
+    own = dict.fromkeys(settings(results), "whitebox")
+    own |= {setting_of(cell): "query" for cell in rows(results.cells) if cell["access"] == "query"}
+    return own
+
+
+def _leaderboard_columns(results: Results, plan: list[Setting]) -> list[str]:
+    def with_interval(name: str) -> list[str]:
+        return [name, f"{name}_low", f"{name}_high"]
+
+    columns = ["rank", "victim", "defence", "audit", "dataset", "synthetic", "queries"]
+    columns += with_interval("clean_rank1") + with_interval("clean_mAP")
+    for epsilon in epsilons(plan):
+        columns += with_interval(f"worst_e{epsilon}_rank1") + with_interval(f"worst_e{epsilon}_mAP")
+        columns.append(f"worst_e{epsilon}_missing")
+    own = _own_kinds(results)
+    for setting in plan:
+        for kind in (own[setting], "transfer"):
+            columns += [f"{setting.attack}_{setting.budget}_{kind}_{metric}" for metric in ("rank1", "mAP")]
+    return columns
+
+
+def _leaderboard_row(
+    results: Results, clean: Row, by_place: dict[tuple[str, str], list[Row]], plan: list[Setting]
+) -> Row:
+    row: Row = {name: clean[name] for name in ("victim", "defence", "dataset", "synthetic", "queries")}
+    row["synthetic"] = is_true(clean["synthetic"])
+    row["queries"] = pd.NA if is_missing(clean["queries"]) else int(clean["queries"])
+    for metric in ("rank1", "mAP"):
+        for suffix in ("", "_low", "_high"):
+            known = clean["status"] == "ok"
+            row[f"clean_{metric}{suffix}"] = number(clean[f"{metric}{suffix}"]) if known else math.nan
+    cells = by_place.get((clean["victim"], clean["dataset"]), [])
+    for epsilon in epsilons(plan):
+        at_epsilon = [c for c in cells if int(c["epsilon"]) == epsilon and setting_of(c).perturbs == "query"]
+        row[f"worst_e{epsilon}_missing"] = sum(
+            c["status"] != "ok" and not str(c["status"]).startswith(NOT_APPLICABLE) for c in at_epsilon
+        )
+        worst = worst_case(results, at_epsilon)
+        if worst is None:
+            continue
+        for metric, values in (("rank1", worst.hit), ("mAP", worst.ap)):
+            low, high = interval(values, seed=results.seed)
+            name = f"worst_e{epsilon}_{metric}"
+            row |= {name: 100 * float(values.mean()), f"{name}_low": 100 * low, f"{name}_high": 100 * high}
+    for setting in plan:
+        mine = over_seeds(c for c in cells if setting_of(c) == setting)
+        for kind in ("whitebox", "query", "transfer"):
+            best = strongest(c for c in mine if kind_of(c) == kind)
+            if best is not None:
+                for metric in ("rank1", "mAP"):
+                    row[f"{setting.attack}_{setting.budget}_{kind}_{metric}"] = number(best[metric])
+    return row

@@ -1,0 +1,106 @@
+"""The Mis-Ranking paper's own figures (CVPR 2020, arXiv 2004.04199), and which of a run's cells they stand beside."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reid_attack_bench.report import rows
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.rows import Row
+
+ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
+    "IDE (ResNet-50)": ("ide", "resnet50"),
+    "DenseNet-121": ("densenet121",),
+    "Mudeep (Inception-V3)": ("mudeep",),
+    "Mudeep": ("mudeep",),
+    "AlignedReID": ("alignedreid", "aligned"),
+    "PCB": ("pcb", "pcb_p6"),
+    "HACNN": ("hacnn",),
+    "CamStyle+Era (IDE)": ("camstyle",),
+    "LSRO (DenseNet-121)": ("lsro",),
+    "LSRO": ("lsro",),
+    "HHL (IDE)": ("hhl",),
+    "SPGAN (IDE)": ("spgan",),
+}
+"""The paper's name of a model → labels of victims, or names of torchreid's factory, that are the same architecture."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One line of the paper's tables. rank1 … mAP in %; epsilon in 1/255, 0 without attack; pixels None for all."""
+
+    table: str
+    attack: str
+    epsilon: int
+    pixels: int | None
+    source: str
+    source_data: str
+    target: str
+    target_data: str
+    rank1: float
+    rank5: float
+    rank10: float
+    mAP: float  # noqa: N815  as in every table
+    note: str
+
+
+@functools.cache
+def published() -> tuple[Published, ...]:
+    """Every line of published.csv, as printed in the paper."""
+    text = (importlib.resources.files("reid_attack_bench.report.analysis") / "published.csv").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return tuple(_line(row) for row in csv.DictReader(lines))
+
+
+def _line(row: dict[str, Any]) -> Published:
+    percent = {name: float(row[name]) for name in ("rank1", "rank5", "rank10", "mAP")}
+    budget = {"epsilon": int(row["epsilon"]), "pixels": int(row["pixels"]) if row["pixels"] else None}
+    return Published(**{**row, **percent, **budget})
+
+
+def beside(results: Results, cell: Row) -> Published | None:
+    """The paper's figure for a cell: same attack label, epsilon, pixel budget, models and data sets; else None."""
+    if not cell["relation"]:
+        return None
+    setting = rows.setting_of(cell)
+    for line in published():
+        wanted = (line.attack, line.epsilon, line.pixels or 0, "query")
+        if (setting.attack, setting.epsilon, setting.pixels, setting.perturbs) != wanted:
+            continue
+        source_data = line.target_data if cell["relation"] in ("white-box", "cross-model") else line.source_data
+        if (
+            line.target_data == cell["dataset"]
+            and line.source_data == source_data
+            and _is_trained_on(str(cell["source"]), line.source_data)
+            and _is(results, str(cell["source"]), line.source)
+            and _is(results, str(cell["target"]), line.target)
+        ):
+            return line
+    return None
+
+
+def beside_clean(results: Results, victim: str, dataset: str) -> Published | None:
+    """The paper's figure for a victim without attack, on the data set that it was trained on; else None."""
+    for line in published():
+        if line.epsilon == 0 and line.target_data == dataset and _is(results, victim, line.target):
+            return line
+    return None
+
+
+def _is_trained_on(victim: str, dataset: str) -> bool:
+    """True also for a victim that came trained, whose label does not say on what."""
+    _, at, home = victim.rpartition("@")
+    return not at or home == dataset
+
+
+def _is(results: Results, victim: str, model: str) -> bool:
+    """Whether a victim's label or its architecture is the paper's `model`."""
+    label = victim.rpartition("@")[0] or victim
+    entries: list[Mapping[str, Any]] = results.manifest.get("suite", {}).get("victims", [])
+    arch = next((entry["options"].get("arch", "") for entry in entries if entry["label"] == label), "")
+    return bool({label.lower(), str(arch).lower()} & set(ARCHITECTURES.get(model, ())))

@@ -1,0 +1,218 @@
+"""report.html: the whole report in one file that asks for nothing from any network.
+
+The page is a Jinja template with its style and script beside it (folder `page`); the charts are Vega-Lite, specified
+with Altair and drawn by the library's own bundle, which is embedded. Tables, matrix and gallery are the script's, from
+one block of JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import matplotlib
+import vl_convert
+from matplotlib.colors import to_hex
+
+from reid_attack_bench import __version__
+from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report.analysis import leaderboard as tables
+from reid_attack_bench.report.html.charts import COLOURS, curve, scatter
+from reid_attack_bench.report.html.examples import examples
+from reid_attack_bench.report.html.prose import prose
+from reid_attack_bench.report.plots import style
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.rows import Row, Setting
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of a cell. id: column of matrix.csv; title: in words; digits: after the point; percent: 0 to 100."""
+
+    id: str
+    title: str
+    digits: int = 1
+    percent: bool = True
+
+
+MEASURES = (
+    Measure("mAP", "mAP"),
+    Measure("rank1", "Rank-1"),
+    Measure("rank5", "Rank-5"),
+    Measure("rank10", "Rank-10"),
+    Measure("rank20", "Rank-20"),
+    Measure("mINP", "mINP"),
+    Measure("drop_mAP", "Drop of mAP"),
+    Measure("drop_rank1", "Drop of Rank-1"),
+    Measure("drop_rank5", "Drop of Rank-5"),
+    Measure("drop_rank10", "Drop of Rank-10"),
+    Measure("drop_rank20", "Drop of Rank-20"),
+    Measure("drop_mINP", "Drop of mINP"),
+    Measure("ssim", "SSIM", 3, False),
+    Measure("ms_ssim", "MS-SSIM", 3, False),
+    Measure("lpips", "LPIPS", 3, False),
+    Measure("linf", "L∞ (1/255)", 2, False),
+    Measure("l2", "L2", 2, False),
+    Measure("pixels_changed", "Changed pixels", 0, False),
+    Measure("grid", "Grid energy", 3, False),
+    Measure("rejected", "Refused queries"),
+)
+
+_RANKS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+
+_ENDS = tuple(f"{name}_{end}" for name in ("rank1", "mAP") for end in ("low", "high"))
+
+
+def page(results: Results, concluded: Any, definitions: Sequence[str]) -> str:
+    """The report as one HTML file; the same results give the same text.
+
+    Args:
+        concluded: write.Conclusions of these results.
+        definitions: of terms, "**Term**: what it means."
+    """
+    cells = rows.over_seeds(rows.rows(tables.matrix(results)))
+    plan = {setting: number for number, setting in enumerate(rows.settings(results))}
+    pictures = examples(results, cells, plan)
+    parts = importlib.resources.files("reid_attack_bench.report.html") / "template"
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    template = environment.from_string((parts / "report.html.j2").read_text(encoding="utf-8"))
+    data = _data(results, concluded, cells, plan) | {"examples": pictures}
+    return template.render(
+        **prose(results, concluded, cells, definitions, has_examples=bool(pictures["crafts"])),
+        version=__version__,
+        # a style or script of ours holds no "</"; what comes from a run is escaped
+        style=jinja2.filters.Markup((parts / "report.css").read_text(encoding="utf-8")),
+        script=jinja2.filters.Markup((parts / "report.js").read_text(encoding="utf-8")),
+        library=jinja2.filters.Markup(_library()),
+        data=jinja2.filters.Markup(_json(data)),
+    )
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+@functools.cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script."""
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # which its stub alone asks for
+    return str(bundle).replace("</script", "<\\/script")
+
+
+# data of the script
+
+
+def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Setting, int]) -> dict[str, Any]:
+    clean = rows.rows(tables.clean(results))
+    board = rows.rows(concluded.board)
+    names = sorted(
+        {str(row["victim"]) for row in clean} | {str(cell[s]) for cell in cells for s in ("source", "target")}
+    )
+    defences = {row["victim"]: row["defence"] for row in clean if not rows.is_missing(row["defence"])}
+    number = {name: index for index, name in enumerate(names)}
+    places = {name: index for index, name in enumerate(labels.datasets(results))}
+    columns = ["setting", "source", "target", "dataset", "access", "status", "seeds"]
+    columns += [measure.id for measure in MEASURES] + [f"clean_{name}" for name in _RANKS] + list(_ENDS)
+    seeds = _seeds(results)
+    first: dict[Setting, Row] = {}
+    lines = []
+    for cell in cells:
+        setting, target = rows.setting_of(cell), number[cell["target"]]
+        first.setdefault(setting, cell)
+        key = (setting, cell["source"], cell["target"], cell["dataset"])
+        line = [plan[setting], number[cell["source"]], target, places[cell["dataset"]], str(cell["access"])]
+        lines.append([*line, str(cell["status"]), seeds.get(key, []), *(_rounded(cell[name]) for name in columns[7:])])
+    height, width = results.manifest.get("suite", {}).get("image_size") or (0, 0)
+    epsilons = rows.epsilons(plan)
+    return {
+        "headline": results.headline_epsilon,
+        "epsilons": epsilons,
+        "all_pixels": height * width,
+        "settings": [_setting(setting, first[setting]) for setting in plan],
+        "victims": [{"name": name, "defence": str(defences.get(name, ""))} for name in names],
+        "datasets": [
+            {
+                "name": name,
+                "queries": labels.query_count(results, name),
+                "synthetic": labels.is_synthetic(results, name),
+            }
+            for name in places
+        ],
+        "measures": [vars(measure) for measure in MEASURES],
+        "columns": columns,
+        "cells": lines,
+        "clean": [
+            {"victim": row["victim"], "dataset": row["dataset"], **{name: _rounded(row[name]) for name in _RANKS}}
+            for row in clean
+            if row["status"] == "ok"
+        ],
+        "board": [_board_row(row, epsilons) for row in board],
+        "ramp": [to_hex(colour) for colour in matplotlib.colormaps[style.COLOUR_MAP].resampled(128)(range(128))],
+        "colours": list(COLOURS),
+        "charts": {"curve": curve(), "scatter": scatter()},
+    }
+
+
+def _setting(setting: Setting, cell: Row) -> dict[str, Any]:
+    steps, adaptive = rows.number(cell["steps"]), rows.number(cell["adaptive"])
+    return {
+        "attack": setting.attack,
+        "epsilon": setting.epsilon,
+        "pixels": setting.pixels,
+        "perturbs": setting.perturbs,
+        "budget": setting.budget,
+        "budget_text": f"ε = {setting.epsilon}/255{setting.variant.removeprefix(setting.attack)}",
+        "variant": setting.variant,
+        "name": f"{setting.variant}, ε = {setting.epsilon}",
+        "needs": "" if rows.is_missing(cell["needs"]) else str(cell["needs"]).replace("+", ", "),
+        "family": "" if rows.is_missing(cell["family"]) else str(cell["family"]),
+        "steps": 0 if math.isnan(steps) else int(steps),
+        "adaptive": adaptive > 0,
+    }
+
+
+def _seeds(results: Results) -> dict[tuple[Any, ...], list[list[float]]]:
+    """Seed, Rank-1 and mAP of each seed that succeeded, for each row of the page."""
+    found: dict[tuple[Any, ...], list[list[float]]] = {}
+    for cell in rows.rows(results.cells):
+        if cell["status"] == "ok":
+            key = (rows.setting_of(cell), cell["source"], cell["target"], cell["dataset"])
+            seed = [int(rows.number(cell["seed"])), round(float(cell["rank1"]), 2), round(float(cell["mAP"]), 2)]
+            found.setdefault(key, []).append(seed)
+    return {key: sorted(seeds) for key, seeds in found.items()}
+
+
+def _board_row(row: Row, epsilons: Sequence[int]) -> dict[str, Any]:
+    def spans(prefix: str) -> dict[str, list[float | None]]:
+        found = {
+            name: [_rounded(row[f"{prefix}_{name}{end}"]) for end in ("", "_low", "_high")] for name in labels.METRICS
+        }
+        return {name: span for name, span in found.items() if span[0] is not None}
+
+    flags = [] if rows.is_missing(row["audit"]) else str(row["audit"]).removeprefix("unverified: ").split(", ")
+    return {
+        "place": None if rows.is_missing(row["rank"]) else int(row["rank"]),
+        "victim": row["victim"],
+        "defence": "" if rows.is_missing(row["defence"]) else str(row["defence"]),
+        "dataset": row["dataset"],
+        "synthetic": bool(row["synthetic"]),
+        "queries": None if rows.is_missing(row["queries"]) else int(row["queries"]),
+        "flags": flags,
+        "clean": spans("clean"),
+        "worst": {
+            str(epsilon): {**spans(f"worst_e{epsilon}"), "missing": int(row[f"worst_e{epsilon}_missing"])}
+            for epsilon in epsilons
+        },
+    }
+
+
+def _rounded(value: Any) -> float | None:
+    figure = rows.number(value)
+    return None if math.isnan(figure) else round(figure, 4)

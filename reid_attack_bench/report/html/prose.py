@@ -1,0 +1,96 @@
+"""Text of report.html."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report.analysis import audit, defences, findings
+from reid_attack_bench.report.results import NOT_APPLICABLE, Results
+from reid_attack_bench.report.rows import Row
+
+# what stands in words
+
+
+def prose(
+    results: Results, concluded: Any, cells: Sequence[Row], definitions: Sequence[str], *, has_examples: bool
+) -> dict[str, Any]:
+    reasons = Counter(
+        str(status)
+        for status in results.cells["status"]
+        if status != "ok" and not str(status).startswith(NOT_APPLICABLE)
+    )
+    red = [flag for flag in concluded.flags if flag.severity == "red"]
+    notes = audit.notes(concluded.flags)
+    gains = [defences.in_words(row) for row in rows.rows(concluded.gains)]
+    judged = [findings.in_words(each) for each in concluded.judged]
+    suite = results.manifest.get("suite", {})
+    command = results.manifest.get("command") or ""
+    sections = [("leaderboard", "Leaderboard")]
+    sections += [("audit", "Audit")] if red or notes else []
+    sections += [("defences", "Defences")] if gains else []
+    sections += [("findings", "Findings")] if judged else []
+    sections += [("matrix", "Matrix"), ("curves", "Curves"), ("cells", "Every cell"), ("run", "What was run")]
+    sections += [("definitions", "Definitions")]
+    if has_examples:
+        sections.insert(-3, ("gallery", "Gallery"))
+    return {
+        "suite": results.suite,
+        "sections": sections,
+        "has_examples": has_examples,
+        "synthetic": labels.is_synthetic(results),
+        "summary": summary(results, cells),
+        "missing": sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
+        "missing_count": sum(reasons.values()),
+        "cell_count": len(results.cells),
+        "flags": red,
+        "audit_notes": notes,
+        "gains": gains,
+        "gain_heads": defences.WORDS,
+        "judged": judged,
+        "judged_heads": findings.WORDS,
+        "headline": results.headline_epsilon,
+        "notes": results.notes,
+        "description": " ".join(str(suite.get("description", "")).split()),
+        "facts": facts_of(results.manifest),
+        "times": _times(results.manifest),
+        "command": command if isinstance(command, str) else " ".join(map(str, command)),
+        "seed": results.seed,
+        "definitions": [tuple(text.replace("**", "").split(": ", 1)) for text in definitions],
+    }
+
+
+def summary(results: Results, cells: Sequence[Row]) -> str:
+    counts = {name: len({str(cell[name]) for cell in cells}) for name in ("attack", "source", "target")}
+    counted = ", ".join(f"{count} {_plural(name, count)}" for name, count in counts.items())
+    data = "; ".join(labels.describe(results, name) for name in labels.datasets(results))
+    return f"{counted}, {len(results.cells):,} cells. {data}. Seed {results.seed}."
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else word + "s"
+
+
+def facts_of(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    machine = manifest.get("machine", {})
+    facts = [
+        ("Machine", f"{machine['gpu'] or 'no GPU'}, {machine['cores']} cores, {machine['system']}")
+        if machine
+        else None,
+        ("Device", str(manifest["device"])) if "device" in manifest else None,
+        ("Versions", ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items())),
+        ("Bench", str(manifest.get("bench", ""))),
+    ]
+    return [fact for fact in facts if fact is not None and fact[1]]
+
+
+def _times(manifest: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """Kind of step, how many, seconds in all."""
+    counts: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
+    for step in manifest.get("steps", []):
+        counts[step["kind"]] += 1
+        seconds[step["kind"]] = seconds.get(step["kind"], 0.0) + (step["seconds"] or 0.0)
+    return [(kind, counts[kind], f"{seconds[kind]:,.1f}") for kind in counts]

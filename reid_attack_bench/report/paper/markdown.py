@@ -1,0 +1,52 @@
+"""Markdown of the tables for papers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reid_attack_bench.report.paper.table import PaperTable, Value
+
+# Markdown
+
+
+def to_markdown(table: PaperTable) -> str:
+    """Caption, table and notes; figures as **12.3** ± 0.4 [10.1, 14.2], * for white-box."""
+    marks = table.notes()
+    over = [group for group, count in table.groups for _ in range(count)]
+    several = len(table.groups) > 1
+    heads = [f"{group}, {head}" if several else head for group, head in zip(over, table.heads, strict=True)]
+    has_intervals = any(figure.interval for line in table.lines for figure in line.figures)
+    caption = table.caption + (f" {table.intervals}" if has_intervals else "")
+    lines = [_markdown_text(caption), "", _markdown_line([*table.stub, *heads])]
+    lines.append("| " + " | ".join(["---"] * len(table.stub) + ["--:"] * len(heads)) + " |")
+    for line in table.lines:
+        raised = "".join(f"<sup>{marks[note]}</sup>" for note in line.notes)
+        stub = [_markdown_text(text) for text in line.stub]
+        stub[-1] += raised
+        lines.append("| " + " | ".join([*stub, *(_markdown_figure(each, marks) for each in line.figures)]) + " |")
+    if marks:
+        lines += ["", *(f"<sup>{mark}</sup> {_markdown_text(note)}  " for note, mark in marks.items())]
+        lines[-1] = lines[-1].rstrip()
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_figure(figure: Value, marks: dict[str, str]) -> str:
+    raised = "".join(f"<sup>{marks[note]}</sup>" for note in figure.notes)
+    if not figure.text:
+        return "–" + raised
+    text = f"**{figure.text}**" if figure.best else figure.text
+    text += r"\*" if figure.own else ""
+    text += f" ± {figure.spread}" if figure.spread else ""
+    text += " " + figure.interval.replace("[", r"\[") if figure.interval else ""
+    return text + raised
+
+
+def _markdown_line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(_markdown_text(text) for text in texts) + " |"
+
+
+def _markdown_text(text: str) -> str:
+    line = " ".join(text.split())
+    for special in "\\|*_`[#":
+        line = line.replace(special, f"\\{special}")
+    return line.replace("<", "&lt;")

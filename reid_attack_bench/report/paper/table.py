@@ -1,0 +1,218 @@
+"""Tables for papers, independent of their format."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report import rows as result_rows
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.rows import Row, Setting, is_missing, number, settings
+
+REASON_LENGTH = 160
+"""Longer reasons are cut; matrix.csv has them whole."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One figure of a table, in %: text "12.3", or "" where there is none; then `notes` say why.
+
+    spread: standard deviation over seeds; interval: "[10.1, 14.2]"; best: the one to look at in its column; own: source
+    is target.
+    """
+
+    text: str
+    spread: str = ""
+    interval: str = ""
+    best: bool = False
+    own: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: what it is about, its figures, and whether a rule stands above it. notes: of the last of `stub`."""
+
+    stub: tuple[str, ...]
+    figures: tuple[Value, ...]
+    rule: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table in no format yet. groups: (title, columns below it); heads: one per figure; short: narrow heads."""
+
+    caption: str
+    label: str
+    stub: tuple[str, ...]
+    groups: tuple[tuple[str, int], ...]
+    heads: tuple[str, ...]
+    lines: tuple[Line, ...]
+    short: tuple[str, ...] = ()
+    intervals: str = "95 % bootstrap intervals over queries in brackets."
+    comment: str = ""
+
+    def notes(self) -> dict[str, str]:
+        """Every note and its mark, in reading order: a, b, … z, aa …"""
+        found: dict[str, str] = {}
+        names = ("".join(letters) for length in (1, 2, 3) for letters in product(string.ascii_lowercase, repeat=length))
+        for line in self.lines:
+            for note in (*line.notes, *(note for figure in line.figures for note in figure.notes)):
+                if note not in found:
+                    found[note] = next(names)
+        return found
+
+
+# What the tables hold
+
+
+def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
+    """The columns of the leaderboard that a page has room for: clean, and the worst case at every epsilon."""
+    rows = result_rows.rows(board)
+    epsilons = result_rows.epsilons(settings(results))
+    names = ["clean", *(f"worst_e{epsilon}" for epsilon in epsilons)]
+    columns = [f"{name}_{metric}" for name in names for metric in labels.METRICS]
+    stub = {"#": ["–" if is_missing(row["rank"]) else str(row["rank"]) for row in rows]}
+    stub["victim"] = [str(row["victim"]) for row in rows]
+    if any(row["defence"] for row in rows):
+        stub["defence"] = [str(row["defence"]) for row in rows]
+    if not all(row["victim"].endswith(f"@{row['dataset']}") for row in rows):
+        stub["data set"] = [str(row["dataset"]) for row in rows]  # else the labels say it already
+    standing = [row for row in rows if not row["audit"]]
+    bounded = {name for name in columns for row in standing if row.get(f"{name.rpartition('_')[0]}_missing", 0)}
+    highest = {  # an upper bound beats nobody
+        name: "" if name in bounded else _best([number(row.get(name)) for row in standing]) for name in columns
+    }
+    lines = []
+    for i, row in enumerate(rows):
+        figures = []
+        for name in columns:
+            gone = row.get(name.rpartition("_")[0] + "_missing", 0)
+            figure = _figure(row, name, "no attack at this ε succeeded" if "worst" in name else "not evaluated")
+            if figure.text and gone:
+                bound = "≤: cells of this worst case are missing, so the true one can only be lower"
+                figure = replace(figure, text="≤ " + figure.text, notes=(bound,))
+            best = bool(figure.text) and not row["audit"] and _shown(row.get(name)) == highest[name]
+            figures.append(replace(figure, best=best))
+        below = bool(row["audit"]) and (i == 0 or not rows[i - 1]["audit"])
+        notes = (f"{row['audit']}; see the audit in report.md",) if row["audit"] else ()
+        lines.append(Line(tuple(column[i] for column in stub.values()), tuple(figures), below, notes))
+    places = "; ".join(labels.describe(results, name) for name in sorted({str(row["dataset"]) for row in rows}))
+    caption = (
+        f"Robustness of re-identification models in %, suite {results.suite}, seed {results.seed} ({places}). "
+        "Worst case at ε: for each query the lowest outcome over all attacks and sources with an L∞ budget of ε, then "
+        f"the mean over queries. Ordered by worst-case mAP at ε = {results.headline_epsilon}/255."
+    )
+    caption += " Bold: highest in its column." if any(f.best for line in lines for f in line.figures) else ""
+    groups = ("clean", *(f"worst case, ε = {epsilon}/255" for epsilon in epsilons))
+    return PaperTable(
+        caption, f"leaderboard-{results.suite}", tuple(stub), tuple((group, len(labels.METRICS)) for group in groups),
+        tuple(labels.METRICS.values()) * len(groups), tuple(lines), comment=_comment(results),
+    )  # fmt: skip
+
+
+def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> PaperTable:
+    """Sources × targets of one attack at one budget on one data set; metric is "rank1" or "mAP"."""
+    cells = [c for c in rows.rows(results.cells) if c["dataset"] == dataset and rows.setting_of(c) == setting]
+    unharmed = {row["victim"]: row for row in rows.rows(results.clean) if row["dataset"] == dataset}
+    sources = sorted({str(cell["source"]) for cell in cells})
+    targets = sorted({str(cell["target"]) for cell in cells})
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for cell in cells:
+        groups.setdefault((str(cell["source"]), str(cell["target"])), []).append(cell)
+    means = {place: rows.over_seeds(group)[0] for place, group in groups.items()}
+    lowest = {
+        target: _best(
+            [
+                rows.number(cell[metric])
+                for (source, at), cell in means.items()
+                if at == target != source and cell["status"] == "ok"
+            ],
+            lowest=True,
+        )
+        for target in targets
+    }
+    clean = [_figure(unharmed.get(target) or {}, metric, "not evaluated") for target in targets]
+    lines = [Line((labels.CLEAN_ROW,), tuple(clean))]
+    for source in sources:
+        figures = []
+        for target in targets:
+            figure = _attacked(groups.get((source, target), []), means.get((source, target)), metric)
+            own = source == target
+            best = not own and bool(figure.text) and figure.text == lowest[target]
+            figures.append(replace(figure, best=best, own=own))
+        lines.append(Line((source,), tuple(figures), rule=source == sources[0]))
+    seeds = sorted({int(c["seed"]) for c in cells if not rows.is_missing(c["seed"])})
+    every = [figure for line in lines for figure in line.figures]
+    words = [
+        f"{labels.METRICS[metric]} in % under {setting.variant}, L∞ budget ε = {setting.epsilon}/255, on "
+        f"{labels.describe(results, dataset)}; suite {results.suite}, seed {results.seed}.",
+        "Rows: the model that the attack was crafted on; columns: the model that is evaluated.",
+    ]
+    if any(figure.spread for figure in every):
+        words.append(f"Mean ± standard deviation over {len(seeds)} seeds of the attack.")
+    words += ["*: white-box (source = target)."] * any(figure.own for figure in every)
+    if any(figure.best for figure in every):
+        gaps = " among those with a figure" if any(not figure.text for figure in every) else ""
+        words.append(f"Bold: strongest transfer to that model{gaps}.")
+    interval = "95 % bootstrap intervals over queries in brackets" + (", mean over seeds." if len(seeds) > 1 else ".")
+    label = f"matrix-{results.suite}-{dataset}-{setting.attack}-{setting.budget}-{metric}"
+    return PaperTable(
+        " ".join(words), label, ("crafted on",), (("evaluated on", len(targets)),), tuple(targets), tuple(lines),
+        short=tuple(f"({i})" for i in range(1, len(targets) + 1)), intervals=interval, comment=_comment(results),
+    )  # fmt: skip
+
+
+def _attacked(group: list[Row], mean: Row | None, metric: str) -> Value:
+    done = [cell for cell in group if cell["status"] == "ok"]
+    reasons = list(dict.fromkeys(_cut(str(cell["status"])) for cell in group if cell["status"] != "ok"))
+    if mean is None or not done:
+        return Value("", notes=("; ".join(reasons) or "not run",))
+    figure = _figure(mean, metric, "no figure")
+    spread = ""
+    if len(done) > 1:
+        spread = f"{float(np.std([rows.number(cell[metric]) for cell in done], ddof=1)):.1f}"
+    notes = (f"{len(done)} of {len(group)} seeds; {'; '.join(reasons)}",) if reasons else ()
+    return replace(figure, spread=spread, notes=figure.notes + notes)
+
+
+def _figure(row: Row, name: str, without: str) -> Value:
+    """A figure of a table's row with its interval; `without` says why where there is none."""
+    text = _shown(row.get(name))
+    if not text or row.get("status", "ok") != "ok":
+        status = str(row.get("status", "ok"))
+        return Value("", notes=(_cut(status) if status != "ok" else without,))
+    ends = [_shown(row.get(f"{name}{end}")) for end in ("_low", "_high")]
+    return Value(text, interval=f"[{ends[0]}, {ends[1]}]" if all(ends) else "")
+
+
+def _shown(value: object) -> str:
+    figure = rows.number(value)
+    return "" if math.isnan(figure) else f"{figure + 0.0:.1f}"
+
+
+def _best(values: Iterable[float], lowest: bool = False) -> str:
+    """The highest, or the lowest, as it is shown, "" where fewer than two figures differ."""
+    known = [value for value in values if not math.isnan(value)]
+    if len({_shown(value) for value in known}) < 2:
+        return ""
+    return _shown(min(known) if lowest else max(known))
+
+
+def _cut(reason: str) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 1] + "…"
+
+
+def _comment(results: Results) -> str:
+    command = results.manifest.get("command", "")
+    words = command if isinstance(command, str) else " ".join(map(str, command))
+    return " ".join(f"suite {results.suite}, seed {results.seed}; made by: {words}".split())

@@ -1,0 +1,64 @@
+r"""Tables for a paper: the leaderboard and every matrix, in LaTeX and in Markdown.
+
+The LaTeX needs `\usepackage{booktabs}` and nothing else, and fits the text width of `article`.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+
+from reid_attack_bench.files import replace_file
+from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report.paper.latex import to_latex
+from reid_attack_bench.report.paper.markdown import _markdown_text, to_markdown
+from reid_attack_bench.report.paper.table import leaderboard, matrix
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.rows import Setting
+
+# Files
+
+
+def write_tables(results: Results, board: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write leaderboard and matrices as .tex and .md; returns the paths. `board`: see tables.leaderboard."""
+    first = leaderboard(results, board)
+    written = [
+        replace_file(folder / "leaderboard.tex", to_latex(first).encode()),
+        replace_file(folder / "leaderboard.md", to_markdown(first).encode()),
+    ]
+    for dataset, setting in _places(results):
+        both = [matrix(results, dataset, setting, metric) for metric in labels.METRICS]
+        stem = _stem(dataset, setting)
+        written.append(replace_file(folder / f"{stem}.tex", "\n".join(map(to_latex, both)).encode()))
+        written.append(replace_file(folder / f"{stem}.md", "\n".join(map(to_markdown, both)).encode()))
+    return written
+
+
+def index_lines(results: Results, folder: str = "tables") -> list[str]:
+    """The chapter of report.md that links every table."""
+    lines = ["", "## Tables for a paper", "", "LaTeX (booktabs, `\\input` as it is) and the same in Markdown.", ""]
+    lines.append(f"- leaderboard: {_links(folder, 'leaderboard')}")
+    for dataset, places in groupby(_places(results), key=lambda place: place[0]):
+        for _, setting in places:
+            words = f"{setting.variant}, ε = {setting.epsilon}/255, on {dataset}"
+            lines.append(f"- {_markdown_text(words)}: {_links(folder, _stem(dataset, setting))}")
+    return lines
+
+
+def _links(folder: str, stem: str) -> str:
+    path = quote(f"{folder}/{stem}", safe="/@+=")
+    return f"[LaTeX]({path}.tex), [Markdown]({path}.md)"
+
+
+def _places(results: Results) -> list[tuple[str, Setting]]:
+    """Every (data set, setting) that the run has cells of."""
+    columns = ["dataset", "attack", "epsilon", "pixels", "perturbs"]
+    named = rows.rows(results.cells[columns].drop_duplicates())
+    return sorted({(str(cell["dataset"]), rows.setting_of(cell)) for cell in named})
+
+
+def _stem(dataset: str, setting: Setting) -> str:
+    return labels.file_name("matrix", dataset, setting.attack, setting.budget)

@@ -1,0 +1,107 @@
+"""Robustness curves: a measure over epsilon."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reid_attack_bench.report import rows
+from reid_attack_bench.report.labels import CLEAN_ROW, METRICS, describe, file_name, run_line
+from reid_attack_bench.report.plots.style import (
+    heading_width,
+    line_styles,
+    new_figure,
+    percent_axes,
+    save_plot,
+    styled,
+    text_width,
+)
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.rows import Row, Setting
+
+
+def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
+    """Rank-1 and mAP of one victim on one data set against epsilon, with the 95 % intervals of the cells as bands.
+
+    Solid: white-box (or the attack's own queries); dashed: transfer from the other source with the lowest mAP at
+    that epsilon. Epsilon 0 is the clean figure. A missing cell breaks its line.
+    """
+    with styled():
+        reached = (c for c in rows.rows(results.cells) if c["target"] == victim and c["dataset"] == dataset)
+        here = rows.over_seeds(reached)
+        unharmed = [r for r in rows.rows(results.clean) if r["victim"] == victim and r["dataset"] == dataset]
+        start = next((row for row in unharmed if row["status"] == "ok"), None)
+        epsilons = sorted({int(cell["epsilon"]) for cell in here} | {0})
+        looks = line_styles(results)
+        names = {variant: variant.variant for variant in looks}
+        words = max(
+            [text_width(name, 8.5) for name in names.values()] + [text_width("white-box (source = target)", 8.5)]
+        )
+        heading = f"Robustness of {victim}"
+        line = f"{describe(results, dataset)} · {run_line(results)} · bands: 95 % intervals over queries"
+        wide, high = max(9.6 + words + 0.7, heading_width(heading, line)), 4.5
+        figure = new_figure(wide, high, heading, line)
+        drawn: set[Setting] = set()
+        for i, metric in enumerate(METRICS):
+            axes = figure.add_axes(((0.65 + 4.75 * i) / wide, 0.55 / high, 4.1 / wide, 3.2 / high))
+            percent_axes(axes, metric)
+            axes.set_xlabel("perturbation budget ε (L∞, in 1/255; 0 = clean)")
+            axes.set_xticks(epsilons)
+            for variant, (colour, marker) in looks.items():
+                for own in (True, False):
+                    points = [start] + [_point(here, replace(variant, epsilon=e), own) for e in epsilons if e > 0]
+                    if all(point is None for point in points[1:]):
+                        continue
+                    drawn.add(variant)
+                    middle, low, top_ends = (
+                        [math.nan if p is None else rows.number(p[f"{metric}{end}"]) for p in points]
+                        for end in ("", "_low", "_high")
+                    )
+                    x = [0] + [e for e in epsilons if e > 0]
+                    face = colour if own else "white"
+                    axes.plot(
+                        x, middle, color=colour, marker=marker, markersize=5, markerfacecolor=face,
+                        linewidth=1.5, linestyle="-" if own else "--", markevery=slice(1, None),
+                    )  # fmt: skip
+                    axes.fill_between(x, low, top_ends, color=colour, alpha=0.1, linewidth=0)
+            if start is not None:
+                level, low_end, top_end = (rows.number(start[f"{metric}{end}"]) for end in ("", "_low", "_high"))
+                reach = [[max(level - low_end, 0.0)], [max(top_end - level, 0.0)]]
+                axes.errorbar([0], [level], reach, color="#333333", marker="o", markersize=6, capsize=3, zorder=4)
+        key = [
+            Line2D([], [], color=looks[v][0], marker=looks[v][1], markersize=5, label=names[v]) for v in sorted(drawn)
+        ]
+        key += [
+            Line2D([], [], color="#333333", marker="o", markersize=6, linestyle="none", label=CLEAN_ROW),
+            Line2D([], [], color="#555555", marker="o", markersize=5, label="white-box (source = target)"),
+            Line2D([], [], color="#555555", marker="o", markersize=5, markerfacecolor="white", linestyle="--",
+                   label="transfer (strongest source)"),
+        ]  # fmt: skip
+        figure.legend(
+            handles=key, loc="upper left", bbox_to_anchor=(9.55 / wide, 3.85 / high), fontsize=8.5, handlelength=2.8
+        )
+        return figure
+
+
+def _point(here: list[Row], setting: Setting, own: bool) -> Row | None:
+    return rows.strongest(c for c in here if rows.setting_of(c) == setting and (rows.kind_of(c) != "transfer") == own)
+
+
+def curves(results: Results, folder: Path) -> list[Path]:
+    """Write the curves of every victim on its home data set; victims that no attack reached are left out."""
+    reached = {
+        (cell["target"], cell["dataset"])
+        for cell in rows.rows(results.cells)
+        if cell["status"] == "ok" and int(cell["epsilon"]) > 0
+    }
+    places = [(row["victim"], row["dataset"]) for row in rows.home_rows(results)]
+    return [
+        path
+        for place in places
+        if place in reached
+        for path in save_plot(curves_figure(results, *place), folder / (file_name("curve", *place) + ".png"))
+    ]

@@ -1,0 +1,109 @@
+"""The leaderboard for a terminal."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.rows import Row, Setting
+
+WIDTH = 120
+"""Columns of the terminal that the table is made for."""
+
+VICTIM_WIDTH = 24
+"""Longer names take two lines."""
+
+
+def pair(row: Row, first: str, second: str, digits: int = 1) -> str:
+    """Two figures of a row as "12.3/45.6", an en dash for one that is missing, empty without both."""
+    values = [rows.number(row.get(name)) for name in (first, second)]
+    if all(value != value for value in values):
+        return ""
+    return "/".join("–" if value != value else f"{value:.{digits}f}" for value in values)
+
+
+def worst_pair(row: Row, epsilon: int) -> str:
+    """Worst-case Rank-1/mAP at an epsilon; "≤" in front where missing cells make it an upper bound."""
+    shown = pair(row, f"worst_e{epsilon}_rank1", f"worst_e{epsilon}_mAP")
+    missing = row.get(f"worst_e{epsilon}_missing")
+    return f"≤{shown}" if shown and not rows.is_missing(missing) and int(missing or 0) > 0 else shown
+
+
+def attack_pair(row: Row, setting: Setting) -> str:
+    """White-box/transfer Rank-1 of an attack, in whole percent."""
+    name = f"{setting.attack}_{setting.budget}"
+    own = "query" if f"{name}_query_rank1" in row else "whitebox"
+    return pair(row, f"{name}_{own}_rank1", f"{name}_transfer_rank1", digits=0)
+
+
+def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
+    """The `leaderboard` of tables.leaderboard for a terminal of 120 columns, figures in %.
+
+    Clean and worst case are Rank-1/mAP; attack columns are white-box/transfer Rank-1 at the headline epsilon. Attacks
+    that do not fit are named in the caption.
+    """
+    board = rows.rows(leaderboard)
+    plan = rows.settings(results)
+    epsilons = rows.epsilons(plan)
+    synthetic = ", SYNTHETIC DATA" if labels.is_synthetic(results) else ""
+    table = Table(
+        title=f"Leaderboard of {escape(results.suite)}, seed {results.seed}{synthetic} (Rank-1/mAP in %)",
+        box=box.SIMPLE_HEAD, padding=0, show_edge=False,
+    )  # fmt: skip
+    columns: list[tuple[str, list[str], bool]] = [
+        ("#", ["" if rows.is_missing(row["rank"]) else str(row["rank"]) for row in board], True),
+        ("victim", [row["victim"] + (" (!)" if row["audit"] else "") for row in board], False),
+        ("data set", [row["dataset"] for row in board], False),
+    ]
+    if all(row["victim"].endswith(f"@{row['dataset']}") for row in board):
+        columns.pop()  # the labels say it already
+    columns += [
+        ("clean", [pair(row, "clean_rank1", "clean_mAP") for row in board], True),
+    ]
+    columns += [(f"worst\nε={epsilon}", [worst_pair(row, epsilon) for row in board], True) for epsilon in epsilons]
+    names = columns[1][1]
+    room = WIDTH
+    for title, values, _ in columns:
+        widest = max(len(word) for word in [*title.split("\n"), *values])
+        room -= (min(widest, VICTIM_WIDTH) if title == "victim" else widest) + 1
+    left_out = []
+    for setting in (each for each in plan if each.epsilon == results.headline_epsilon):
+        values = [attack_pair(row, setting) for row in board]
+        title = _folded(setting.variant)
+        width = max(len(word) for word in [*title.split("\n"), *values]) + 1
+        if width > room:
+            left_out.append(setting.variant)
+            continue
+        room -= width
+        columns.append((title, values, True))
+    for title, _, right in columns:
+        wide = min(max(len(name) for name in [*names, "victim"]), VICTIM_WIDTH) if title == "victim" else None
+        table.add_column(
+            escape(title), justify="right" if right else "left", overflow="fold", width=wide, no_wrap=wide is None
+        )
+    for i in range(len(board)):
+        table.add_row(*(escape(values[i]) for _, values, _ in columns))
+    caption = [
+        f"attack columns: Rank-1 white-box/transfer from the strongest source, ε = {results.headline_epsilon}/255"
+    ]
+    caption.append("≤: cells are missing, so the worst case is an upper bound")
+    if any(row["audit"] for row in board):
+        caption.append("(!): unverified, see the audit in report.md")
+    if left_out:
+        caption.append("no room for " + ", ".join(left_out) + ": see leaderboard.csv")
+    table.caption = escape("; ".join(caption))
+    return table
+
+
+def _folded(name: str, width: int = 8) -> str:
+    """A column title broken at "_", "-", ":" and spaces into lines of about `width` characters."""
+    lines = [""]
+    for word in name.replace("_", "_\n").replace("-", "-\n").replace(":", ":\n").replace(" ", "\n").split("\n"):
+        if lines[-1] and len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(lines)

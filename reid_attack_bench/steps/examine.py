@@ -1,0 +1,67 @@
+"""Check a victim against its contract before anything is computed with it."""
+
+from __future__ import annotations
+
+import torch
+
+from reid_attack_bench.contracts import Victim
+from reid_attack_bench.errors import VictimError
+from reid_attack_bench.steps.step import Facts
+
+
+def examine(victim: Victim, device: torch.device) -> Facts:
+    """Hold a victim against its contract on two random images.
+
+    Returns:
+        What it was found to be: "found_randomised", two passes differ; "detector", empty without one, "suspicion" for
+        one that an attack can climb down, else "rejects"; "zero_gradient", the share of the images' values without
+        any gradient.
+
+    Raises:
+        VictimError: wrong shape or type, not finite, or no gradient though it declares to be differentiable.
+    """
+    name = victim.name or type(victim).__name__
+    if victim.distance not in ("euclidean", "cosine"):
+        raise VictimError(f"victim {name}: distance must be euclidean or cosine, not {victim.distance!r}")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, *victim.input_size, generator=generator).to(device).requires_grad_(True)
+    embeddings = embed(victim, images, name)
+    with torch.no_grad():
+        again = embed(victim, images, name)
+    found: Facts = {"found_randomised": bool((again - embeddings).abs().max() > 1e-3 * embeddings.abs().max())}
+    suspicion = victim.suspicion(images)
+    climbable = suspicion is not None and suspicion.requires_grad
+    found["detector"] = "suspicion" if climbable else "" if victim.rejects(images.detach()) is None else "rejects"
+    if not victim.differentiable:
+        return found
+    if not embeddings.requires_grad:
+        raise VictimError(
+            f"victim {name}: its embeddings carry no gradient (a detach, no_grad or numpy on the way?); keep it "
+            "differentiable, or declare differentiable = False to have it as a target only"
+        )
+    # along a random direction: the length of a normalised embedding never changes
+    direction = torch.randn(embeddings.shape, generator=generator).to(embeddings)
+    (gradient,) = torch.autograd.grad((embeddings * direction).sum(), images, allow_unused=True)
+    if gradient is None or not torch.isfinite(gradient).all():
+        what = "no gradient reaches the images" if gradient is None else "the gradient is NaN or infinite"
+        raise VictimError(f"victim {name}: {what}; repair embed, or declare differentiable = False")
+    logits = victim.logits(images)
+    if logits is not None and (logits.ndim != 2 or len(logits) != 2):
+        raise VictimError(f"victim {name}: logits returned shape {tuple(logits.shape)} for 2 images, expected 2×K")
+    return {**found, "zero_gradient": float((gradient == 0).float().mean())}
+
+
+def embed(victim: Victim, images: torch.Tensor, name: str, first_index: int = 0) -> torch.Tensor:
+    """`victim.embed`, checked: N×D, floating point, finite."""
+    embeddings = victim.embed(images)
+    if not isinstance(embeddings, torch.Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
+        got = tuple(embeddings.shape) if isinstance(embeddings, torch.Tensor) else type(embeddings).__name__
+        raise VictimError(f"victim {name}: embed returned {got} for {len(images)} images, expected {len(images)}×D")
+    if not embeddings.is_floating_point():
+        raise VictimError(f"victim {name}: embed returned {embeddings.dtype}, expected a floating-point tensor")
+    bad = ~torch.isfinite(embeddings).all(dim=1)
+    if bad.any():
+        raise VictimError(
+            f"victim {name}: embed returned NaN or infinity for image {first_index + int(bad.nonzero()[0])}"
+        )
+    return embeddings

@@ -1,0 +1,161 @@
+"""How a victim's passes are computed: in a lower precision, compiled, or in parts where memory is short.
+
+Each is a victim that stands for another one, so that attacks and evaluation need not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from reid_attack_bench.contracts import Victim, WrappedVictim
+from reid_attack_bench.errors import BenchError
+
+_Kept = TypeVar("_Kept")
+
+Note = Callable[[str], None]
+
+
+class MixedPrecision(WrappedVictim):
+    """A victim whose layers compute in bfloat16 where torch's autocast deems it safe; what it returns is float32."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        with self._autocast(images):
+            return self.victim.embed(images).float()
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        with self._autocast(images):
+            return _float(self.victim.logits(images))
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        with self._autocast(images):
+            embeddings, logits = self.victim.outputs(images)
+            return embeddings.float(), _float(logits)
+
+    def suspicion(self, images: Tensor) -> Tensor | None:
+        with self._autocast(images):
+            return _float(self.victim.suspicion(images))
+
+    def _autocast(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, torch.bfloat16)
+
+
+class Compiled(WrappedVictim):
+    """A victim whose `embed` and `logits` are compiled by torch.compile."""
+
+    def __init__(self, victim: Victim) -> None:
+        super().__init__(victim)
+        self._embed = torch.compile(victim.embed)
+        self._logits = torch.compile(victim.logits)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self._embed(images)
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        return self._logits(images)
+
+
+def compiled(victim: Victim, name: str, device: torch.device, note: Note) -> Victim:
+    """`victim` compiled, or as it is where that does not work: then `note` is told why, in one line."""
+    faster = Compiled(victim)
+    probe = torch.rand(2, 3, *victim.input_size, generator=torch.Generator().manual_seed(0)).to(device)
+    try:
+        # forward and backward, since each is compiled when it is first run
+        with warnings.catch_warnings(), torch.random.fork_rng(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            for work in (faster.embed, faster.logits):
+                values = work(probe.clone().requires_grad_(victim.differentiable))
+                if values is not None and values.requires_grad:
+                    values.sum().backward()
+            with torch.inference_mode():
+                faster.embed(probe)
+    except Exception as error:  # a compiler may raise anything; what is the victim's own fault shows without it, too
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:200]
+        note(f"torch.compile does not work on {name} ({type(error).__name__}: {reason}); it runs as it is")
+        return victim
+    return faster
+
+
+class Chunked(WrappedVictim):
+    """A victim that is given `at_once` images at a time, for a GPU that does not hold more.
+
+    With gradients a part's activations are made again in the backward pass instead of kept (Chen et al., arXiv
+    1604.06174): one more forward pass. An attack that splits its batch by `at_once` itself pays nothing.
+    """
+
+    def __init__(self, victim: Victim, at_once: int) -> None:
+        super().__init__(victim)
+        self.at_once = self._size = at_once
+
+    def embed(self, images: Tensor) -> Tensor:
+        return _joined(self.victim.embed, images, self._size)
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        return _joined(self.victim.logits, images, self._size)
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        return _joined(self.victim.outputs, images, self._size)
+
+    def suspicion(self, images: Tensor) -> Tensor | None:
+        return _joined(self.victim.suspicion, images, self._size)
+
+    def rejects(self, images: Tensor) -> Tensor | None:
+        return _joined(self.victim.rejects, images, self._size)
+
+
+def with_smaller_batches(work: Callable[[int], _Kept], size: int, what: str, note: Note) -> tuple[_Kept, int]:
+    """`work(size)`, with half the size as often as it runs out of GPU memory; the result, and the size that fitted.
+
+    Raises:
+        BenchError: not even one image fits.
+    """
+    while True:
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            return work(size), size
+        if torch.cuda.is_available():
+            gc.collect()  # what the failed attempt held
+            torch.cuda.empty_cache()
+        if size == 1:
+            raise BenchError(
+                f"{what}: a single image does not fit into the GPU's memory: free some, lower image_size, or use "
+                "--device cpu"
+            )
+        size //= 2
+        note(f"{what}: out of GPU memory, going on with {size} image{'s' * (size > 1)} at once")
+
+
+def _joined(function: Callable[[Tensor], Any], images: Tensor, at_once: int) -> Any:
+    if len(images) <= at_once:
+        return function(images)
+    keeps = torch.is_grad_enabled() and images.requires_grad
+    parts = [checkpoint(function, part, use_reentrant=False) if keeps else function(part)
+             for part in images.split(at_once)]  # fmt: skip
+    if isinstance(parts[0], tuple):
+        return tuple(_together(values) for values in zip(*parts, strict=True))
+    return _together(parts)
+
+
+def _together(parts: Any) -> Tensor | None:
+    return None if parts[0] is None else torch.cat(list(parts))
+
+
+def _float(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.float()
+
+
+def inference(seen: set[torch.Size], images: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """torch.inference_mode, but no_grad for the first images of each shape, which are added to `seen`.
+
+    What a victim makes once and keeps, such as a table of positions, would be of no use to a gradient later.
+    """
+    if images.shape in seen:
+        return torch.inference_mode()
+    seen.add(images.shape)
+    return torch.no_grad()

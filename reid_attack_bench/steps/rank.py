@@ -1,0 +1,73 @@
+"""Steps clean-rank and rank: ranking with and without an attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from reid_attack_bench.errors import VictimError
+from reid_attack_bench.metrics.bootstrap import intervals
+from reid_attack_bench.metrics.ranking import distance_rows, rank, summary, with_misses
+from reid_attack_bench.steps.artefacts import REFUSED
+from reid_attack_bench.steps.step import Facts, Progress, Step
+from reid_attack_bench.steps.workspace import Workspace
+
+
+def run_clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    features = load_file(workspace.obtain(step.inputs["features"]) / "features.safetensors")
+    facts = _rank_features(step, workspace, out, features["query"], features["gallery"], features.get(REFUSED))
+    expected = float(step.config["expected_rank1"])
+    if facts["rank1"] < expected:
+        label = workspace.steps[step.inputs["victim"]].label
+        raise VictimError(
+            f"{label}: clean Rank-1 is {facts['rank1']:.1f} %, below the expected {expected:.1f} %; a victim that did "
+            "not learn says nothing about attacks: train longer, or change the seed or expected_rank1 in the suite"
+        )
+    return facts
+
+
+def _rank_features(
+    step: Step,
+    workspace: Workspace,
+    out: Path,
+    query: torch.Tensor,
+    gallery: torch.Tensor,
+    missed: torch.Tensor | None,
+) -> Facts:
+    """Rank and store; the queries `missed`, bool N, are refused and find nobody."""
+    splits = workspace.splits(step.inputs["data"])
+    distance = workspace.victim(step.inputs["victim"]).distance
+    ranking = rank(
+        distance_rows(query.to(workspace.device), gallery.to(workspace.device), distance),
+        splits["query"].identities,
+        splits["gallery"].identities,
+        splits["query"].cameras,
+        splits["gallery"].cameras,
+        protocol=step.config["protocol"],
+        rng=np.random.RandomState(0),
+    )
+    if missed is not None:
+        ranking = with_misses(ranking, missed.numpy(), len(gallery))
+    arrays = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(ranking).items()}
+    save_file(arrays, out / "ranking.safetensors")
+    columns = np.stack([ranking.hits[:, 0], ranking.ap], axis=1)[ranking.valid]
+    bounds: dict[str, float] = {}
+    for name, (low, high) in zip(("rank1", "mAP"), intervals(columns, seed=0), strict=True):
+        bounds |= {f"{name}_low": 100.0 * low, f"{name}_high": 100.0 * high}
+    return {**summary(ranking), **bounds, "queries": int(ranking.valid.sum())}
+
+
+def run_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    clean = load_file(workspace.obtain(step.inputs["clean"]) / "features.safetensors")
+    attacked = load_file(workspace.obtain(step.inputs["features"]) / "features.safetensors")
+    both = {**clean, **attacked}
+    refused = attacked.get(REFUSED)
+    if refused is None:
+        return _rank_features(step, workspace, out, both["query"], both["gallery"], clean.get(REFUSED))
+    # a refused adversarial query counts as its clean self
+    query = torch.where(refused[:, None], clean["query"], both["query"])
+    facts = _rank_features(step, workspace, out, query, both["gallery"], refused & clean[REFUSED])
+    return {**facts, "rejected": 100.0 * float(refused.float().mean())}

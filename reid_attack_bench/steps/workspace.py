@@ -1,0 +1,125 @@
+"""Inputs of steps, loaded once and kept while a run needs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from reid_attack_bench.adversary.adaptive import adapt
+from reid_attack_bench.contracts import FitContext, State, TrainingData, Victim
+from reid_attack_bench.data.split import Split
+from reid_attack_bench.files import replace_file
+from reid_attack_bench.steps.artefacts import read_splits
+from reid_attack_bench.steps.examine import examine
+from reid_attack_bench.steps.passes import MixedPrecision, Note, compiled
+from reid_attack_bench.steps.step import Progress, Step
+
+_VICTIMS_IN_MEMORY = 24
+
+
+@dataclass
+class Workspace:
+    """Inputs of steps, loaded once and kept while the run needs them.
+
+    `obtain` returns the checked folder of a step's result (and rebuilds it where it is corrupt), `unfinished` the file
+    in which a step may keep what it has so far; `note` is told what a person should know.
+    """
+
+    obtain: Callable[[str], Path]
+    steps: Mapping[str, Step]
+    device: torch.device
+    unfinished: Callable[[str], Path]
+    note: Note = lambda text: None
+    _splits: dict[str, dict[str, Split]] = field(default_factory=dict)
+    _victims: dict[str, Victim] = field(default_factory=dict)
+    _compiled: dict[str, Victim] = field(default_factory=dict)
+
+    def splits(self, key: str) -> dict[str, Split]:
+        """The decoded data of one data step, memory-mapped."""
+        if key not in self._splits:
+            self._splits[key] = read_splits(self.obtain(key))
+        return self._splits[key]
+
+    def training_data(self, key: str) -> TrainingData:
+        train = self.splits(key)["train"]
+        labels = np.unique(train.identities, return_inverse=True)[1].astype(np.int64)
+        return TrainingData(str(self.steps[key].config["name"]), train.images, labels, train.cameras)
+
+    def victim(self, key: str) -> Victim:
+        """The victim of one victim step: on the device, in eval mode, frozen."""
+        if key not in self._victims:
+            step = self.steps[key]
+            if isinstance(step.subject, Victim):
+                victim = step.subject
+            else:
+                path = self.obtain(key) / "weights.safetensors"
+                victim = self.built(step, load_file(path) if path.is_file() else None)
+            while len(self._victims) >= _VICTIMS_IN_MEMORY:
+                self._victims.pop(next(iter(self._victims)))
+            self._victims[key] = victim.to(self.device).eval().requires_grad_(False)
+        return self._victims[key]
+
+    def built(self, step: Step, state: State | None) -> Victim:
+        """What the recipe or the defence of a victim step makes of its weights."""
+        if "victim" in step.inputs:
+            inner = self.victim(step.inputs["victim"])
+            victim = step.subject.defend(inner, state)
+            victim.trained_on = victim.trained_on or inner.trained_on
+        else:
+            victim = step.subject.load(state)
+            victim.trained_on = str(self.steps[step.inputs["data"]].config["name"])
+        return victim
+
+    def passes(self, key: str, implementation: Mapping[str, Any]) -> Victim:
+        """The victim of one victim step, with the precision and compilation of the step that asks (see suite.Suite)."""
+        victim = self.victim(key)
+        if implementation.get("compile"):
+            if key not in self._compiled:
+                label = self.steps[key].label.partition(" ")[2]
+                self._compiled[key] = compiled(victim, label, self.device, self.note)
+            victim = self._compiled[key]
+        return MixedPrecision(victim) if implementation.get("precision") == "bfloat16" else victim
+
+    def source(self, step: Step) -> Victim:
+        """The source of `step` as its attack sees it: as it is, or adapted with as many draws as its config says.
+
+        An adapted one is never compiled: what makes it differentiable is done call by call.
+        """
+        key, samples = step.inputs["source"], step.config.get("adaptive")
+        if not samples:
+            return self.passes(key, step.implementation)
+        victim = self.passes(key, {**step.implementation, "compile": False})
+        card = json.loads((self.obtain(key) / "card.json").read_text())
+        randomised = card["randomised"] or card.get("found_randomised", False)
+        adapted = adapt(victim, samples, randomised=randomised)
+        examine(adapted, self.device)
+        return adapted
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """contracts.Checkpoint in one file."""
+
+    path: Path
+
+    def load(self) -> State | None:
+        try:
+            return load_file(self.path)
+        except (OSError, SafetensorError):
+            return None  # none, or cut short by a full disk: the fit starts anew
+
+    def save(self, state: State) -> None:
+        replace_file(self.path, save(state))
+
+
+def fit_context(step: Step, workspace: Workspace, progress: Progress) -> FitContext:
+    checkpoint = _Checkpoint(workspace.unfinished(step.key))
+    return FitContext(workspace.device, torch.Generator().manual_seed(step.seed), progress, checkpoint)
