@@ -31,7 +31,7 @@ from tests.plugins.toy import ToyVictim
 
 
 class Silent:
-    """A watcher that remembers."""
+    """A listener that remembers."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -66,8 +66,8 @@ def bench(*arguments: str, cwd: Path, expect: int = 0, **environment: str) -> su
 
 def run_here(document: dict, store: Path, **options) -> tuple:
     plan = make_plan(parse.parse(document), **options)
-    watcher = Silent()
-    return plan, execute(plan, Store(store), torch.device("cpu"), watcher), watcher
+    listener = Silent()
+    return plan, execute(plan, Store(store), torch.device("cpu"), listener), listener
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +170,9 @@ def test_two_runs_are_compared_on_the_command_line(finished: Path, tmp_path: Pat
 
 
 def test_each_thing_is_done_once(tiny, tmp_path: Path) -> None:
-    plan, outcome, watcher = run_here(tiny, tmp_path)
+    plan, outcome, listener = run_here(tiny, tmp_path)
     assert not outcome.failed
-    assert len(watcher.done) == len(set(watcher.done)) == len(plan.steps)
+    assert len(listener.done) == len(set(listener.done)) == len(plan.steps)
     kinds = pd.Series([step.kind for step in plan.steps.values()]).value_counts()
     assert kinds["victim"] == 2
     assert kinds["clean"] == 2 * 2
@@ -234,16 +234,16 @@ def test_a_corrupt_input_is_made_again_on_the_way(tiny, tmp_path: Path) -> None:
     rank = next(s for s in plan.steps.values() if s.kind == "rank" and s.inputs["features"] == features.key)
     for step in (features, rank):
         store.discard(step.kind, step.key)
-    _, outcome, watcher = run_here(tiny, tmp_path)
+    _, outcome, listener = run_here(tiny, tmp_path)
     assert outcome.rebuilt == [craft.label]
-    assert any("does not match its digest" in note for note in watcher.notes)
+    assert any("does not match its digest" in note for note in listener.notes)
     assert np.array_equal(np.load(store.folder("craft", craft.key) / "query.npy"), original)
 
 
 def test_one_failure_costs_only_what_stands_on_it(tiny, tmp_path: Path) -> None:
     tiny["attacks"] = {"noise": {}, "cheat": {"use": f"{TOY}:Cheat"}}
-    plan, outcome, watcher = run_here(tiny, tmp_path)
-    assert any("exceeded its L-inf budget on image 0: 11/255" in line for line in watcher.failures)
+    plan, outcome, listener = run_here(tiny, tmp_path)
+    assert any("exceeded its L-inf budget on image 0: 11/255" in line for line in listener.failures)
     from reid_attack_bench.jobs import manifest
     from reid_attack_bench.report.collect import collect
 

@@ -16,7 +16,7 @@ from reid_attack_bench.suites.suite import Suite
 DEFAULT_STORE = Path("runs/store")
 
 DEVICE = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    "--device", metavar="auto|cpu|cuda|cuda:N", default="auto", show_default=True,
     help="Where to compute; auto takes the GPU where there is one.",
 )  # fmt: skip
 

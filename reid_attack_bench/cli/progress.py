@@ -20,7 +20,7 @@ from rich.progress import (
 from reid_attack_bench.steps.step import Step
 
 
-class RichWatcher:
+class RichListener:
     """Bars on a terminal (the run, and each step under way); one line per slow step that is finished."""
 
     slow = 1.0  # seconds: what a person would wonder about
@@ -89,7 +89,7 @@ class RichWatcher:
             self.bars.update(self.run, completed=sum(self.done_of.values()), note=note)
 
 
-class JsonWatcher:
+class JsonListener:
     """One JSON object per line on standard output, for programs."""
 
     def _say(self, event: str, **values: Any) -> None:

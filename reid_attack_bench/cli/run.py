@@ -109,7 +109,7 @@ def evaluate_command(
 
 
 def run_suite(chosen: Suite, options: RunOptions) -> None:
-    from reid_attack_bench.cli.progress import JsonWatcher, RichWatcher
+    from reid_attack_bench.cli.progress import JsonListener, RichListener
     from reid_attack_bench.execute.device import default_workers, resolve_device
     from reid_attack_bench.execute.events import Outcome
     from reid_attack_bench.execute.executor import execute, missing_steps, repair
@@ -128,18 +128,18 @@ def run_suite(chosen: Suite, options: RunOptions) -> None:
         print_plan(plan, {step.key for step in missing_steps(plan, store)}, store, options.as_json)
         return
     console = Console(stderr=options.as_json)
-    watcher = JsonWatcher() if options.as_json else RichWatcher(console)
+    listener = JsonListener() if options.as_json else RichListener(console)
     for step in repair(plan, store):
-        watcher.note(f"stored artefact '{step.label}' was corrupt; making it again")
+        listener.note(f"stored artefact '{step.label}' was corrupt; making it again")
     command = shlex.join(["reid-attack-bench", *sys.argv[1:]])
     earlier = run_manifest.read(options.out)
     planned = run_manifest.describe(plan, store, Outcome(), device, command, finished=False)
     if not run_manifest.is_reported(planned, earlier, options.out):
         run_manifest.write(planned, options.out)  # so that a run which is killed can be reported
     try:
-        outcome = execute(plan, store, device, watcher, options.workers or default_workers(device))
+        outcome = execute(plan, store, device, listener, options.workers or default_workers(device))
     finally:
-        watcher.close()
+        listener.close()
     manifest = run_manifest.describe(plan, store, outcome, device, command)
     if run_manifest.is_reported(manifest, earlier, options.out):
         run_manifest.write(earlier, options.out)

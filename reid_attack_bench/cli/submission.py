@@ -47,18 +47,18 @@ def verify_command(
     submission: Path, victim: str | None, sample: int, seed: int, data_root: Path | None, device: str
 ) -> None:
     """Recompute a sample of somebody's claims from the images that they were made with."""
-    from reid_attack_bench.cli.progress import RichWatcher
+    from reid_attack_bench.cli.progress import RichListener
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs.submission.verify import verify
 
-    watcher = RichWatcher(Console(stderr=True))
+    listener = RichListener(Console(stderr=True))
     try:
         checks = verify(
             submission, victim=victim, sample=sample, seed=seed, data_root=data_root,
-            device=resolve_device(device), watcher=watcher,
+            device=resolve_device(device), listener=listener,
         )  # fmt: skip
     finally:
-        watcher.close()
+        listener.close()
     for check in checks:
         pairs = [f"{rank1:.1f}/{mean:.1f}" for rank1, mean in (check.claimed, check.found)]
         verdict = check.problem or "holds"

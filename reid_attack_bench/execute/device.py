@@ -7,7 +7,9 @@ import os
 
 import torch
 
-from reid_attack_bench.errors import BenchError
+from reid_attack_bench.errors import BenchError, nearest
+
+_DEVICES = ("auto", "cpu", "cuda", "cuda:0")
 
 
 def stay_forkable(device: str, workers: int | None) -> None:
@@ -16,24 +18,30 @@ def stay_forkable(device: str, workers: int | None) -> None:
     A ready victim is made in this process: threads that torch starts for it are not there after a fork, and a worker
     of two threads or more would wait for them forever.
     """
-    import torch
-
-    pass
-
     if (workers or default_workers(resolve_device(device))) > 1:
         torch.set_num_threads(1)
 
 
 def resolve_device(name: str) -> torch.device:
-    """ "auto" takes the GPU where there is one.
+    """The device called `name`: "cpu", "cuda", "cuda:N", or "auto" for a GPU if there is one.
 
     Raises:
-        BenchError: cuda was asked for and is not there.
+        BenchError: not one of these names, or no such GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BenchError("--device cuda: this torch sees no GPU; use --device cpu, or install a CUDA build and driver")
+    if name == "cpu":
+        return torch.device(name)
+    kind, colon, index = name.partition(":")
+    if kind == "mps":
+        raise BenchError(f"device {name}: Apple GPUs lack the deterministic kernels that a run needs; use cpu")
+    if kind != "cuda" or (colon and not index.isdecimal()):
+        raise BenchError(f"device {name}: expected auto, cpu, cuda or cuda:N: {nearest(name, _DEVICES)}")
+    if not torch.cuda.is_available():
+        raise BenchError(f"device {name}: torch finds no GPU; use cpu, or install a CUDA build of torch and a driver")
+    count = torch.cuda.device_count()
+    if index and int(index) >= count:
+        raise BenchError(f"device {name}: torch finds {count} GPU{'s' * (count > 1)}, cuda:0 to cuda:{count - 1}")
     return torch.device(name)
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from reid_attack_bench.steps.step import Step
 
 
-class Watcher(Protocol):
+class Listener(Protocol):
     """Who is told how a run goes; see console.py."""
 
     def begin(self, missing: list[Step], total: int) -> None: ...
@@ -43,10 +43,10 @@ class Outcome:
 
 @dataclass
 class Recorder:
-    """Takes what happens into the outcome, and passes it on to the watcher."""
+    """Takes what happens into the outcome, and passes it on to the listener."""
 
     outcome: Outcome
-    watcher: Watcher
+    listener: Listener
 
     def blocked(self, step: Step) -> bool:
         """Whether something that `step` stands on has failed; then so has it, for the same reason."""
@@ -57,27 +57,27 @@ class Recorder:
         return False
 
     def start(self, step: Step) -> None:
-        self.watcher.start(step)
+        self.listener.start(step)
 
     def progress(self, step: Step, done: int, total: int, note: str) -> None:
-        self.watcher.progress(step, done, total, note)
+        self.listener.progress(step, done, total, note)
 
     def finish(self, step: Step, seconds: float) -> None:
         self.outcome.seconds[step.key] = seconds
-        self.watcher.finish(step, seconds)
+        self.listener.finish(step, seconds)
 
     def fail(self, step: Step, reason: str) -> None:
         line = " ".join(reason.split())
         self.outcome.failed[step.key] = line
         self.outcome.causes.append(f"{step.label}: {line}")
-        self.watcher.fail(step, line)
+        self.listener.fail(step, line)
 
     def rebuild(self, step: Step, reason: str) -> None:
         self.outcome.rebuilt.append(step.label)
-        self.watcher.note(f"{reason}; making it again")
+        self.listener.note(f"{reason}; making it again")
 
     def note(self, step: Step, text: str) -> None:
-        self.watcher.note(text)
+        self.listener.note(text)
 
 
 class Teller(Protocol):

@@ -12,7 +12,7 @@ import torch
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import processes as lanes
 from reid_attack_bench.execute.device import keep_freed_memory, use_deterministic_kernels
-from reid_attack_bench.execute.events import Outcome, Recorder, Watcher
+from reid_attack_bench.execute.events import Listener, Outcome, Recorder
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.steps.step import Step
@@ -34,7 +34,7 @@ def missing_steps(plan: Plan, store: Store) -> list[Step]:
     return [step for key, step in plan.steps.items() if key in wanted]
 
 
-def execute(plan: Plan, store: Store, device: torch.device, watcher: Watcher, workers: int = 1) -> Outcome:
+def execute(plan: Plan, store: Store, device: torch.device, listener: Listener, workers: int = 1) -> Outcome:
     """Do every missing step of `plan`, `workers` at a time, each in a process of its own where it is more than one.
 
     A step that fails fails its dependents and nothing else. Kill it at any moment: the next run takes up at the
@@ -49,9 +49,9 @@ def execute(plan: Plan, store: Store, device: torch.device, watcher: Watcher, wo
         if todo:  # importing what these take is half of a run that has nothing to do
             use_deterministic_kernels()
             keep_freed_memory()
-        watcher.begin(todo, len(plan.steps))
+        listener.begin(todo, len(plan.steps))
         outcome = Outcome()
-        record = Recorder(outcome, watcher)
+        record = Recorder(outcome, listener)
         if workers > 1 and len(todo) > 1:
             threads = max(1, len(os.sched_getaffinity(0)) // workers)
             lanes.run_in_parallel(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import State, ThreatModel, Victim, craft_threat
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.execute.events import Watcher
+from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.execute.executor import execute, repair
 from reid_attack_bench.jobs.attack_file import AttackFile
 from reid_attack_bench.jobs.folder import ReadyAttack
@@ -64,14 +64,14 @@ class SingleAttack:
     store: Store
     device: torch.device
 
-    def perform(self, watcher: Watcher) -> None:
+    def perform(self, listener: Listener) -> None:
         """Do what is missing.
 
         Raises:
             BenchError: the first step that failed, and why.
         """
         repair(self.laid_out.plan, self.store)
-        outcome = execute(self.laid_out.plan, self.store, self.device, watcher)
+        outcome = execute(self.laid_out.plan, self.store, self.device, listener)
         if outcome.causes:
             raise BenchError(outcome.causes[0])
 

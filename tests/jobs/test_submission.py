@@ -57,7 +57,7 @@ def packed(tmp_path_factory) -> Path:
 
 def checked(path: Path, **options):
     settings = {"victim": None, "sample": 100, "seed": 0, "data_root": None, "device": torch.device("cpu")}
-    return verify(path, **{**settings, **options}, watcher=Silent())
+    return verify(path, **{**settings, **options}, listener=Silent())
 
 
 def rewritten(packed: Path, out: Path, change) -> Path:

@@ -68,9 +68,9 @@ def test_a_matrix_costs_one_craft_a_source_and_one_pass_a_target(counted, tmp_pa
         assert module.PASSED[victim, False] == judged
         assert module.PASSED[victim, True] == sum(attacks) * queries + 3 * examined
     before = (module.PASSED.copy(), list(module.CRAFTED))
-    _, outcome, watcher = run_here(document, tmp_path)
+    _, outcome, listener = run_here(document, tmp_path)
     assert before == (module.PASSED, module.CRAFTED), "a second run does no work with models"
-    assert watcher.done == []
+    assert listener.done == []
     assert len(rendered) == 2
 
 
@@ -90,12 +90,12 @@ def test_what_does_not_fit_into_memory_is_halved_and_gives_the_same_bytes(counte
     results = []
     for limit, place in ((None, "a"), (3, "b")):
         module.LIMIT[:] = [] if limit is None else [limit]
-        plan, outcome, watcher = run_here(document, tmp_path / place)
+        plan, outcome, listener = run_here(document, tmp_path / place)
         assert not outcome.failed
         store = Store(tmp_path / place)
         kinds = ("clean", "craft", "features", "rank")
         results.append({key: store.manifest(s.kind, key)["files"] for key, s in plan.steps.items() if s.kind in kinds})
-        said = [note for note in watcher.notes if "out of GPU memory" in note]
+        said = [note for note in listener.notes if "out of GPU memory" in note]
         assert bool(said) == (limit is not None)
     assert any("going on with 2 images at once" in note for note in said)
     assert results[0] == results[1]

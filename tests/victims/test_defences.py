@@ -261,8 +261,8 @@ def store(tmp_path_factory):
 def results_of(document: dict, store) -> object:
     from reid_attack_bench.jobs import manifest
 
-    plan, outcome, watcher = run_here(document, store)
-    assert watcher.failures == []
+    plan, outcome, listener = run_here(document, store)
+    assert listener.failures == []
     return collect(manifest.describe(plan, Store(store), outcome, torch.device("cpu"), ""), Store(store))
 
 

@@ -23,7 +23,7 @@ import torch
 from reid_attack_bench.adversary import budget
 from reid_attack_bench.contracts import ThreatModel, weights_digest
 from reid_attack_bench.errors import BenchError, BudgetError
-from reid_attack_bench.execute.events import Watcher
+from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.execute.executor import execute
 from reid_attack_bench.jobs.submission.card import read_card
 from reid_attack_bench.jobs.submission.pack import CARD, MANIFEST, MATRIX
@@ -64,7 +64,7 @@ def verify(
     seed: int,
     data_root: Path | None,
     device: torch.device,
-    watcher: Watcher,
+    listener: Listener,
 ) -> list[Check]:
     """Recompute a sample of a submission's claims.
 
@@ -100,7 +100,7 @@ def verify(
             if not store.has("craft", cell.craft_key):
                 raise BenchError(f"{path} does not hold the images of {_words(cell)}")
             store.open("craft", cell.craft_key)
-        outcome = execute(replace(plan, wanted=tuple(cell.rank_key for cell in chosen)), store, device, watcher)
+        outcome = execute(replace(plan, wanted=tuple(cell.rank_key for cell in chosen)), store, device, listener)
         weights = _weights(store, plan, label, device)
         return [_check(cell, claims, store, outcome.failed, weights, card) for cell in chosen]
 
