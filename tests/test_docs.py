@@ -39,8 +39,8 @@ from reid_attack_bench.jobs.check_victim import check as conformance
 from reid_attack_bench.report.analysis import audit, compare, defences, findings
 from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS
 from reid_attack_bench.steps.step import STEP_VERSIONS
+from reid_attack_bench.suites import document, suite
 from reid_attack_bench.suites import parse as suites_parse
-from reid_attack_bench.suites import suite
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -255,29 +255,19 @@ def test_every_behaviour_of_the_released_code_is_documented() -> None:
 
 
 def test_every_key_of_a_suite_is_documented() -> None:
-    """The keys that suite.py accepts, by the place in the file where they may stand."""
-    accepted: dict[str, set[str]] = {}
-    for call in ast.walk(ast.parse(inspect.getsource(suites_parse))):
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check_known":
-            keys = ast.literal_eval(call.args[1])
-            accepted.setdefault(keys[0], set()).update(keys)
     text = read("suites.md")
-    composed = {"extends", "presets", "full"}
-    assert named(section(text, "Top level")) - composed == accepted["name"]
-    assert named(section(text, "Victims")) == accepted["use"] & {*VICTIM_KEYS} | {"source", "white-box", "target"}
-    assert named(section(text, "Attacks")) == (accepted["use"] - {*VICTIM_KEYS} | {"use", "options"}) | {"like"}
-    assert named(section(text, "Findings")) == accepted["claim"]
-    assert accepted["attack"] == {"attack", "epsilon", "pixels"}
-    for key in composed | {"like"}:
+    assert named(section(text, "Top level")) == set(document.SuiteDocument.model_fields)
+    assert named(section(text, "Victims")) == set(document.VictimDocument.model_fields) | set(document.ROLES)
+    assert named(section(text, "Attacks")) == set(document.AttackDocument.model_fields)
+    assert named(section(text, "Findings")) == set(document.FindingDocument.model_fields)
+    assert set(document.ContenderDocument.model_fields) == {"attack", "epsilon", "pixels"}
+    for key in ("extends", "presets", "full", "replace", "like"):
         assert f"`{key}" in section(text, "A suite from parts")
     for name in suites_parse.shipped():
         assert f"`{name}`" in section(text, "Shipped suites"), name
         assert not name.startswith("paper-") or f"`{name}`" in read("reproduce.md")
     for relation in suite.RELATIONS:
         assert f"`{relation}`" in read("concepts.md")
-
-
-VICTIM_KEYS = ("use", "options", "train_on", "expected_rank1", "roles", "defends")
 
 
 def test_data_sets_and_threat_models_are_documented() -> None:

@@ -25,6 +25,7 @@ class ThreatModel:
             but no gradients.
     """
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  # read back, a field of a later version is refused
     epsilon: int = 8
     pixels: int | None = None
     perturbs: Literal["query", "gallery", "both"] = "query"

@@ -88,6 +88,7 @@ def test_a_suite_extends_another(tiny, write_suite) -> None:
     base = write_suite(tiny, "base.yaml")
     document = {
         "extends": base,
+        "replace": "attacks",
         "datasets": ["station"],
         "attacks": {"slow": {"like": "fast", "pixels": "1/8", "options": {"steps": 9}}},
         "full": {"datasets": ["station"]},
@@ -124,7 +125,7 @@ def test_other_data_take_the_place_of_the_suite_s(tiny) -> None:
         ({"extends": "quick", "victims": ["shufflenet"]}, "no 'shufflenet' to pick.*did you mean"),
         ({"extends": "paper-whitebox", "attacks": {"a": {"like": "pdg"}}}, "attacks.a.like.*did you mean 'pgd'"),
         ({"extends": "quick", "attacks": {"pgd": {}}, "relations": ["crossmodel"]}, "did you mean 'cross-model'"),
-        ({"extends": "quick", "findings": [{"lower": "pgd", "higher": "fgsm"}]}, "has no claim"),
+        ({"extends": "quick", "findings": [{"lower": "pgd", "higher": "fgsm"}]}, r"findings\[0\]\.claim is missing"),
         ({"extends": "quick", "findings": [{"claim": "x", "lower": "pgd"}]}, "needs lower and higher, or ascending"),
         ({"extends": "quick", "findings": [{"claim": "x", "ascending": ["fgms", "pgd"]}]}, "did you mean 'fgsm'"),
         (
@@ -132,7 +133,7 @@ def test_other_data_take_the_place_of_the_suite_s(tiny) -> None:
             "pgd has 2 such threat models",
         ),
         (
-            {"extends": "quick", "attacks": {"pgd": {}, "fgsm": {}},
+            {"extends": "quick", "attacks": {"pgd": {"epsilon": 8}, "fgsm": {}},
              "findings": [{"claim": "x", "lower": "pgd", "higher": "fgsm", "measure": "ssim", "at_equal": "mAP"}]},
             "reads a curve",
         ),
@@ -181,14 +182,14 @@ def test_seeds_of_an_attack_share_everything_but_the_attack(tiny) -> None:
     [
         (lambda d: d.update(atacks={}), "no setting 'atacks'.*did you mean 'attacks'"),
         (lambda d: d.update(image_size=64), "image_size must be"),
-        (lambda d: d["attacks"]["pgd"].update(epsilon=2.5), "attacks.pgd: epsilon must be a whole number"),
+        (lambda d: d["attacks"]["pgd"].update(epsilon=2.5), r"attacks\.pgd\.epsilon must be a whole number"),
         (lambda d: d["attacks"]["pgd"].update(epsilon=[]), "epsilon is an empty list"),
         (lambda d: d["attacks"]["pgd"].update(perturb="query"), "did you mean 'perturbs'"),
-        (lambda d: d["attacks"]["pgd"].update(pixels="2/3"), "attacks.pgd: pixels must be .* not '2/3'"),
+        (lambda d: d["attacks"]["pgd"].update(pixels="2/3"), r"attacks\.pgd\.pixels must be .* not '2/3'"),
         (lambda d: d["attacks"]["pgd"].update(seeds=[1, 1]), "attacks.pgd.seeds names a seed twice"),
-        (lambda d: d["attacks"]["pgd"].update(seeds=["a"]), "attacks.pgd.seeds must be a whole number"),
+        (lambda d: d["attacks"]["pgd"].update(seeds=["a"]), r"attacks\.pgd\.seeds\[0\] must be a whole number"),
         (lambda d: d["victims"]["toy"].update(train_on=["plazza"]), "did you mean 'plaza'"),
-        (lambda d: d["victims"]["toy"].update(roles="sorce"), "none of source"),
+        (lambda d: d["victims"]["toy"].update(roles="sorce"), "roles must be one of source, white-box, target"),
         (lambda d: d["victims"].update({"a b": {}}), "letters, digits"),
         (lambda d: d["victims"].update(toy=3), "must be a mapping"),
         (lambda d: d.update(seed="x"), "seed must be a whole number"),

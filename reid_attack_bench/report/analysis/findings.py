@@ -31,7 +31,7 @@ class Judged:
     """One finding and what the run says of it.
 
     Attributes:
-        claim, measure, at_equal, relation: as in suite.Finding.
+        claim, measure, at_equal, relation: as in suites.suite.Claim.
         lower, higher: the two sides in words.
         lower_mean, higher_mean: their means over places and seeds; with `at_equal`, over the range that both reach.
         difference: mean over seeds of higher − lower; positive as claimed. NaN without figures.

@@ -1,0 +1,241 @@
+"""A suite as a person writes it: the fields of the YAML file, and the JSON schema that editors complete it from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from reid_attack_bench.metrics.catalogue import MEASURES
+from reid_attack_bench.suites.suite import EOT_SAMPLES, PRECISIONS, RELATIONS
+from reid_attack_bench.validation import Document, OneOf, OneOrMany, json_schema, mistake, pattern, shown
+
+ROLES = ("source", "white-box", "target")
+SECTIONS = ("datasets", "victims", "attacks")
+"""Parts of a suite that have entries with labels."""
+
+
+class OrNothing:
+    """Marks what may be left empty (`noise:` with nothing after it) and is then the empty mapping or list."""
+
+    def __init__(self, empty: Callable[[], Any] = dict) -> None:
+        self.empty = empty
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            lambda value: self.empty() if value is None else value, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "null"}]}
+
+
+def epsilon_steps(value: object) -> int:
+    """An epsilon in steps of 1/255, of 8 or "8/255"."""
+    text = re.fullmatch(r"(\d+)\s*/\s*255", value.strip()) if isinstance(value, str) else None
+    steps = int(text[1]) if text else value
+    if isinstance(steps, float) and steps.is_integer():
+        steps = int(steps)
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= 255:
+        raise mistake(
+            f"must be a whole number of 8-bit steps from 0 to 255, such as 8 or 8/255, not {shown(value)}: "
+            "images are stored in 8 bits"
+        )
+    return steps
+
+
+def pixel_budget(value: object) -> int | str | None:
+    """A number of pixels, a share such as "1/8" of the image's, or None for no limit."""
+    if value in (None, "all"):
+        return None
+    if isinstance(value, str) and re.fullmatch(r"1/[1-9]\d*", value):
+        return value
+    count = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise mistake(f"must be a whole number of at least 1, all, or a share such as 1/8, not {shown(value)}")
+    return count
+
+
+def _samples(value: bool | int) -> int:
+    return EOT_SAMPLES * value if isinstance(value, bool) else value
+
+
+def _no_seed_twice(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise mistake(f"names a seed twice: {seeds}")
+    return seeds
+
+
+_LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
+Label = Annotated[
+    str,
+    AfterValidator(pattern(_LABEL, "a label of letters, digits and _ . + - that starts with a letter or digit")),
+    WithJsonSchema({"type": "string", "pattern": f"^{_LABEL}$"}),
+]
+Options = Annotated[dict[str, Any], OrNothing()]
+Whole = Annotated[int, Field(ge=0)]
+Side = Annotated[int, Field(ge=16)]
+Epsilon = Annotated[
+    int,
+    PlainValidator(epsilon_steps),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 255}, {"type": "string", "pattern": r"^\d+/255$"}]}
+    ),
+]
+Pixels = Annotated[
+    int | str | None,
+    PlainValidator(pixel_budget),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^(all|1/[1-9]\d*)$"},
+                   {"type": "null"}]}
+    ),
+]  # fmt: skip
+Relation = Annotated[str, OneOf(RELATIONS)]
+Measure = Annotated[str, OneOf(MEASURES)]
+
+
+class VictimDocument(Document):
+    """A victim."""
+
+    use: str = Field("", description="registered victim, or FILE.py:NAME; the label where left out")
+    options: Options = Field(default_factory=dict, description="its settings")
+    train_on: Annotated[list[str], OneOrMany()] = Field(
+        default_factory=list, description="data sets to train it on, one model each; none for one that comes trained"
+    )
+    expected_rank1: float = Field(
+        0.0, ge=0, le=100, description="clean Rank-1 in % below which a trained model counts as failed"
+    )
+    roles: Annotated[list[Annotated[str, OneOf(ROLES)]], OneOrMany()] = Field(
+        ["source", "target"],
+        description="source: crafted on, against every target; white-box: crafted on, against itself; target",
+    )
+    defends: str = Field("", description="label of the victim above it that this defence is made of")
+
+
+class PresetDocument(Document):
+    """An attack to start from."""
+
+    use: str = Field("", description="registered attack, or FILE.py:NAME; the label where left out")
+    options: Options = Field(default_factory=dict, description="its settings")
+    epsilon: Annotated[list[Epsilon], Field(min_length=1), OneOrMany()] = Field(
+        [8], description="in 1/255 (8 or 8/255); a list runs each"
+    )
+    pixels: Annotated[list[Pixels], Field(min_length=1), OneOrMany()] = Field(
+        [None], description="a number, all, or a share such as 1/8 of the image's pixels; a list runs each"
+    )
+    perturbs: Literal["query", "gallery", "both"] = Field("query", description="images that are attacked")
+    access: Literal["transfer", "white-box", "query"] = Field("transfer", description="see Threat models")
+    seeds: Annotated[list[Whole], AfterValidator(_no_seed_twice), OneOrMany()] = Field(
+        default_factory=list, description="fitted and crafted once with each; the suite's where left out"
+    )
+    adaptive: Annotated[bool | Whole, AfterValidator(_samples)] = Field(
+        0, description="true, or how many draws of a randomised source are averaged"
+    )
+
+
+class AttackDocument(PresetDocument):
+    """An attack."""
+
+    like: str = Field("", description="preset to start from")
+
+
+class ContenderDocument(Document):
+    """An attack of the suite under one of its threat models, or under several as a curve."""
+
+    attack: str = Field(description="label of the attack")
+    epsilon: Epsilon | None = Field(None, description="where it has several")
+    pixels: Pixels = Field(None, description="where it has several")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_label(cls, value: Any) -> Any:
+        return {"attack": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "description": "label of the attack"}, handler(schema)]}
+
+
+class FindingDocument(Document):
+    """A claim about two attacks: the lower one leaves less of a measure than the higher one."""
+
+    claim: str = Field(min_length=1, description="the claim in words")
+    lower: ContenderDocument | None = None
+    higher: ContenderDocument | None = None
+    ascending: list[ContenderDocument] | None = Field(
+        None, min_length=2, description="in their place: a claim for each two neighbours"
+    )
+    measure: Measure = Field("rank1", description="column of matrix.csv")
+    relation: Relation = Field("white-box", description="over which cells")
+    at_equal: Literal[""] | Measure = Field("", description="compare where this measure is the same")
+
+    @model_validator(mode="after")
+    def _has_two_sides(self) -> FindingDocument:
+        if (self.ascending is not None) == (self.lower is not None and self.higher is not None):
+            raise mistake("needs lower and higher, or ascending with a list of attacks")
+        return self
+
+
+class FullDocument(Document):
+    """Settings that a suite may have twice: as it is, and at its full size."""
+
+    seed: Whole = Field(0, description="every random draw of the run follows from it")
+    image_size: list[Side] = Field(
+        [256, 128], min_length=2, max_length=2, description="height and width in pixels, at least 16"
+    )
+    batch_size: int = Field(64, ge=1, description="images per forward pass")
+    headline_epsilon: Epsilon | None = Field(
+        None, description="the leaderboard is ordered by the worst case at it; the smallest of all where left out"
+    )
+    datasets: Annotated[dict[str, Options] | list[str], OrNothing()] = Field(
+        default_factory=dict, description="name → options; or names of those to pick from the suite that is extended"
+    )
+    victims: Annotated[dict[Label, Annotated[VictimDocument, OrNothing()]] | list[str], OrNothing()] = Field(
+        default_factory=dict, description="label → victim; or labels to pick from the suite that is extended"
+    )
+    attacks: Annotated[dict[Label, Annotated[AttackDocument, OrNothing()]] | list[str], OrNothing()] = Field(
+        default_factory=dict, description="label → attack; or labels to pick from the suite that is extended"
+    )
+    presets: Annotated[dict[str, Annotated[PresetDocument, OrNothing()]], OrNothing()] = Field(
+        default_factory=dict, description="name → attack to start from with like"
+    )
+    replace: Annotated[list[Annotated[str, OneOf(SECTIONS)]], OneOrMany()] = Field(
+        default_factory=list, description="sections that take the place of those they would be merged into"
+    )
+    relations: Annotated[list[Relation], OneOrMany()] = Field(
+        default_factory=list, description="only cells of these relations; all where left out"
+    )
+    findings: Annotated[list[FindingDocument], OrNothing(list)] = Field(
+        default_factory=list, description="claims that the report judges"
+    )
+    precision: Annotated[str, OneOf(PRECISIONS)] = Field(
+        "float32", description="of victims when they are attacked and judged"
+    )
+    compile: bool = Field(False, description="have torch.compile make victims faster on a GPU")
+
+
+class SuiteDocument(FullDocument):
+    """A suite of reid-attack-bench."""
+
+    name: str = Field("", description="names the folder of results; the file's where left out")
+    description: str = Field("", description="for people")
+    extends: str = Field("", description="suite whose settings are taken: a name, or a YAML file")
+    full: Annotated[FullDocument | None, OrNothing()] = Field(
+        None, description="settings put over the others by --full"
+    )
+
+
+def suite_schema() -> dict[str, Any]:
+    """The JSON schema of a suite file, as published in suite.schema.json."""
+    return json_schema(SuiteDocument)
