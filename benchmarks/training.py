@@ -16,8 +16,9 @@ from torch.nn import functional
 from benchmarks.side_by_side import Clock, Line, in_turn, line, not_measured, seconds
 from reid_attack_bench.attacks.gap import GAP, gap_loss
 from reid_attack_bench.attacks.misranking import MisRanking
+from reid_attack_bench.attacks.misranking.networks import fresh_networks
 from reid_attack_bench.attacks.misranking.objective import Objective
-from reid_attack_bench.attacks.misranking.training import augment as misranking_augment
+from reid_attack_bench.attacks.misranking.training import flip_and_translate
 from reid_attack_bench.contracts import FitContext, ThreatModel, TrainingData, Victim, preprocess
 from reid_attack_bench.execute.device import keep_freed_memory, use_deterministic_kernels
 from reid_attack_bench.torchreid_import import torchreid_module
@@ -111,7 +112,7 @@ def _misranking(
 
     def bare() -> None:
         context = _context(device)
-        networks = attack._networks(threat, context.generator, device).train()
+        networks = fresh_networks(attack, threat, context.generator, device).train()
         objective = Objective(attack, source, networks, threat, context.generator, data.name, PEOPLE)
         judges = list(networks.discriminator.parameters())
         generator, discriminator = (
@@ -130,7 +131,7 @@ def _misranking(
 
     def prepare() -> None:
         images, _ = data.batch(rows, device)
-        misranking_augment(images, torch.Generator()).contiguous(memory_format=torch.channels_last)
+        flip_and_translate(images, torch.Generator()).contiguous(memory_format=torch.channels_last)
 
     what = f"misranking, half width, {8 * k} images, {steps} steps"
     yield _judged(what, lambda: attack.fit(source, data, threat, _context(device)), bare, clock)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
-from reid_attack_bench.contracts import ThreatModel
+from reid_attack_bench.contracts import State, ThreatModel
+from reid_attack_bench.errors import BenchError
 
 from ..common.generator import Generator
 from . import released
 from .discriminators import Discriminator, PatchGAN
 from .mask import MaskHead, gumbel, straight_through_top_k, top_k
-
-if TYPE_CHECKING:
-    from .attack import MisRanking
+from .settings import Settings
 
 
 class Networks(nn.Module):
     """Generator, discriminator and, with a pixel budget, the mask head over the discriminator's maps."""
 
-    def __init__(self, settings: MisRanking, masked: bool) -> None:
+    def __init__(self, settings: Settings, masked: bool) -> None:
         super().__init__()
         self.half_precision = settings.precision == "bfloat16"
         self.behaviours = settings.behaviours
@@ -104,3 +101,53 @@ class Networks(nn.Module):
     def _valid(self, images: Tensor) -> Tensor:
         """Clamped to [0, 1]; crafted images always are."""
         return images if self.training and "unclamped" in self.behaviours else images.clamp(0.0, 1.0)
+
+
+def fresh_networks(
+    settings: Settings, threat: ThreatModel, generator: torch.Generator, device: torch.device
+) -> Networks:
+    """Untrained networks on `device`, initialised from `generator` alone."""
+    masked = _is_masked(settings, threat)
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        return Networks(settings, masked).to(device)
+
+
+def restored_networks(settings: Settings, threat: ThreatModel, state: State, device: torch.device) -> Networks:
+    """The networks that `state` holds, on `device` and in eval mode.
+
+    Raises:
+        BenchError: `state` was fitted with other settings, or without the pixel budget of `threat`.
+    """
+    masked = _is_masked(settings, threat)
+    if masked and not any(name.startswith("mask_head.") for name in state):
+        raise BenchError(
+            f"misranking was fitted without a pixel budget and has no mask for {threat.pixels} pixels: "
+            "fit it with this threat model"
+        )
+    with torch.random.fork_rng(devices=[]):  # the initialisation that is overwritten draws numbers
+        networks = Networks(settings, masked)
+    kept = networks.kept
+    wanted = kept.state_dict().keys()
+    try:
+        kept.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted})
+    except RuntimeError as error:
+        raise BenchError(
+            f"misranking: the state does not belong to these settings ({_second_line(error)}): fit again"
+        ) from error
+    return networks.to(device).eval()
+
+
+def _is_masked(settings: Settings, threat: ThreatModel) -> bool:
+    if threat.pixels is not None and settings.discriminator != "multi-stage":
+        raise BenchError(
+            f"misranking: a budget of {threat.pixels} pixels needs discriminator multi-stage, whose maps the mask "
+            f"is made of, not {settings.discriminator}"
+        )
+    return threat.pixels is not None
+
+
+def _second_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[min(1, len(lines) - 1)].rstrip(".")

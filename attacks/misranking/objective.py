@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +14,7 @@ from reid_attack_bench.errors import BenchError
 from . import losses, released
 from .discriminators import score_maps
 from .networks import Networks
-
-if TYPE_CHECKING:
-    from .attack import MisRanking
+from .settings import Settings
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Objective:
             the source only where it learned them there.
     """
 
-    settings: MisRanking
+    settings: Settings
     source: Victim
     networks: Networks
     threat: ThreatModel

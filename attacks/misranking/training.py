@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,13 +15,11 @@ from reid_attack_bench.contracts import FitContext, State, ThreatModel, Training
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError
 
-from .held_out import HeldOut, split
 from .mask import gumbel
 from .networks import Networks
 from .objective import Losses, Objective
-
-if TYPE_CHECKING:
-    from .attack import MisRanking
+from .settings import Settings
+from .validation_set import ValidationSet, split_identities
 
 LOSS_COLUMNS = (
     "step",
@@ -36,7 +33,7 @@ LOSS_COLUMNS = (
 )
 """Of "history.losses", a row per step. Losses as they enter the total, weighted; the largest noise in 1/255."""
 
-HELD_OUT_COLUMNS = ("step", "rank1", "mAP")
+VALIDATION_COLUMNS = ("step", "rank1", "mAP")
 """Of "history.held_out", a row per check, in percent. Step 0 is the clean queries."""
 
 INVISIBLE_STEPS = 20  # in a row without any visible noise before the fit gives up
@@ -49,7 +46,7 @@ class Training:
 
     def __init__(
         self,
-        settings: MisRanking,
+        settings: Settings,
         networks: Networks,
         source: Victim,
         data: TrainingData,
@@ -66,14 +63,15 @@ class Training:
             "generator": _adam(settings, networks.generator_weights),
             "discriminator": _adam(settings, self.discriminator_weights),
         }
-        parts = split(data, settings.held_out if self.steps else 0.0, settings.batch_identities, context.generator)
-        self.held_out = HeldOut.of(parts, data, source, context.device) if len(parts.held_out) else None
+        share = settings.held_out if self.steps else 0.0
+        parts = split_identities(data, share, settings.batch_identities, context.generator)
+        self.validation = ValidationSet.of(parts, data, source, context.device) if len(parts.validation) else None
         self.objective = Objective(
             settings, source, networks, threat, context.generator, data.name, data.identity_count
         )
         self.batches = _Batches(settings, data, parts.train, context)
         self.losses: list[list[float]] = []
-        self.checks: list[list[float]] = [[0, *self.held_out.clean()]] if self.held_out else []
+        self.checks: list[list[float]] = [[0, *self.validation.clean()]] if self.validation else []
         self.best: State = {}
 
     @property
@@ -92,8 +90,8 @@ class Training:
         saved_at = time.monotonic()
         while self.done < self.steps and not self._is_stale():
             note = self._step()
-            if self.held_out and (self.done % self.settings.check_every == 0 or self.done == self.steps):
-                note += self._check(self.held_out)
+            if self.validation and (self.done % self.settings.check_every == 0 or self.done == self.steps):
+                note += self._check(self.validation)
             self.context.progress(self.done, self.steps, note)
             if self.checkpoint and self.done < self.steps and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
                 self.checkpoint.save(self._snapshot(start))
@@ -125,9 +123,9 @@ class Training:
         self._check_visible()
         return losses.note()
 
-    def _check(self, held_out: HeldOut) -> str:
+    def _check(self, validation: ValidationSet) -> str:
         """Measure on the held-out identities and keep the weights where they are the best so far."""
-        rank1, precision = held_out.attacked(self.networks, self.source, self.threat)
+        rank1, precision = validation.attacked(self.networks, self.source, self.threat)
         if precision <= min((row[2] for row in self.checks[1:]), default=math.inf):
             self.best = _copied(self.networks.kept.state_dict())
         self.checks.append([self.done, rank1, precision])
@@ -160,7 +158,7 @@ class Training:
     def _history(self) -> State:
         return {
             "history.losses": _table(self.losses, LOSS_COLUMNS),
-            "history.held_out": _table(self.checks, HELD_OUT_COLUMNS),
+            "history.held_out": _table(self.checks, VALIDATION_COLUMNS),
         }
 
     def _snapshot(self, start: Tensor) -> State:
@@ -215,7 +213,7 @@ class Training:
 class _Batches:
     """Augmented P×K batches for ever, from the images at `indices`."""
 
-    def __init__(self, settings: MisRanking, data: TrainingData, indices: np.ndarray, context: FitContext) -> None:
+    def __init__(self, settings: Settings, data: TrainingData, indices: np.ndarray, context: FitContext) -> None:
         self._data, self._indices, self._generator, self._device = data, indices, context.generator, context.device
         self._rows = pk_batches(
             data.identities[indices], settings.batch_identities, settings.batch_instances, context.generator
@@ -224,7 +222,7 @@ class _Batches:
     def __next__(self) -> tuple[Tensor, Tensor]:
         images, identities = self._data.batch(self._indices[next(self._rows)], self._device)
         # channels last: a fifth faster through the generator on a CPU
-        return augment(images, self._generator).contiguous(memory_format=torch.channels_last), identities
+        return flip_and_translate(images, self._generator).contiguous(memory_format=torch.channels_last), identities
 
     def skip(self, masked: bool) -> None:
         """Draw the random numbers of one training step, and do nothing with them."""
@@ -240,7 +238,7 @@ def _decay(share: float, step: int, steps: int) -> float:
     return min(1.0, (steps - step) / max(share * steps, 1.0))
 
 
-def mask_size(settings: MisRanking, threat: ThreatModel, images: Tensor, done: int, steps: int) -> int | None:
+def mask_size(settings: Settings, threat: ThreatModel, images: Tensor, done: int, steps: int) -> int | None:
     """Pixels that the masks keep after `done` of `steps`, from all positions of N×3×H×W down to the budget's k."""
     k, positions = threat.pixels, images.shape[-2] * images.shape[-1]
     if k is None or settings.pixel_schedule == "direct" or k >= positions:
@@ -249,7 +247,7 @@ def mask_size(settings: MisRanking, threat: ThreatModel, images: Tensor, done: i
     return round(positions * (k / positions) ** way)
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+def flip_and_translate(images: Tensor, generator: torch.Generator) -> Tensor:
     """Random horizontal flip (half of the images) and random translation (another half).
 
     Translation enlarges by 1.125 and crops the old size, as in the paper's training of its victims.
@@ -268,7 +266,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack(chosen)
 
 
-def _adam(settings: MisRanking, weights: list[torch.nn.Parameter]) -> torch.optim.Adam:
+def _adam(settings: Settings, weights: list[torch.nn.Parameter]) -> torch.optim.Adam:
     return torch.optim.Adam(weights, settings.learning_rate, (settings.betas[0], settings.betas[1]))
 
 

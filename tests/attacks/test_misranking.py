@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from reid_attack_bench.adversary import budget
 from reid_attack_bench.attacks.common.generator import Generator, count_parameters
-from reid_attack_bench.attacks.misranking import MisRanking, losses
+from reid_attack_bench.attacks.misranking import MisRanking, attack, losses
 from reid_attack_bench.attacks.misranking.discriminators import Discriminator, PatchGAN, score_maps
 from reid_attack_bench.attacks.misranking.mask import MaskHead, gumbel, straight_through_top_k, top_k
-from reid_attack_bench.attacks.misranking.networks import Networks
+from reid_attack_bench.attacks.misranking.networks import Networks, fresh_networks
 from reid_attack_bench.attacks.misranking.objective import Objective
-from reid_attack_bench.attacks.misranking.training import _decay, augment, mask_size
+from reid_attack_bench.attacks.misranking.training import _decay, flip_and_translate, mask_size
 from reid_attack_bench.contracts import Batch, FitContext, State, ThreatModel, TrainingData, Victim, distances, to_uint8
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.ssim import ms_ssim, ssim
@@ -321,7 +321,7 @@ def test_the_objective_adds_up(references: str) -> None:
     )
     source, data = ToyVictim(), toy_data()
     clean, identities = data.batch([0, 1, 4, 5, 8, 9])
-    networks = config._networks(ThreatModel(16), seeded(), CPU).eval()
+    networks = fresh_networks(config, ThreatModel(16), seeded(), CPU).eval()
     with torch.no_grad():
         objective = Objective(config, source, networks, ThreatModel(16), seeded(), "toy", CLASSES)
         total = objective(clean, identities)
@@ -346,7 +346,7 @@ def test_the_objective_adds_up(references: str) -> None:
 
 def random_state(config: MisRanking, threat: ThreatModel, seed: int = 0) -> State:
     """Fresh weights, with a last layer far into the tanh so that the budget binds."""
-    networks = config._networks(threat, seeded(seed), CPU)
+    networks = fresh_networks(config, threat, seeded(seed), CPU)
     last = [module for module in networks.generator.modules() if isinstance(module, nn.Conv2d)][-1]
     with torch.no_grad():
         last.weight.mul_(1e5)
@@ -428,15 +428,15 @@ def test_every_part_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """All three scales and the mask head, which the released code leaves at their initialisation in part."""
     made: list[nn.Module] = []
     start: list[State] = []
-    build = MisRanking._networks
+    build = fresh_networks
 
-    def spy(self: MisRanking, *arguments: object) -> nn.Module:
-        networks = build(self, *arguments)  # type: ignore[arg-type]
+    def spy(*arguments: object) -> nn.Module:
+        networks = build(*arguments)  # type: ignore[arg-type]
         made.append(networks)
         start.append({name: p.detach().clone() for name, p in networks.named_parameters()})
         return networks
 
-    monkeypatch.setattr(MisRanking, "_networks", spy)
+    monkeypatch.setattr(attack, "fresh_networks", spy)
     fit(TINY, ThreatModel(16, 100))
     (networks,), (before,) = made, start
     for name, parameter in networks.named_parameters():
@@ -545,7 +545,7 @@ def test_an_empty_budget_needs_no_training() -> None:
 
 def test_augmentation_flips_and_translates_some() -> None:
     images = torch.rand(200, 3, 16, 8, generator=seeded())
-    result = augment(images, seeded(1))
+    result = flip_and_translate(images, seeded(1))
     assert result.shape == images.shape
     assert result.min() >= 0
     assert result.max() <= 1

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reid_attack_bench.adversary import budget
-from reid_attack_bench.attacks.misranking import MisRanking, losses, released
+from reid_attack_bench.attacks.misranking import MisRanking, attack, losses, released
 from reid_attack_bench.attacks.misranking.discriminators import score_maps
-from reid_attack_bench.attacks.misranking.networks import Networks
+from reid_attack_bench.attacks.misranking.networks import Networks, fresh_networks
 from reid_attack_bench.attacks.misranking.objective import Losses, Objective
 from reid_attack_bench.contracts import Batch, FitContext, ThreatModel, to_uint8
 from reid_attack_bench.errors import BenchError
@@ -29,7 +29,7 @@ def only(*names: str, **fields: object) -> MisRanking:
 
 def objective_of(config: MisRanking, seed: int = 0, threat: ThreatModel | None = None) -> Objective:
     threat = threat or ThreatModel(16)
-    networks = config._networks(threat, seeded(seed), CPU)
+    networks = fresh_networks(config, threat, seeded(seed), CPU)
     return Objective(config, ToyVictim(), networks, threat, seeded(), "toy", CLASSES)
 
 
@@ -229,14 +229,14 @@ def test_different_people_are_the_real_pair() -> None:
 def moved_parts(config: MisRanking, threat: ThreatModel, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The parts (and scales of the discriminator) of which a fit changes any weight."""
     made: list[tuple[Networks, dict[str, Tensor]]] = []
-    build = MisRanking._networks
+    build = fresh_networks
 
-    def spy(self: MisRanking, *arguments: Any) -> Networks:
-        networks = build(self, *arguments)
+    def spy(*arguments: Any) -> Networks:
+        networks = build(*arguments)
         made.append((networks, {name: p.detach().clone() for name, p in networks.named_parameters()}))
         return networks
 
-    monkeypatch.setattr(MisRanking, "_networks", spy)
+    monkeypatch.setattr(attack, "fresh_networks", spy)
     fit(config, threat)
     networks, before = made[0]
     moved = {name for name, p in networks.named_parameters() if not torch.equal(p, before[name])}
@@ -311,7 +311,7 @@ def test_the_gradient_goes_straight_through(asymmetric: bool) -> None:
     "names", [("asymmetric_bound",), ("straight_through",), ("asymmetric_bound", "straight_through")]
 )
 def test_bounds_reach_the_images(names: tuple[str, ...]) -> None:
-    networks = only(*names)._networks(ThreatModel(16), seeded(), CPU).eval()
+    networks = fresh_networks(only(*names), ThreatModel(16), seeded(), CPU).eval()
     clean = 0.2 + 0.6 * torch.rand(2, 3, 30, 17, generator=seeded())
     z = networks.generator.before_tanh(clean)
     assert torch.allclose(z.tanh(), networks.generator(clean))
@@ -331,7 +331,7 @@ def test_bounds_reach_the_images(names: tuple[str, ...]) -> None:
 
 def test_unit_initialisation_saturates_the_generator() -> None:
     config = changed(TINY, width=32, discriminator_width=16, released=("unit_initialisation",))
-    networks = config._networks(ThreatModel(16, 50), seeded(), CPU)
+    networks = fresh_networks(config, ThreatModel(16, 50), seeded(), CPU)
     last = networks.generator.body[-2]
     assert last.weight.std().item() == pytest.approx(1, abs=0.05)
     free = [m for m in networks.modules() if isinstance(m, nn.Conv2d) and not nn.utils.parametrize.is_parametrized(m)]
@@ -358,7 +358,7 @@ def test_training_unclamped_and_crafting_within_range() -> None:
     for names, leaves in (((), False), (("unclamped",), True)):
         source, config, threat = Extremes(), only(*names), ThreatModel(16)
         objective = Objective(
-            config, source, config._networks(threat, seeded(), CPU), threat, seeded(), data.name, CLASSES
+            config, source, fresh_networks(config, threat, seeded(), CPU), threat, seeded(), data.name, CLASSES
         )
         clean, identities = data.batch([0, 1, 4, 5, 8, 9])
         objective(clean, identities)

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from reid_attack_bench.attacks.misranking import held_out, training
-from reid_attack_bench.attacks.misranking.held_out import HeldOut, split
-from reid_attack_bench.attacks.misranking.networks import Networks
-from reid_attack_bench.attacks.misranking.training import HELD_OUT_COLUMNS, LOSS_COLUMNS
+from reid_attack_bench.attacks.misranking import training
+from reid_attack_bench.attacks.misranking.networks import Networks, fresh_networks
+from reid_attack_bench.attacks.misranking.training import LOSS_COLUMNS, VALIDATION_COLUMNS
+from reid_attack_bench.attacks.misranking.validation_set import IdentitySplit, ValidationSet, split_identities
 from reid_attack_bench.contracts import Batch, FitContext, State, ThreatModel, TrainingData, Victim
 from reid_attack_bench.errors import BenchError
 from tests.attacks.test_misranking import CPU, TINY, ToyVictim, changed, fit, seeded
@@ -68,31 +68,31 @@ class Jittery(ToyVictim):
 @pytest.mark.parametrize(("count", "share", "expected"), [(12, 0.1, 4), (12, 0.5, 6), (60, 0.1, 6)])
 def test_identities_are_held_out_whole(count: int, share: float, expected: int) -> None:
     data = people(count)
-    parts = split(data, share, 2, seeded())
-    assert sorted([*parts.train, *parts.held_out]) == list(range(len(data.identities)))
-    held, left = set(data.identities[parts.held_out]), set(data.identities[parts.train])
+    parts = split_identities(data, share, 2, seeded())
+    assert sorted([*parts.train, *parts.validation]) == list(range(len(data.identities)))
+    held, left = set(data.identities[parts.validation]), set(data.identities[parts.train])
     assert len(held) == expected
     assert not held & left
-    assert (parts.cameras == data.cameras[parts.held_out]).all()
-    assert held != set(data.identities[split(data, share, 2, seeded(1)).held_out])
+    assert (parts.cameras == data.cameras[parts.validation]).all()
+    assert held != set(data.identities[split_identities(data, share, 2, seeded(1)).validation])
 
 
 def test_nothing_held_out_draws_nothing() -> None:
     generator = seeded()
     before = generator.get_state()
-    parts = split(people(), 0, 2, generator)
+    parts = split_identities(people(), 0, 2, generator)
     assert torch.equal(generator.get_state(), before)
     assert parts.train.tolist() == list(range(48))
-    assert len(parts.held_out) == 0
+    assert len(parts.validation) == 0
 
 
 def test_one_camera_ranks_against_the_other_images() -> None:
     data = people(per_camera=4, cameras=1)
-    parts = split(data, 0.4, 2, seeded())
-    assert len(set(parts.cameras)) == len(parts.held_out)  # only the query itself is junk
+    parts = split_identities(data, 0.4, 2, seeded())
+    assert len(set(parts.cameras)) == len(parts.validation)  # only the query itself is junk
     lone = replace_identity(people(), 0, images=1)
     for seed in range(20):
-        assert 0 not in lone.identities[split(lone, 0.4, 2, seeded(seed)).held_out]
+        assert 0 not in lone.identities[split_identities(lone, 0.4, 2, seeded(seed)).validation]
 
 
 def replace_identity(data: TrainingData, identity: int, images: int) -> TrainingData:
@@ -104,18 +104,18 @@ def replace_identity(data: TrainingData, identity: int, images: int) -> Training
 @pytest.mark.parametrize(("count", "share"), [(4, 0.1), (5, 0.1), (12, 1.0)])
 def test_too_few_identities_are_named(count: int, share: float) -> None:
     with pytest.raises(BenchError, match=f"toy has {count} training identities, too few .* set held_out to 0"):
-        split(people(count), share, 2, seeded())
+        split_identities(people(count), share, 2, seeded())
 
 
 def test_queries_are_ranked_across_cameras() -> None:
     """Against a ranking by hand, in plain loops."""
     data, source = people(), ToyVictim()
-    parts = split(data, 0.4, 2, seeded())
-    ranked = HeldOut.of(parts, data, source, CPU)
-    identities, cameras = data.identities[parts.held_out], data.cameras[parts.held_out]
+    parts = split_identities(data, 0.4, 2, seeded())
+    ranked = ValidationSet.of(parts, data, source, CPU)
+    identities, cameras = data.identities[parts.validation], data.cameras[parts.validation]
     assert sorted(identities[ranked.rows]) == sorted(2 * list(set(identities)))
     assert sorted(cameras[ranked.rows]) == len(set(identities)) * [0] + len(set(identities)) * [1]
-    images = torch.from_numpy(data.images[parts.held_out]).permute(0, 3, 1, 2) / 255
+    images = torch.from_numpy(data.images[parts.validation]).permute(0, 3, 1, 2) / 255
     features = source.embed(images)
     hits, precisions = [], []
     for row in ranked.rows:
@@ -137,13 +137,13 @@ def test_training_never_sees_who_is_held_out(monkeypatch: pytest.MonkeyPatch) ->
 
     chosen: list[np.ndarray] = []
 
-    def note(*arguments: object) -> held_out.Split:
-        parts = split(*arguments)  # type: ignore[arg-type]
-        chosen.append(data.identities[parts.held_out])
+    def note(*arguments: object) -> IdentitySplit:
+        parts = split_identities(*arguments)  # type: ignore[arg-type]
+        chosen.append(data.identities[parts.validation])
         return parts
 
     monkeypatch.setattr(TrainingData, "batch", spy)
-    monkeypatch.setattr(training, "split", note)
+    monkeypatch.setattr(training, "split_identities", note)
     HELD.fit(ToyVictim(12), data, ThreatModel(16), context())
     assert len(set(chosen[0])) == 5
     assert set(seen) == set(range(12)) - set(chosen[0])
@@ -158,7 +158,7 @@ def test_the_history_says_what_happened() -> None:
     state = HELD.fit(ToyVictim(12), people(), ThreatModel(16), made)
     losses, checks = state["history.losses"], state["history.held_out"]
     assert losses.shape == (7, len(LOSS_COLUMNS))
-    assert checks.shape[1] == len(HELD_OUT_COLUMNS)
+    assert checks.shape[1] == len(VALIDATION_COLUMNS)
     assert losses[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert checks[:, 0].tolist() == [0, 2, 4, 6, 7]  # the clean images, every second step, the last
     torch.testing.assert_close(losses[:, 1], losses[:, 2:6].sum(dim=1), rtol=1e-5, atol=0)
@@ -192,11 +192,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch, precisions: list[float]) -> list[S
     """Held-out mAPs as given, one check after another; returns the generator's weights at each."""
     weights: list[State] = []
 
-    def attacked(self: HeldOut, networks: Networks, source: Victim, threat: ThreatModel) -> tuple[float, float]:
+    def attacked(self: ValidationSet, networks: Networks, source: Victim, threat: ThreatModel) -> tuple[float, float]:
         weights.append({name: tensor.clone() for name, tensor in networks.kept.state_dict().items()})
         return 50.0, precisions[len(weights) - 1]
 
-    monkeypatch.setattr(HeldOut, "attacked", attacked)
+    monkeypatch.setattr(ValidationSet, "attacked", attacked)
     return weights
 
 
@@ -225,10 +225,10 @@ def test_the_figure_is_that_of_the_crafted_images() -> None:
     made = context()
     state = config.fit(source, data, threat, made)
     generator = seeded()
-    config._networks(threat, generator, CPU)
-    ranked = HeldOut.of(split(data, config.held_out, 2, generator), data, source, CPU)
+    fresh_networks(config, threat, generator, CPU)
+    ranked = ValidationSet.of(split_identities(data, config.held_out, 2, generator), data, source, CPU)
     crafted = config.craft(source, Batch(ranked.images), threat, seeded(), state)
-    expected = ranked._ranked(source.embed(crafted))
+    expected = ranked.ranked(source.embed(crafted))
     assert state["history.held_out"][-1, 1:].tolist() == pytest.approx(expected)
 
 

@@ -1,7 +1,4 @@
-"""How well the attack does on people that it is not trained with: a part of the training identities, kept aside.
-
-Never the test queries: the checkpoint is chosen by these figures.
-"""
+"""Validation identities: training identities set aside to choose the best weights, never the test queries."""
 
 from __future__ import annotations
 
@@ -18,34 +15,41 @@ from reid_attack_bench.metrics.ranking import rank, summary
 
 from .networks import Networks
 
-LEAST = 4  # identities; among fewer a ranking says nothing
+LEAST = 4  # identities; a ranking among fewer means nothing
 
-QUERIES = 2  # per identity, from different cameras: what is left of a check's time goes to training
+QUERIES = 2  # per identity, from different cameras; more would slow down training
 
 CHUNK = 32  # images a forward pass
 
 
 @dataclass(frozen=True)
-class Split:
-    """Indices of training images: those to train with, and those of the held-out identities (maybe none)."""
+class IdentitySplit:
+    """Indices of the training images, divided by identity.
+
+    Attributes:
+        train: int64, images to train on.
+        validation: int64, images of the validation identities; may be empty.
+        cameras: int64, cameras of the validation images: as in the data, or all different where the data has no pairs
+            across cameras.
+    """
 
     train: np.ndarray
-    held_out: np.ndarray
+    validation: np.ndarray
     cameras: np.ndarray
-    """int64, of the held-out images: as in the data, or all different where it has no pairs across cameras."""
 
 
-def split(data: TrainingData, share: float, least_left: int, generator: torch.Generator) -> Split:
-    """Hold out a share of the identities, at least `LEAST`; none, and no number drawn, with a share of 0.
+def split_identities(data: TrainingData, share: float, least_left: int, generator: torch.Generator) -> IdentitySplit:
+    """Set aside a share of the identities, at least `LEAST`, for validation.
 
-    They are drawn among identities seen by two cameras, or, where too few are, among those with two images.
+    They are drawn from the identities seen by two cameras; if there are too few, from those with two images. A share of
+    0 sets none aside and draws no random number.
 
     Raises:
-        BenchError: too few identities can be held out, or fewer than `least_left` would be left.
+        BenchError: fewer than that many identities are eligible, or fewer than `least_left` would remain for training.
     """
     everything = np.arange(len(data.identities))
     if share == 0:
-        return Split(everything, everything[:0], data.cameras[:0])
+        return IdentitySplit(everything, everything[:0], data.cameras[:0])
     people = np.unique(data.identities)
     count = max(LEAST, round(share * len(people)))
 
@@ -64,19 +68,19 @@ def split(data: TrainingData, share: float, least_left: int, generator: torch.Ge
         )
     chosen = candidates[torch.randperm(len(candidates), generator=generator)[:count].numpy()]
     held = np.isin(data.identities, chosen)
-    return Split(everything[~held], everything[held], cameras[held])
+    return IdentitySplit(everything[~held], everything[held], cameras[held])
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Queries of the held-out identities and the clean images that they are ranked against.
+class ValidationSet:
+    """Queries of the validation identities and the clean images that they are ranked against.
 
     Attributes:
         images: float32 N×3×H×W in [0, 1], the queries.
-        rows: int64 N, where the queries are among the M held-out images.
-        features: M×D, of the clean images, on the CPU.
-        identities, cameras: int64 M. A query's own camera is left out of its ranking, and itself with it.
-        distance: how the source ranks.
+        rows: int64 N, positions of the queries among the M validation images.
+        features: M×D embeddings of the clean validation images, on the CPU.
+        identities, cameras: int64 M. Images of the query's identity from its own camera are ignored.
+        distance: what the source ranks by.
     """
 
     images: Tensor
@@ -87,23 +91,23 @@ class HeldOut:
     distance: Distance
 
     @classmethod
-    def of(cls, parts: Split, data: TrainingData, source: Victim, device: torch.device) -> HeldOut:
-        """The queries are one image each of the first `QUERIES` cameras of each identity."""
-        identities = data.identities[parts.held_out]
+    def of(cls, parts: IdentitySplit, data: TrainingData, source: Victim, device: torch.device) -> ValidationSet:
+        """Take as queries one image from each of the first `QUERIES` cameras of each validation identity."""
+        identities = data.identities[parts.validation]
         rows = []
         for identity in np.unique(identities):
             members = np.flatnonzero(identities == identity)
             _, first = np.unique(parts.cameras[members], return_index=True)
             rows += members[first[:QUERIES]].tolist()
-        images = to_float(data.images[parts.held_out[rows]], device)
+        images = to_float(data.images[parts.validation[rows]], device)
         with torch.no_grad():
-            chunks = np.array_split(parts.held_out, -(-len(parts.held_out) // CHUNK))
+            chunks = np.array_split(parts.validation, -(-len(parts.validation) // CHUNK))
             features = torch.cat([source.embed(to_float(data.images[chunk], device)).float().cpu() for chunk in chunks])
         return cls(images, np.array(rows), features, identities, parts.cameras, source.distance)
 
     def clean(self) -> tuple[float, float]:
         """Rank-1 and mAP of the clean queries, in percent."""
-        return self._ranked(self.features[self.rows])
+        return self.ranked(self.features[self.rows])
 
     def attacked(self, networks: Networks, source: Victim, threat: ThreatModel) -> tuple[float, float]:
         """Rank-1 and mAP of the adversarial queries in 8 bits, in percent. Leaves `networks` in training mode."""
@@ -115,10 +119,11 @@ class HeldOut:
                 adversarial = networks.adversarial(clean, threat, noise_source).mul(255.0).round().div(255.0)
                 features.append(source.embed(adversarial).float().cpu())
         networks.train()
-        return self._ranked(torch.cat(features))
+        return self.ranked(torch.cat(features))
 
-    def _ranked(self, features: Tensor) -> tuple[float, float]:
-        apart = distances(features, self.features, self.distance).numpy()
+    def ranked(self, features: Tensor) -> tuple[float, float]:
+        """Rank-1 and mAP in percent, with N×D embeddings in place of those of the queries."""
+        matrix = distances(features, self.features, self.distance).numpy()
         queries = self.identities[self.rows], self.cameras[self.rows]
-        scores = summary(rank(apart, queries[0], self.identities, queries[1], self.cameras))
+        scores = summary(rank(matrix, queries[0], self.identities, queries[1], self.cameras))
         return scores["rank1"], scores["mAP"]
