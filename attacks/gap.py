@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from reid_attack_bench.contracts import Batch, FitContext, Need, State, ThreatModel, TrainingData, Victim
+from reid_attack_bench.contracts import Batch, FitContext, LearnedAttack, Need, State, ThreatModel, TrainingData, Victim
 from reid_attack_bench.errors import BenchError
 
 from .common.generator import SMALLEST_SIDE, Generator
@@ -45,7 +45,7 @@ def gap_loss(adversarial_logits: Tensor, clean_logits: Tensor, objective: Object
 
 
 @dataclass(frozen=True)
-class GAP:
+class GAP(LearnedAttack):
     """A generator trained to fool the source's classifier, then one forward pass per image.
 
     The paper scales the generator's output to the budget by its largest value; here it is epsilon · tanh(·), the bound

@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import Attack, Batch, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 
 from .common.ascent import ascend, auto_step, in_parts, uniform_start
@@ -60,7 +60,7 @@ def _check(references: str, start: float) -> None:
 
 
 @dataclass(frozen=True)
-class MetricFGSM:
+class MetricFGSM(Attack):
     """One signed step away from the reference embeddings, ending on a corner of the ball.
 
     Attributes:
@@ -91,7 +91,7 @@ class MetricFGSM:
 
 
 @dataclass(frozen=True)
-class MetricPGD:
+class MetricPGD(Attack):
     """Metric-FGSM iterated: signed steps, each projected into the ball.
 
     Attributes:

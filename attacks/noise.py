@@ -8,13 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import Attack, Batch, Need, State, ThreatModel, Victim
 
 from .common.ascent import uniform_start
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(Attack):
     """Every colour value moves by an independent uniform draw from [−epsilon, epsilon]. The source is not used."""
 
     version: ClassVar[int] = 1

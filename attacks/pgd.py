@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import ADDED_LATER, Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import ADDED_LATER, Attack, Batch, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 
 from .common.ascent import ascend, auto_step, in_parts, uniform_start
@@ -41,7 +41,7 @@ def until_broken(
 
 
 @dataclass(frozen=True)
-class FGSM:
+class FGSM(Attack):
     """One signed step of size epsilon from the clean image (Goodfellow et al., ICLR 2015, arXiv 1412.6572)."""
 
     version: ClassVar[int] = 1
@@ -61,7 +61,7 @@ class FGSM:
 
 
 @dataclass(frozen=True)
-class PGD:
+class PGD(Attack):
     """Projected gradient descent on the logits (Madry et al., ICLR 2018, arXiv 1706.06083).
 
     Attributes:

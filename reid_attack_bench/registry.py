@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reid_attack_bench.contracts import Victim
+from reid_attack_bench.contracts import Attack, Defence, LearnedAttack, LearnedDefence, Recipe, Victim
 from reid_attack_bench.errors import BenchError, nearest
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -29,6 +29,7 @@ class Plugin:
     """One registered class (or function, or victim) and what identifies its code.
 
     Attributes:
+        kind: "attack" or "victim".
         key: registered name, or FILE.py:NAME.
         factory: called with the options of the suite as keywords; or what it would give, already made.
         code: "v1" for a registered class that declares `version = 1`, else a digest of its source file. With `key` it
@@ -36,6 +37,7 @@ class Plugin:
         origin: where it came from, for people.
     """
 
+    kind: str
     key: str
     factory: Any
     code: str
@@ -45,11 +47,22 @@ class Plugin:
     def short_name(self) -> str:
         return re.sub(r"[^A-Za-z0-9_.+-]", "-", self.key.rpartition(":")[2])
 
+    def makes(self, base: type) -> bool:
+        """Whether the factory is a class, or an instance of a class, under `base`; False for a function."""
+        made = self.factory if inspect.isclass(self.factory) else type(self.factory)
+        return issubclass(made, base)
+
     def build(self, options: Mapping[str, Any]) -> Any:
         """Call the factory; a wrong option is an error with the nearest right one, a missing one is named.
 
         What is already made is given as it is and takes no options.
+
+        Raises:
+            BenchError: a wrong or missing option, or the result does not inherit the base class of its kind.
         """
+        return _checked(self, self._made(options))
+
+    def _made(self, options: Mapping[str, Any]) -> Any:
         if isinstance(self.factory, Victim) or not callable(self.factory):  # a module is callable too
             if options:
                 raise BenchError(
@@ -57,6 +70,9 @@ class Plugin:
                     f"{', '.join(options)}: set them in its file"
                 )
             return self.factory
+        if inspect.isabstract(self.factory):
+            lacking = " and ".join(sorted(self.factory.__abstractmethods__))
+            raise BenchError(f"{self.kind} {self.key}: class {self.factory.__name__} does not define {lacking}")
         accepted = inspect.signature(self.factory).parameters
         open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
         for name in options:
@@ -101,7 +117,7 @@ def find(kind: str, key: str) -> Plugin:
         factory = entry.load()
     except Exception as error:
         raise BenchError(f"{kind} '{key}' ({_describe(entry)}) does not import: {error}") from error
-    return Plugin(key, factory, _code(factory, entry.module), _describe(entry))
+    return Plugin(kind, key, factory, _code(factory, entry.module), _describe(entry))
 
 
 def configuration(instance: Any) -> dict[str, Any]:
@@ -110,6 +126,31 @@ def configuration(instance: Any) -> dict[str, Any]:
         return {}
     values = {f: getattr(instance, f.name) for f in dataclasses.fields(instance)}
     return {f.name: v for f, v in values.items() if not (f.metadata.get("added_later") and v == f.default)}
+
+
+def _checked(plugin: Plugin, made: Any) -> Any:
+    """`made`, if it inherits the base class that its kind and its methods ask for.
+
+    Raises:
+        BenchError: it does not; the message names the class, the base and the line to write.
+    """
+    own = type(made)
+    methods = set(dir(own))
+    base: type
+    if plugin.kind == "attack":
+        base = LearnedAttack if "fit" in methods else Attack
+    elif isinstance(made, Victim) or not methods & {"fit", "defend"}:
+        base = Victim
+    elif "defend" in methods:
+        base = LearnedDefence if "fit" in methods else Defence
+    else:
+        base = Recipe
+    if not isinstance(made, base):
+        raise BenchError(
+            f"{plugin.kind} {plugin.key}: {own.__name__} does not inherit reid_attack_bench.contracts.{base.__name__}: "
+            f"import it and write class {own.__name__}({base.__name__})"
+        )
+    return made
 
 
 def _describe(entry: importlib.metadata.EntryPoint) -> str:
@@ -146,7 +187,7 @@ def _from_file(kind: str, path: Path, name: str) -> Plugin:
             if isinstance(value, Victim) or (inspect.isclass(value) and value.__module__ == module_name)
         ]
         raise BenchError(f"{path} has no '{name}': {nearest(name, own)}")
-    return Plugin(f"{path.name}:{name}", getattr(module, name), digest[:16], str(path))
+    return Plugin(kind, f"{path.name}:{name}", getattr(module, name), digest[:16], str(path))
 
 
 def _line_in(error: BaseException, path: Path) -> str:

@@ -285,7 +285,7 @@ def test_data_sets_and_threat_models_are_documented() -> None:
 def test_the_contract_of_a_victim_is_documented() -> None:
     text = read("add-victim.md")
     attributes = {
-        name for name in vars(Victim)["__annotations__"] if name not in ("adapted", "at_once")
+        name for name in vars(Victim)["__annotations__"] if name not in ("adapted", "max_batch")
     }  # the harness sets them
     methods = {name for name, value in vars(Victim).items() if inspect.isfunction(value)} - {"forward"}
     assert named(section(text, "The contract")) == attributes | methods

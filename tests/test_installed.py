@@ -64,8 +64,9 @@ def site(wheel: Path, tmp_path_factory) -> Path:
     stranger = tmp_path_factory.mktemp("stranger")
     (stranger / "stranger.py").write_text(
         "from dataclasses import dataclass\n"
+        "from reid_attack_bench.contracts import Attack\n"
         "@dataclass(frozen=True)\n"
-        "class Shift:\n"
+        "class Shift(Attack):\n"
         "    '''Brightens.'''\n"
         "    by: int = 3\n"
         "    needs = frozenset()\n"

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from reid_attack_bench.cli import main as cli
+from reid_attack_bench.contracts import Recipe
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.executor import execute, missing_steps
 from reid_attack_bench.metrics import visibility as image_metrics
@@ -317,8 +318,9 @@ def test_white_box_access_stays_on_the_diagonal(tiny) -> None:
 def test_an_attack_that_only_asks_the_source_is_given_it(tiny, tmp_path: Path) -> None:
     (tmp_path / "asking.py").write_text(
         "from dataclasses import dataclass\n"
+        "from reid_attack_bench.contracts import Attack\n"
         "@dataclass(frozen=True)\n"
-        "class Asking:\n"
+        "class Asking(Attack):\n"
         "    needs = frozenset()\n"
         "    def craft(self, source, batch, threat, generator):\n"
         "        away = source.embed(batch.images).mean(dim=1).sign().view(-1, 1, 1, 1)\n"
@@ -495,7 +497,7 @@ def test_a_contact_sheet_is_a_picture_of_that_size(tiny, write_suite, tmp_path: 
     assert 3 * 128 <= height < 3 * 128 + 40
 
 
-class Interruptible:
+class Interruptible(Recipe):
     """A recipe that counts to six, three at a time: it is interrupted the first time."""
 
     def fit(self, data, context):

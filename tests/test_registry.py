@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reid_attack_bench import registry
+from reid_attack_bench.contracts import Defence, LearnedAttack, Recipe
 from reid_attack_bench.errors import BenchError
 from tests.conftest import TOY
 
@@ -87,3 +88,48 @@ def test_two_of_one_name_are_an_error_that_names_both(monkeypatch) -> None:
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
     with pytest.raises(BenchError, match=r"registered as 'pgd': one\.mod:PGD and other\.mod:PGD"):
         registry.available("attack")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "base"),
+    [
+        ("attack", "    def craft(self, source, batch, threat, generator): ...", "Attack"),
+        ("attack", "    def fit(self, *a): ...\n    def craft(self, *a): ...", "LearnedAttack"),
+        ("victim", "    def fit(self, data, context): ...\n    def load(self, state): ...", "Recipe"),
+        ("victim", "    def defend(self, victim, state=None): ...", "Defence"),
+        ("victim", "    def fit(self, *a): ...\n    def defend(self, *a): ...", "LearnedDefence"),
+        ("victim", "    def embed(self, images): ...", "Victim"),
+    ],
+)
+def test_a_class_without_the_base_of_its_kind_is_told_which_to_inherit(
+    tmp_path: Path, kind: str, body: str, base: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"class Mine:\n    needs = frozenset()\n{body}\n")
+    with pytest.raises(BenchError, match=rf"mine\.py:Mine: Mine does not inherit .*write class Mine\({base}\)"):
+        registry.find(kind, f"{path}:Mine").build({})
+
+
+def test_an_attack_that_learns_must_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from reid_attack_bench.contracts import Attack\nclass Mine(Attack):\n    needs = frozenset()\n"
+        "    def fit(self, *a): ...\n    def craft(self, *a): ...\n"
+    )
+    with pytest.raises(BenchError, match=r"write class Mine\(LearnedAttack\)"):
+        registry.find("attack", f"{path}:Mine").build({})
+
+
+def test_a_class_that_leaves_a_method_out_is_named_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from reid_attack_bench.contracts import Attack\nclass Mine(Attack):\n    needs = frozenset()\n")
+    with pytest.raises(BenchError, match=r"mine\.py:Mine: class Mine does not define craft"):
+        registry.find("attack", f"{path}:Mine").build({})
+
+
+def test_a_plugin_knows_what_its_class_makes() -> None:
+    assert registry.find("victim", "torchreid").makes(Recipe)
+    assert registry.find("victim", "jpeg").makes(Defence)
+    assert not registry.find("victim", "jpeg").makes(Recipe)
+    assert registry.find("attack", "gap").makes(LearnedAttack)
+    assert not registry.find("attack", "pgd").makes(LearnedAttack)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Distance, FitContext, State, TrainingData, Victim, preprocess
+from reid_attack_bench.contracts import Distance, FitContext, Recipe, State, TrainingData, Victim, preprocess
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.torchreid_import import torchreid_module
@@ -111,7 +111,7 @@ def _as_list(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class TorchreidVictim:
+class TorchreidVictim(Recipe):
     """Train one architecture from scratch: label-smoothed cross entropy, then batch-hard triplet beside it.
 
     Attributes:

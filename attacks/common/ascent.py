@@ -63,7 +63,7 @@ def in_parts(climb: Callable[[slice], Tensor], source: Victim, count: int) -> Te
 
     Each image climbs its own, and what is random is drawn before for all of them, so the parts change nothing.
     """
-    size = source.at_once or count
+    size = source.max_batch or count
     if size >= count:
         return climb(slice(0, count))
     return torch.cat([climb(slice(first, first + size)) for first in range(0, count, size)])

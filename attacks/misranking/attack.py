@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from reid_attack_bench.contracts import Batch, FitContext, State, ThreatModel, TrainingData, Victim
+from reid_attack_bench.contracts import Batch, FitContext, LearnedAttack, State, ThreatModel, TrainingData, Victim
 from reid_attack_bench.errors import BenchError
 
 from ..common.generator import SMALLEST_SIDE, Normalisation
@@ -25,7 +25,7 @@ from .training import Training
 
 
 @dataclass(frozen=True)
-class MisRanking(Settings):
+class MisRanking(Settings, LearnedAttack):
     """A generator trained on the source's own training split, then one forward pass per image.
 
     `fit` needs logits only while `misclassification_weight` > 0; `craft` uses neither the source nor any label.

@@ -15,6 +15,7 @@ from rich.console import Console
 from reid_attack_bench import registry
 from reid_attack_bench.cli.options import computed, parse_only, parse_settings, run_options, seeded
 from reid_attack_bench.cli.report import write_and_show
+from reid_attack_bench.contracts import Defence, Recipe
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.execute.device import stay_forkable
 from reid_attack_bench.suites import parse
@@ -93,9 +94,9 @@ def evaluate_command(
     chosen = computed(seeded(parse.load(suite_name), seed), precision, compiled)
     plugin = registry.find("victim", victim)
     label = name or plugin.short_name
-    if hasattr(plugin.factory, "defend") and not defends:
+    if plugin.makes(Defence) and not defends:
         raise BenchError(f"{victim} is a defence: say which victim of suite {chosen.name} it defends, with --defends")
-    if hasattr(plugin.factory, "fit") and not train_on and not defends:
+    if plugin.makes(Recipe) and not train_on and not defends:
         train_on = tuple(chosen.datasets)
     roles = ("white-box", "target")
     entry = VictimEntry(label, victim, parse_settings(settings), train_on, roles=roles, defends=defends or "")

@@ -3,12 +3,12 @@
 Images between parts are float32 RGB, N×3×H×W, in [0, 1]. Stored images are uint8 RGB, N×H×W×3.
 """
 
-from reid_attack_bench.contracts.attack import ADDED_LATER, Attack, Batch, Need, ReferenceImages
+from reid_attack_bench.contracts.attack import ADDED_LATER, Attack, Batch, LearnedAttack, Need, ReferenceImages
 from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.images import IMAGENET_MEAN, IMAGENET_STD, preprocess, to_float, to_uint8
 from reid_attack_bench.contracts.threat import ThreatModel, craft_threat, fit_threat, threat_values
 from reid_attack_bench.contracts.training import Checkpoint, FitContext, State, TrainingData
-from reid_attack_bench.contracts.victim import Defence, Victim, VictimRecipe, WrappedVictim, weights_digest
+from reid_attack_bench.contracts.victim import Defence, LearnedDefence, Recipe, Victim, WrappedVictim, weights_digest
 
 __all__ = [
     "ADDED_LATER",
@@ -20,13 +20,15 @@ __all__ = [
     "Defence",
     "Distance",
     "FitContext",
+    "LearnedAttack",
+    "LearnedDefence",
     "Need",
+    "Recipe",
     "ReferenceImages",
     "State",
     "ThreatModel",
     "TrainingData",
     "Victim",
-    "VictimRecipe",
     "WrappedVictim",
     "craft_threat",
     "distances",

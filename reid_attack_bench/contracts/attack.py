@@ -1,30 +1,34 @@
-"""Attacks: the clean batch they are given and the images they return."""
+"""Attacks: the batch of clean images they receive and the adversarial images they return."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reid_attack_bench.contracts.threat import ThreatModel
-from reid_attack_bench.contracts.training import State
+from reid_attack_bench.contracts.training import FitContext, State, TrainingData
 from reid_attack_bench.contracts.victim import Victim
 
 Need = Literal["gradients", "logits", "labels", "gallery"]
 
 ADDED_LATER = {"added_later": True}
-"""Metadata of a setting that a plug-in gained with a default that changes nothing: at its default it is no part of the
-key of a step, so that what was stored before is found."""
+"""Field metadata for a setting added to a plug-in after results were stored. Its default must not change any result: at
+its default the setting is left out of the step's key, so stored results are still found."""
 
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """Clean images that an attack with the need "gallery" may read: the side of the data it does not perturb.
+    """Clean images given to an attack that needs "gallery": the side of the data that it does not perturb.
 
-    Attributes: images uint8 RGB M×H×W×3; identities and cameras int64 M.
+    Attributes:
+        images: uint8 RGB, M×H×W×3.
+        identities: int64 M.
+        cameras: int64 M.
     """
 
     images: np.ndarray
@@ -34,7 +38,7 @@ class ReferenceImages:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean images to attack, with no more than the attack's needs declare.
+    """Clean images to attack, with only the extra information that the attack's needs declare.
 
     Attributes:
         images: float32 RGB N×3×H×W in [0, 1], exactly representable in 8 bits.
@@ -47,35 +51,71 @@ class Batch:
     guides: ReferenceImages | None = None
 
 
-class Attack(Protocol):
-    """A frozen dataclass of settings with `craft`, and `fit` where it must learn first.
+class Attack(ABC):
+    """Base class of attacks. Subclass it as a frozen dataclass of settings; define `needs` and `craft`.
+
+    An attack never sees a target model.
 
     Attributes:
-        needs: what it asks of the source and the data: "gradients", "logits", "labels", "gallery".
-        citation: where it was published.
-
-    An attack never sees a target. `craft` must draw every random number from `generator`.
-    An attack that learns also has
-
-        fit(source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State
-
-    and receives that state in `craft`; `data` is what the source was trained on.
-
-    A registered class may declare `version: ClassVar[int]`, as a Victim may: raise it when the results change. The
-    random numbers that it is given stay the same.
-
-    For the audit of a victim it may say its `family`: what it climbs, such as "logits", in `steps` steps (1 without).
-    Attacks of one family are compared by their steps, and each by its epsilon.
-
-    For the time left it may say how much work it is, in forward passes of one image (a backward pass counts as two):
-    `craft_work` per image and `fit_work` in all. They change no result.
+        version: raise it when the results of a registered class change; the random numbers stay the same. None, or one
+            that is only inherited, stands for a digest of the source file, so that every edit makes new results.
+        citation: publication (arXiv number, or venue and year).
+        family: loss family, such as "logits" or "embedding"; the audit compares attacks within a family.
+        steps: gradient steps per image, by which the audit compares attacks of one family. An attack without a family
+            or one that learns counts as a single step, whatever this says.
     """
 
-    @property
-    def needs(self) -> frozenset[Need]: ...
+    version: ClassVar[int | None] = None
+    citation: ClassVar[str] = ""
+    family: ClassVar[str] = ""
+    steps: int = 1
 
+    @property
+    def craft_work(self) -> float:
+        """Work per image in forward passes; a backward pass counts as two. It only serves to estimate run times."""
+        return 3.0
+
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[Need]:
+        """Requirements on source and data: "gradients", "logits", "labels", "gallery"."""
+
+    @abstractmethod
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:
-        """Adversarial images, float32 N×3×H×W in [0, 1], within `threat` of `batch.images`."""
-        ...
+        """Craft adversarial images.
+
+        Args:
+            source: the white-box model; None at run time for an attack without needs.
+            batch: the clean images.
+            threat: the budget.
+            generator: CPU generator from which every random number must be drawn.
+            state: the result of `fit` for a LearnedAttack, on the device of the run; None otherwise.
+
+        Returns:
+            float32 N×3×H×W in [0, 1], within `threat` of `batch.images`.
+        """
+
+
+class LearnedAttack(Attack):
+    """Base class of attacks that are trained before they craft, such as generators and universal perturbations."""
+
+    @property
+    def fit_work(self) -> float:
+        """Work of `fit` in forward passes of one image; it only serves to estimate run times."""
+        return 1000.0
+
+    @abstractmethod
+    def fit(self, source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State:
+        """Train against `source` within the budget of `threat`.
+
+        Args:
+            source: the white-box model.
+            data: the training split that the source was trained on.
+            threat: epsilon and pixels only; see `fit_threat`.
+            context: device, seeded generator, progress and checkpoint.
+
+        Returns:
+            Named tensors, passed to `craft` as `state`.
+        """

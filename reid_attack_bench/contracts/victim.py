@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import ClassVar, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,23 +14,26 @@ from reid_attack_bench.contracts.training import FitContext, State, TrainingData
 
 
 class Victim(nn.Module):
-    """A ReID model as the bench sees it: images in, embeddings out.
+    """Base class of ReID models: images in, embeddings out.
 
-    Subclass it, set the class attributes, implement `embed`. The harness puts it in eval mode,
-    freezes its parameters and moves it to the device of the run.
+    Subclass it, set the class attributes, implement `embed`. The harness puts it in eval mode, freezes its parameters
+    and moves it to the device of the run.
 
     Attributes:
-        name: how tables call it; the class name where empty.
-        distance: what ranks its embeddings, "euclidean" or "cosine".
+        name: name in tables; the class name if empty.
+        distance: distance that ranks its embeddings, "euclidean" or "cosine".
         input_size: (height, width) that the model resizes to, in pixels.
-        randomised: True where two calls on one image may differ.
-        differentiable: False where gradients do not reach the images; such a victim is only a target.
-        defence: what defends it, in a few words; empty for an undefended model.
-        citation: where it was published (paper, arXiv number or URL).
-        trained_on: name of the data set it was trained on, where known.
-        adapted: True where it stands for a victim whose defence the attack knows (see `adaptive`).
-        at_once: how many images it is best given at a time, where memory is short (see `passes`); None for any number.
-        version: of a registered class: raise it when the same weights give other embeddings. None, or one that is only
+        randomised: True if two calls on one image may differ.
+        differentiable: False if gradients do not reach the images; such a victim is only a target.
+        classifies: whether `logits` returns scores. By default True for a class that overrides `logits`; set it to
+            False if they depend on the weights and are missing.
+        defence: short description of its defence; empty for an undefended model.
+        citation: publication (paper, arXiv number or URL).
+        trained_on: name of its training data set, if known.
+        adapted: True for a stand-in whose defence the attack knows, see `adversary.adaptive`. Set by the harness.
+        max_batch: largest batch per forward pass when memory is short, see `steps.passes`; None for no limit. Set by
+            the harness.
+        version: for a registered class: raise it when the same weights give other embeddings. None, or one that is only
             inherited, stands for a digest of the source file, so that every edit makes new results.
     """
 
@@ -38,12 +42,19 @@ class Victim(nn.Module):
     input_size: tuple[int, int] = (256, 128)
     randomised: bool = False
     differentiable: bool = True
+    classifies: bool = False
     defence: str = ""
     citation: str = ""
     trained_on: str = ""
     adapted: bool = False
-    at_once: int | None = None
+    max_batch: int | None = None
     version: ClassVar[int | None] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        base = next(each for each in cls.__mro__[1:] if issubclass(each, Victim))
+        if "classifies" not in vars(cls) and cls.logits is not base.logits:
+            cls.classifies = True
 
     def embed(self, images: Tensor) -> Tensor:
         """N×3×H×W float32 RGB in [0, 1] → N×D embeddings, differentiable in `images`."""
@@ -86,20 +97,22 @@ class Victim(nn.Module):
         return self.embed(images)
 
 
+_DECLARED = [name for name in Victim.__annotations__ if name != "version"]
+
+
 class WrappedVictim(Victim):
-    """A victim made of another one: it says the same of itself and does the same, but for what a subclass changes.
+    """A victim around another one, with the same attributes and behaviour except for what a subclass overrides.
 
     Args:
-        victim: the model; it is not changed.
-        defence: what is added to its defence, in a few words.
+        victim: the inner model; it is not changed.
+        defence: short description, appended to that of the inner model.
     """
 
     def __init__(self, victim: Victim, defence: str = "") -> None:
         super().__init__()
         self.victim = victim
-        self.name, self.distance, self.input_size = victim.name, victim.distance, victim.input_size
-        self.randomised, self.differentiable = victim.randomised, victim.differentiable
-        self.trained_on, self.adapted = victim.trained_on, victim.adapted
+        for name in _DECLARED:
+            setattr(self, name, getattr(victim, name))
         self.defence = " + ".join(part for part in (victim.defence, defence) if part)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -116,33 +129,62 @@ class WrappedVictim(Victim):
         return self.victim.rejects(images) if refused is None else refused
 
 
-@runtime_checkable
-class VictimRecipe(Protocol):
-    """A victim that the bench trains: a frozen dataclass of settings.
+class Recipe(ABC):
+    """Base class of victims that the bench trains. Subclass it as a frozen dataclass of settings.
 
-    `fit` trains on one data set and returns the weights, `load` turns weights into a victim. `version` as in Victim:
-    raise it when training gives other weights. Its random numbers stay the same.
+    Attributes:
+        version: as in Victim; raise it when training gives other weights. The random numbers stay the same.
+        epochs: passes over the training split; it only serves to estimate run times.
+        differentiable: as in Victim, for the victim that `load` returns.
     """
 
-    def fit(self, data: TrainingData, context: FitContext) -> State: ...
+    version: ClassVar[int | None] = None
+    epochs: int = 1
+    differentiable: ClassVar[bool] = True
 
-    def load(self, state: State) -> Victim: ...
+    @abstractmethod
+    def fit(self, data: TrainingData, context: FitContext) -> State:
+        """Train on one data set; returns the weights."""
+
+    @abstractmethod
+    def load(self, state: State) -> Victim:
+        """The victim with the weights that `fit` returned."""
 
 
-@runtime_checkable
-class Defence(Protocol):
-    """What makes a defended victim of another one: a frozen dataclass of settings.
+class Defence(ABC):
+    """Base class of defences, which turn a victim into a defended one. Subclass it as a frozen dataclass of settings.
 
-    `defend` must leave the victim that it is given as it was. A defence that learns also has
-
-        fit(victim: Victim, data: TrainingData, context: FitContext) -> State
-
-    with the data that the victim was trained on, and receives that state in `defend`. One through which no gradient
-    passes says `differentiable = False`; one whose victim has its transformation in `purify` says `purifies = True`.
-    `version` as in Victim.
+    Attributes:
+        version: as in Victim.
+        differentiable: False if no gradient passes through the defence.
+        purifies: True if the input transformation is in `purify` of the defended victim.
     """
 
-    def defend(self, victim: Victim, state: State | None = None) -> Victim: ...
+    version: ClassVar[int | None] = None
+    differentiable: ClassVar[bool] = True
+    purifies: ClassVar[bool] = False
+
+    @abstractmethod
+    def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        """The defended victim. `victim` must not be changed.
+
+        Args:
+            victim: the undefended model.
+            state: the result of `fit` for a LearnedDefence; None otherwise.
+        """
+
+
+class LearnedDefence(Defence):
+    """Base class of defences that are trained, such as adversarial training and calibrated detectors."""
+
+    @property
+    def fit_work(self) -> float:
+        """Work of `fit` in forward passes of one image; it only serves to estimate run times."""
+        return 10_000.0
+
+    @abstractmethod
+    def fit(self, victim: Victim, data: TrainingData, context: FitContext) -> State:
+        """Train on the data set that `victim` was trained on; returns the state for `defend`."""
 
 
 def weights_digest(victim: Victim) -> str:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from reid_attack_bench import registry
-from reid_attack_bench.contracts import State, ThreatModel, Victim, craft_threat
+from reid_attack_bench.contracts import Attack, LearnedAttack, Recipe, State, ThreatModel, Victim, craft_threat
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.execute.executor import execute, repair
@@ -51,7 +51,7 @@ class SinglePlan:
 
     plan: Plan
     entry: AttackEntry
-    attack: Any
+    attack: Attack
     victim: Step
     fit: Step | None
 
@@ -123,7 +123,7 @@ class SingleAttack:
             data=plan.steps[fit.inputs["data"]].config["name"],
             image_size=plan.suite.image_size,
             key=fit.key,
-            citation=str(getattr(self.laid_out.attack, "citation", "")),
+            citation=self.laid_out.attack.citation,
         )
 
     def _label(self) -> str:
@@ -147,7 +147,7 @@ def plan_single(base: Suite, request: Request, data_root: Path | None = None) ->
     victim, data = _victim(base, request)
     attack = registry.find("attack", entry.use).build(entry.options)
     ready = not victim.train_on
-    if data is None and (hasattr(attack, "fit") or not ready):
+    if data is None and (isinstance(attack, LearnedAttack) or not ready):
         what = f"attack {request.attack} learns" if ready else f"victim {request.source} is trained"
         raise BenchError(f"{what}: name the data set with --data")
     # a ready victim and an attack that does not learn read no data, but a plan has some
@@ -198,7 +198,7 @@ def _victim(base: Suite, request: Request) -> tuple[VictimEntry, str | None]:
         trained = bool(entry.train_on)
     else:
         plugin = registry.find("victim", request.source)
-        trained = hasattr(plugin.factory, "fit")
+        trained = plugin.makes(Recipe)
         entry = VictimEntry(plugin.short_name, request.source)
     # without a data set the name stands for one: plan_single says that it is missing
     return replace(entry, train_on=(data or "?",) if trained else (), roles=("source", "target")), data

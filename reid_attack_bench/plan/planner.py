@@ -9,7 +9,18 @@ from typing import Any
 
 from reid_attack_bench import registry
 from reid_attack_bench.adversary import adaptive
-from reid_attack_bench.contracts import ThreatModel, Victim, craft_threat, fit_threat, threat_values, weights_digest
+from reid_attack_bench.contracts import (
+    Attack,
+    Defence,
+    LearnedAttack,
+    LearnedDefence,
+    ThreatModel,
+    Victim,
+    craft_threat,
+    fit_threat,
+    threat_values,
+    weights_digest,
+)
 from reid_attack_bench.data import catalogue as datasets
 from reid_attack_bench.data.catalogue import DataSource
 from reid_attack_bench.errors import BenchError, nearest
@@ -163,19 +174,14 @@ class _Planner:
             step = self._add(Step("victim", f"victim {entry.label}", config, code, subject=subject, work=10))
             home = subject.trained_on
             purifies = type(subject).purify is not Victim.purify
-            classifies = type(subject).logits is not Victim.logits and getattr(subject, "classifies", True)
+            classifies = subject.classifies
             return [
                 PlannedVictim(
                     entry.label, entry.label, home, step, entry.roles, subject.differentiable, purifies, classifies
                 )
             ]
-        if hasattr(subject, "defend"):
+        if isinstance(subject, Defence):
             return self._defended(entry, subject, config, code, data, others)
-        if not (hasattr(subject, "fit") and hasattr(subject, "load")):
-            raise BenchError(
-                f"victim {entry.use} is a {type(subject).__name__}: it must be a reid_attack_bench.contracts.Victim, "
-                "or have fit and load, or defend"
-            )
         if entry.defends:
             raise BenchError(f"victim {entry.label} defends {entry.defends}, but {entry.use} has no defend")
         if not entry.train_on:
@@ -183,19 +189,19 @@ class _Planner:
         made = []
         for name in entry.train_on:
             label = f"{entry.label}@{name}"
-            passes = 3.0 * getattr(subject, "epochs", 1) * sources[name].image_count * 0.6
+            passes = 3.0 * subject.epochs * sources[name].image_count * 0.6
             config_here = {**config, "seed": self.suite.seed}
             step = self._add(
                 Step("victim", f"train {label}", config_here, code, {"data": data[name]}, subject=subject, work=passes)
             )
-            differentiable = getattr(subject, "differentiable", True)
+            differentiable = subject.differentiable
             made.append(PlannedVictim(label, entry.label, name, step, entry.roles, differentiable))
         return made
 
     def _defended(
         self,
         entry: VictimEntry,
-        subject: Any,
+        subject: Defence,
         config: dict[str, Any],
         code: dict[str, Any],
         data: Mapping[str, Step],
@@ -213,17 +219,17 @@ class _Planner:
         for other in below:
             label = entry.label + other.label[len(other.model) :]
             parents, work, own = {"victim": other.step}, 10.0, config
-            if hasattr(subject, "fit"):
+            if isinstance(subject, LearnedDefence):
                 if other.home not in data:
                     raise BenchError(
                         f"victim {label} must be trained, and {other.label} does not say on which data set"
                     )
                 parents["data"] = data[other.home]
-                work, own = float(getattr(subject, "fit_work", 10_000.0)), {**config, "seed": self.suite.seed}
-            kind = "train" if hasattr(subject, "fit") else "victim"
+                work, own = subject.fit_work, {**config, "seed": self.suite.seed}
+            kind = "train" if isinstance(subject, LearnedDefence) else "victim"
             step = self._add(Step("victim", f"{kind} {label}", own, code, parents, subject=subject, work=work))
-            differentiable = other.differentiable and getattr(subject, "differentiable", True)
-            purifies = getattr(subject, "purifies", False) or (other.purifies and not differentiable)
+            differentiable = other.differentiable and subject.differentiable
+            purifies = subject.purifies or (other.purifies and not differentiable)
             made.append(
                 PlannedVictim(
                     label, entry.label, other.home, step, entry.roles, differentiable, purifies, other.classifies
@@ -231,11 +237,9 @@ class _Planner:
             )
         return made
 
-    def _attack(self, entry: AttackEntry) -> tuple[registry.Plugin, Any]:
+    def _attack(self, entry: AttackEntry) -> tuple[registry.Plugin, Attack]:
         plugin = registry.find("attack", entry.use)
         attack = plugin.build(entry.options)
-        if not (hasattr(attack, "craft") and hasattr(attack, "needs")):
-            raise BenchError(f"attack {entry.use} is a {type(attack).__name__}: it must have needs and craft")
         for threat in entry.threats:
             if threat.access == "query" and {"gradients", "logits"} & set(attack.needs):
                 raise BenchError(
@@ -280,7 +284,7 @@ class _Planner:
         self,
         entry: AttackEntry,
         plugin: registry.Plugin,
-        attack: Any,
+        attack: Attack,
         threat: ThreatModel,
         seed: int,
         source: PlannedVictim,
@@ -300,8 +304,8 @@ class _Planner:
             return Cell(
                 entry.label, threat, seed, "query" if threat.access == "query" else access, needs, source.label,
                 target.label, relation_of(source, target, on.name, data), on.name, on.synthetic,
-                clean[target.label].rank_key, data[on.name].key, getattr(attack, "family", ""),
-                1 if hasattr(attack, "fit") else int(getattr(attack, "steps", 1)), entry.adaptive, **keys,
+                clean[target.label].rank_key, data[on.name].key, attack.family,
+                _iterations(attack), entry.adaptive, **keys,
             )  # fmt: skip
 
         reachable = source.differentiable or (source.purifies and entry.adaptive)
@@ -328,7 +332,7 @@ class _Planner:
         # an attack that asks nothing of a source is crafted once for all of them
         if needs or threat.access == "query":
             parents["source"] = source.step
-        if hasattr(attack, "fit"):
+        if isinstance(attack, LearnedAttack):
             # A victim that does not say what it was trained on is attacked with what the attacker has at hand.
             home = source.home if source.home in data else next(iter(data))
             fit = self._add(
@@ -340,7 +344,7 @@ class _Planner:
                     {"source": source.step, "data": data[home]},
                     after=gate,
                     subject=attack,
-                    work=float(getattr(attack, "fit_work", 1000.0)),
+                    work=attack.fit_work,
                 )
             )
             parents["fit"] = fit
@@ -353,7 +357,7 @@ class _Planner:
                 parents,
                 after=gate if needs else (),
                 subject=attack,
-                work=images * float(getattr(attack, "craft_work", 3.0)),
+                work=images * attack.craft_work,
             )
         )
         measure = self._add(
@@ -399,6 +403,11 @@ class _Planner:
                 cell(target, craft_key=craft.key, measure_key=measure.key, features_key=features.key, rank_key=rank.key)
             )
         return made
+
+
+def _iterations(attack: Attack) -> int:
+    """Gradient steps per image; `steps` of an attack outside any family, or of one that learns, are something else."""
+    return attack.steps if attack.family and not isinstance(attack, LearnedAttack) else 1
 
 
 def _check_only(only: Mapping[str, list[str]], known: Mapping[str, list[str]]) -> None:

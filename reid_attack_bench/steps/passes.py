@@ -84,15 +84,15 @@ def compiled(victim: Victim, name: str, device: torch.device, note: Note) -> Vic
 
 
 class Chunked(WrappedVictim):
-    """A victim that is given `at_once` images at a time, for a GPU that does not hold more.
+    """A victim that is given `max_batch` images at a time, for a GPU that does not hold more.
 
     With gradients a part's activations are made again in the backward pass instead of kept (Chen et al., arXiv
-    1604.06174): one more forward pass. An attack that splits its batch by `at_once` itself pays nothing.
+    1604.06174): one more forward pass. An attack that splits its batch by `max_batch` itself pays nothing.
     """
 
-    def __init__(self, victim: Victim, at_once: int) -> None:
+    def __init__(self, victim: Victim, max_batch: int) -> None:
         super().__init__(victim)
-        self.at_once = self._size = at_once
+        self.max_batch = self._size = max_batch
 
     def embed(self, images: Tensor) -> Tensor:
         return _joined(self.victim.embed, images, self._size)
@@ -131,12 +131,12 @@ def with_smaller_batches(work: Callable[[int], _Kept], size: int, what: str, not
         note(f"{what}: out of GPU memory, going on with {size} image{'s' * (size > 1)} at once")
 
 
-def _joined(function: Callable[[Tensor], Any], images: Tensor, at_once: int) -> Any:
-    if len(images) <= at_once:
+def _joined(function: Callable[[Tensor], Any], images: Tensor, max_batch: int) -> Any:
+    if len(images) <= max_batch:
         return function(images)
     keeps = torch.is_grad_enabled() and images.requires_grad
     parts = [checkpoint(function, part, use_reentrant=False) if keeps else function(part)
-             for part in images.split(at_once)]  # fmt: skip
+             for part in images.split(max_batch)]  # fmt: skip
     if isinstance(parts[0], tuple):
         return tuple(_together(values) for values in zip(*parts, strict=True))
     return _together(parts)

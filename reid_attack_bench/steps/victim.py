@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from reid_attack_bench.contracts import Victim, weights_digest
+from reid_attack_bench.contracts import LearnedDefence, Recipe, Victim, weights_digest
 from reid_attack_bench.steps.examine import examine
 from reid_attack_bench.steps.step import Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace, fit_context
@@ -19,10 +19,13 @@ def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) 
         victim = subject
     else:
         state = None
-        if hasattr(subject, "fit"):
-            inner = [workspace.victim(step.inputs["victim"])] if "victim" in step.inputs else []
+        if isinstance(subject, (Recipe, LearnedDefence)):
             data = workspace.training_data(step.inputs["data"])
-            state = subject.fit(*inner, data, fit_context(step, workspace, progress))
+            context = fit_context(step, workspace, progress)
+            if isinstance(subject, Recipe):
+                state = subject.fit(data, context)
+            else:
+                state = subject.fit(workspace.victim(step.inputs["victim"]), data, context)
             save_file(state, out / "weights.safetensors")
             workspace.unfinished(step.key).unlink(missing_ok=True)
         victim = workspace.built(step, state)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from reid_attack_bench.contracts import Victim
+from reid_attack_bench.contracts import Attack, Victim
 
 PASSED: Counter = Counter()
 """(victim's seed, with gradients or not) → images that passed forward."""
@@ -38,7 +38,7 @@ class Counting(Victim):
 
 
 @dataclass(frozen=True)
-class CountingPGD:
+class CountingPGD(Attack):
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     steps: int = 3
 

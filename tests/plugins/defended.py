@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from reid_attack_bench.contracts import Victim
+from reid_attack_bench.contracts import Defence, Victim
 
 
 class Wrapped(Victim):
@@ -60,7 +60,7 @@ class Wary(Paranoid):
 
 
 @dataclass(frozen=True)
-class Pretend:
+class Pretend(Defence):
     kind: str = "rounded"
 
     def defend(self, victim, state=None):

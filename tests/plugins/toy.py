@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Victim, preprocess
+from reid_attack_bench.contracts import Attack, LearnedAttack, Recipe, Victim, preprocess
 
 
 class ToyVictim(Victim):
@@ -34,7 +34,7 @@ class ToyVictim(Victim):
 
 
 @dataclass(frozen=True)
-class ToyRecipe:
+class ToyRecipe(Recipe):
     """A toy that the bench trains; `die_in` kills the process at that moment unless the marker is there."""
 
     seed: int = 0
@@ -63,7 +63,7 @@ class ToyRecipe:
 
 
 @dataclass(frozen=True)
-class Learner:
+class Learner(LearnedAttack):
     """An attack that learns one universal noise, badly."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
@@ -83,7 +83,7 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Cheat:
+class Cheat(Attack):
     """Goes over every budget."""
 
     needs: ClassVar[frozenset[str]] = frozenset()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import FitContext, State, ThreatModel, TrainingData, Victim, distances
+from reid_attack_bench.contracts import FitContext, LearnedDefence, State, ThreatModel, TrainingData, Victim, distances
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError
 
@@ -25,7 +25,7 @@ Objective = Literal["metric", "mis-ranking"]
 
 
 @dataclass(frozen=True)
-class AdversarialTraining:
+class AdversarialTraining(LearnedDefence):
     """Fine-tune a victim on images that are adversarial to it at that moment, beside the clean ones.
 
     Attributes:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import FitContext, State, TrainingData, Victim, WrappedVictim
+from reid_attack_bench.contracts import FitContext, LearnedDefence, State, TrainingData, Victim, WrappedVictim
 from reid_attack_bench.errors import BenchError
 
 _BATCH = 32
@@ -46,7 +46,7 @@ def fragility(victim: Victim, images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SqueezingDetector:
+class SqueezingDetector(LearnedDefence):
     """Refuse the queries whose embedding moves too far when squeezed.
 
     Attributes:

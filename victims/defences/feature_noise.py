@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import State, Victim, WrappedVictim
+from reid_attack_bench.contracts import Defence, State, Victim, WrappedVictim
 from reid_attack_bench.errors import BenchError
 
 
@@ -25,7 +25,7 @@ class _Noisy(WrappedVictim):
 
 
 @dataclass(frozen=True)
-class FeatureNoise:
+class FeatureNoise(Defence):
     """Gaussian noise on every embedding, query and gallery.
 
     Attributes:

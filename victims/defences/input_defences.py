@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import State, Victim, WrappedVictim, to_float, to_uint8
+from reid_attack_bench.contracts import Defence, State, Victim, WrappedVictim, to_float, to_uint8
 from reid_attack_bench.errors import BenchError
 
 Transformation = Callable[[Tensor], Tensor]
@@ -52,7 +52,7 @@ class Purified(WrappedVictim):
 
 
 @dataclass(frozen=True)
-class Jpeg:
+class Jpeg(Defence):
     """Compress and decompress; no gradient passes through.
 
     Attributes:
@@ -82,7 +82,7 @@ class Jpeg:
 
 
 @dataclass(frozen=True)
-class BitDepth:
+class BitDepth(Defence):
     """Round every colour value to fewer bits: its gradient is zero almost everywhere.
 
     Attributes:
@@ -104,7 +104,7 @@ class BitDepth:
 
 
 @dataclass(frozen=True)
-class MedianSmoothing:
+class MedianSmoothing(Defence):
     """Each value becomes the median of its neighbourhood.
 
     Attributes:
@@ -130,7 +130,7 @@ class MedianSmoothing:
 
 
 @dataclass(frozen=True)
-class GaussianSmoothing:
+class GaussianSmoothing(Defence):
     """Gaussian blur; differentiable, so an attack goes straight through it.
 
     Attributes:
@@ -156,7 +156,7 @@ class GaussianSmoothing:
 
 
 @dataclass(frozen=True)
-class RandomResizePad:
+class RandomResizePad(Defence):
     """Shrink each batch by a random factor and put it at a random place on grey: another gradient every time.
 
     Attributes:

@@ -15,7 +15,7 @@ REFUSED = 0.2
 
 
 def purify(subject: Subject) -> Iterator[Said]:
-    if not subject.overrides("purify"):
+    if not subject.purifies:
         return
     victim, images = subject.victim, subject.few[:4]
     with torch.no_grad():

@@ -49,10 +49,10 @@ def gradient(subject: Subject) -> Iterator[Said]:
 
 
 def _judged(subject: Subject, images: Tensor, gradient: Tensor, weights: Tensor, generator: torch.Generator) -> Said:
-    excused = subject.overrides("purify") or subject.victim.randomised
+    excused = subject.purifies or subject.victim.randomised
     advice = (
         "attack it with adaptive: true, which takes the gradient of purify for the identity's"
-        if subject.overrides("purify")
+        if subject.purifies
         else "put the transformation into purify and attack it with adaptive: true, or declare differentiable = False"
     )
     zero = float((gradient == 0).float().mean())

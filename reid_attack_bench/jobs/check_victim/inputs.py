@@ -75,7 +75,7 @@ def other_input(name: str, subject: Subject) -> Iterator[Said]:
         return
     # red and blue in exchange may rank better by accident where a camera has a cast, and more contrast under a defence
     # that adds noise or rounds
-    defended = subject.overrides("purify") or subject.victim.randomised
+    defended = subject.purifies or subject.victim.randomised
     accident = best == SWAPPED or (defended and best != UNDONE)
     enough = np.isfinite(base.ap).sum() >= ENOUGH and better[best].better_than(base, MUCH_BETTER)
     yield (fault if enough and not accident else note)(seen, INPUTS[best][2])

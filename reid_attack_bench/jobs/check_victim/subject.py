@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Distance, Victim, distances
+from reid_attack_bench.contracts import Defence, Distance, Recipe, Victim, distances
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.jobs.check_victim.other_inputs import INPUTS
@@ -78,8 +78,10 @@ class Subject:
     def name(self) -> str:
         return self.victim.name or type(self.victim).__name__
 
-    def overrides(self, method: str) -> bool:
-        return getattr(type(self.victim), method) is not getattr(Victim, method)
+    @property
+    def purifies(self) -> bool:
+        """Whether the victim has an input transformation of its own."""
+        return type(self.victim).purify is not Victim.purify
 
     def embed(self, images: Tensor) -> Tensor:
         """Checked, without gradients, in batches; copies, for one that writes to its images."""
@@ -172,8 +174,8 @@ def ready(subject: Any, key: str) -> Victim:
     """
     if isinstance(subject, Victim):
         return subject
-    if hasattr(subject, "fit") or hasattr(subject, "defend"):
-        what = "is made by the bench of another victim" if hasattr(subject, "defend") else "is trained by the bench"
+    if isinstance(subject, (Recipe, Defence)):
+        what = "is made by the bench of another victim" if isinstance(subject, Defence) else "is trained by the bench"
         raise BenchError(
             f"check-victim is for models that are ready, and {key} {what}: the bench checks it when it has made it"
         )
