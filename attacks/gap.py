@@ -1,7 +1,7 @@
 """Generative Adversarial Perturbations (Poursaeed et al., CVPR 2018, arXiv 1712.02328): Mis-Ranking's own baseline.
 
 A generator learns, image by image, the noise that fools the source's classifier; no discriminator, no ranking. It is
-the image-dependent form, with the generator of `misranking.networks`, so that the two attacks differ in what they learn
+the image-dependent form, with the generator of `common.generator`, so that the two attacks differ in what they learn
 and in nothing else.
 """
 
@@ -18,10 +18,21 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from reid_attack_bench.contracts import Batch, FitContext, LearnedAttack, Need, State, ThreatModel, TrainingData, Victim
+from reid_attack_bench.contracts import (
+    Batch,
+    FitContext,
+    LearnedAttack,
+    Need,
+    State,
+    ThreatModel,
+    TrainingData,
+    Victim,
+    to_cpu,
+)
 from reid_attack_bench.errors import BenchError
 
-from .common.generator import SMALLEST_SIDE, Generator
+from .common.generator import Generator, check_image_size, initialised
+from .common.objectives import logits_of
 
 Objective = Literal["least_likely", "untargeted"]
 
@@ -97,22 +108,22 @@ class GAP(LearnedAttack):
             BenchError: the source has no logits, the images are too small or fewer than a batch, or the loss is not
                 finite.
         """
-        _check_size(data.images.shape[1], data.images.shape[2])
+        check_image_size("gap", data.images.shape[1:3])
         if len(data.images) < self.batch:
             raise BenchError(f"gap: {data.name} has {len(data.images)} training images, fewer than a batch of "
                              f"{self.batch}: lower batch")  # fmt: skip
-        network = self._network(context.generator).to(context.device).train()
+        network = initialised(self._network, context.generator).to(context.device).train()
         optimiser = torch.optim.Adam(network.parameters(), self.learning_rate, (0.5, 0.999))
         batches = _batches(self.batch, data, context)
         # nothing can be learnt within an empty budget, and the untrained generator respects it
         for step in range(1, self.steps + 1 if threat.epsilon else 1):
             clean = next(batches)
             with torch.no_grad():
-                known = _logits(source, clean)
+                known = logits_of(source, clean, classes=2)
             with torch.autocast(context.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                 noise = network(clean)
             adversarial = threat.project(clean + threat.radius * noise.float(), clean)
-            loss = gap_loss(_logits(source, adversarial), known, self.objective)
+            loss = gap_loss(logits_of(source, adversarial, classes=2), known, self.objective)
             if not math.isfinite(loss.item()):
                 raise BenchError(
                     f"gap: the loss is not finite at step {step} of {self.steps}: lower learning_rate "
@@ -122,7 +133,7 @@ class GAP(LearnedAttack):
             loss.backward(inputs=list(network.parameters()))
             optimiser.step()
             context.progress(step, self.steps, f"loss {loss.item():.3g}")
-        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
+        return to_cpu(network.state_dict())
 
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
@@ -137,8 +148,8 @@ class GAP(LearnedAttack):
         if state is None:
             raise BenchError("gap learns its generator first: call fit, and pass what it returns as state")
         clean = batch.images
-        _check_size(*clean.shape[-2:])
-        network = self._network(torch.Generator())
+        check_image_size("gap", clean.shape[-2:])
+        network = initialised(self._network, torch.Generator())
         try:
             network.load_state_dict(dict(state))
         except RuntimeError as error:
@@ -149,12 +160,8 @@ class GAP(LearnedAttack):
             noise = torch.cat([*(network(image) for image in clean.split(1)), clean[:0]])
         return threat.project(clean + threat.radius * noise, clean)
 
-    def _network(self, generator: torch.Generator) -> Generator:
-        """A fresh generator, initialised from `generator` alone."""
-        seed = int(torch.randint(2**62, (1,), generator=generator))
-        with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)
-            return Generator(self.width)
+    def _network(self) -> Generator:
+        return Generator(self.width)
 
 
 def _batches(size: int, data: TrainingData, context: FitContext) -> Iterator[Tensor]:
@@ -170,16 +177,3 @@ def _batches(size: int, data: TrainingData, context: FitContext) -> Iterator[Ten
         yield torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images).contiguous(
             memory_format=torch.channels_last
         )
-
-
-def _logits(source: Victim, images: Tensor) -> Tensor:
-    logits = source.logits(images)
-    if logits is None or logits.shape[1] < 2:
-        what = "no classifier" if logits is None else "a classifier of one class"
-        raise BenchError(f"{source.name or type(source).__name__} has {what}, which gap needs to fool")
-    return logits
-
-
-def _check_size(height: int, width: int) -> None:
-    if min(height, width) < SMALLEST_SIDE:
-        raise BenchError(f"gap needs images of at least {SMALLEST_SIDE}×{SMALLEST_SIDE} pixels, not {height}×{width}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Distance, FitContext, Recipe, State, TrainingData, Victim, preprocess
+from reid_attack_bench.contracts import Distance, FitContext, Recipe, State, TrainingData, Victim, preprocess, to_cpu
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.torchreid_import import torchreid_module
@@ -192,8 +192,7 @@ class TorchreidVictim(Recipe):
             if not math.isfinite(reached):
                 raise BenchError(f"training {self.arch} on {data.name} diverged at step {step}: lower learning_rate")
             context.progress(step + 1, steps, f"loss {reached:.2f}")
-        state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        return {**state, _IDENTITIES: torch.tensor(data.identity_count)}
+        return {**to_cpu(model.state_dict()), _IDENTITIES: torch.tensor(data.identity_count)}
 
     def load(self, state: State) -> Victim:
         """The trained model, on the CPU, in eval mode."""

@@ -1,18 +1,41 @@
-"""The generator of Mis-Ranking and GAP, and its layers."""
+"""The generator of Mis-Ranking and GAP, its layers and its initialisation."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
+
+from reid_attack_bench.errors import BenchError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 Normalisation = Literal["batch", "instance"]
 
 Upsampling = Literal["transposed", "resize"]
 
-SMALLEST_SIDE = 16  # reflection padding after the generator's two halvings needs it
+SMALLEST_SIDE = 16  # pixels; the least for reflection padding after two convolutions of stride 2
+
+
+def check_image_size(attack: str, size: Sequence[int]) -> None:
+    """Raise BenchError in the name of `attack` unless both sides of (height, width) have `SMALLEST_SIDE` pixels."""
+    height, width = size
+    if min(height, width) < SMALLEST_SIDE:
+        raise BenchError(
+            f"{attack} needs images of at least {SMALLEST_SIDE}×{SMALLEST_SIDE} pixels, not {height}×{width}"
+        )
+
+
+def initialised(build: Callable[[], Module], generator: torch.Generator) -> Module:
+    """Build a module whose initial weights depend on `generator` alone; the global random state stays as it is."""
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        return build()
 
 
 def normaliser(kind: Normalisation, channels: int) -> nn.Module:

@@ -83,8 +83,20 @@ def misclassification(
     return objective
 
 
-def logits_of(source: Victim, images: Tensor) -> Tensor:
-    logits = source.logits(images)
-    if logits is None:
-        raise BenchError(f"{source.name} has no classifier, which attacks on logits need")
-    return logits
+def logits_of(source: Victim, images: Tensor, classes: int = 1) -> Tensor:
+    """N×K logits of `source` for N×3×H×W images, K at least `classes`; see `require_logits`."""
+    return require_logits(source.logits(images), source, classes)
+
+
+def require_logits(logits: Tensor | None, source: Victim, classes: int = 1, advice: str = "") -> Tensor:
+    """`logits` of `source`, N×K.
+
+    Raises:
+        BenchError: they are None or have fewer than `classes` classes; the message ends with `advice`.
+    """
+    if logits is not None and logits.shape[1] >= classes:
+        return logits
+    what = "no classifier" if logits is None else f"a classifier of {logits.shape[1]} class"
+    raise BenchError(
+        f"{source.name or type(source).__name__} has {what}, but the attack needs its logits{advice and f': {advice}'}"
+    )

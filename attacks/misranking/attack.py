@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 from reid_attack_bench.contracts import Batch, FitContext, LearnedAttack, State, ThreatModel, TrainingData, Victim
 from reid_attack_bench.errors import BenchError
 
-from ..common.generator import SMALLEST_SIDE, Normalisation
+from ..common.generator import Normalisation, check_image_size
 from .networks import fresh_networks, restored_networks
 from .settings import Settings
 from .training import Training
@@ -70,11 +70,7 @@ class MisRanking(Settings, LearnedAttack):
         if state is None:
             raise BenchError("misranking learns its generator first: call fit, and pass what it returns as state")
         clean = batch.images
-        if min(clean.shape[-2:]) < SMALLEST_SIDE:
-            raise BenchError(
-                f"misranking needs images of at least {SMALLEST_SIDE}×{SMALLEST_SIDE} pixels, not "
-                f"{clean.shape[-2]}×{clean.shape[-1]}"
-            )
+        check_image_size("misranking", clean.shape[-2:])
         networks = restored_networks(self, threat, state, clean.device)
         # cached: the spectral norms are computed once, not for every image
         with torch.no_grad(), parametrize.cached():
@@ -85,11 +81,7 @@ class MisRanking(Settings, LearnedAttack):
 
 def _check_images(data: TrainingData, normalisation: Normalisation) -> None:
     height, width = data.images.shape[1:3]
-    if min(height, width) < SMALLEST_SIDE:
-        raise BenchError(
-            f"misranking needs images of at least {SMALLEST_SIDE}×{SMALLEST_SIDE} pixels; those of {data.name} are "
-            f"{height}×{width}"
-        )
+    check_image_size("misranking", (height, width))
     # the quarter-scale discriminator ends at 1/32, and one value has no variance of its own
     if normalisation == "instance" and max(height, width) <= 32:
         raise BenchError(

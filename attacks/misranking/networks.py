@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from reid_attack_bench.contracts import State, ThreatModel
 from reid_attack_bench.errors import BenchError
 
-from ..common.generator import Generator
+from ..common.generator import Generator, initialised
 from . import released
 from .discriminators import Discriminator, PatchGAN
 from .mask import MaskHead, gumbel, straight_through_top_k, top_k
@@ -108,10 +108,7 @@ def fresh_networks(
 ) -> Networks:
     """Untrained networks on `device`, initialised from `generator` alone."""
     masked = _is_masked(settings, threat)
-    seed = int(torch.randint(2**62, (1,), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        return Networks(settings, masked).to(device)
+    return initialised(lambda: Networks(settings, masked), generator).to(device)
 
 
 def restored_networks(settings: Settings, threat: ThreatModel, state: State, device: torch.device) -> Networks:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from reid_attack_bench.contracts import Distance, ThreatModel, Victim
-from reid_attack_bench.errors import BenchError
 
+from ..common.objectives import require_logits
 from . import losses, released
 from .discriminators import score_maps
 from .networks import Networks
@@ -100,7 +100,8 @@ class Objective:
             others = anchors if references is None else references
             yield "mis-ranking", ranking, self._misranking(anchors, others, identities)
         if classification > 0:
-            known, moved = _check_logits(source, clean_logits), _check_logits(source, logits)
+            advice = "set misclassification_weight to 0 to train without them"
+            known, moved = (require_logits(each, source, 2, advice) for each in (clean_logits, logits))
             # identities are classes of the source only where it was trained on this data; else what it sees stands in
             own = source.trained_on == self.data_name or (not source.trained_on and known.shape[1] == self.classes)
             true = identities if own else known.argmax(dim=1)
@@ -145,16 +146,6 @@ def _outputs(source: Victim, images: Tensor, embeddings: bool, logits: bool) -> 
     if embeddings and logits:
         return source.outputs(images)
     return source.embed(images) if embeddings else None, source.logits(images) if logits else None
-
-
-def _check_logits(source: Victim, logits: Tensor | None) -> Tensor:
-    name = source.name or type(source).__name__
-    if logits is None or logits.shape[1] < 2:
-        what = "no logits" if logits is None else "a single class"
-        raise BenchError(
-            f"misranking: {name} has {what} for the misclassification loss: set misclassification_weight to 0"
-        )
-    return logits
 
 
 class _running_statistics_kept:  # noqa: N801, a context manager reads like a function

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import FitContext, State, ThreatModel, TrainingData, Victim
+from reid_attack_bench.contracts import FitContext, State, ThreatModel, TrainingData, Victim, to_cpu
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError
 
@@ -96,7 +96,7 @@ class Training:
             if self.checkpoint and self.done < self.steps and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
                 self.checkpoint.save(self._snapshot(start))
                 saved_at = time.monotonic()
-        return {**(self.best or _copied(self.networks.kept.state_dict())), **self._history()}
+        return {**(self.best or to_cpu(self.networks.kept.state_dict())), **self._history()}
 
     def _step(self) -> str:
         """One generator step, then one discriminator step, on one batch."""
@@ -127,7 +127,7 @@ class Training:
         """Measure on the held-out identities and keep the weights where they are the best so far."""
         rank1, precision = validation.attacked(self.networks, self.source, self.threat)
         if precision <= min((row[2] for row in self.checks[1:]), default=math.inf):
-            self.best = _copied(self.networks.kept.state_dict())
+            self.best = to_cpu(self.networks.kept.state_dict())
         self.checks.append([self.done, rank1, precision])
         return f", held out Rank-1 {rank1:.1f} mAP {precision:.1f}"
 
@@ -172,7 +172,7 @@ class Training:
         state["random.global"] = torch.random.get_rng_state()  # a randomised victim draws from these
         if self.context.device.type == "cuda":
             state["random.cuda"] = torch.cuda.get_rng_state(self.context.device)
-        return _copied(state | self._history())
+        return to_cpu(state | self._history())
 
     def _resume(self, start: Tensor) -> None:
         """Take up what the checkpoint holds, if anything.
@@ -278,10 +278,6 @@ def _row(step: int, losses: Losses) -> list[float]:
 def _table(rows: list[list[float]], columns: Sequence[str]) -> Tensor:
     """float64, so that what is read back is what was written."""
     return torch.tensor(rows, dtype=torch.float64).view(-1, len(columns))
-
-
-def _copied(state: State) -> State:
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
 
 
 def _below(prefix: str, state: State) -> State:

@@ -7,7 +7,7 @@ from reid_attack_bench.contracts.attack import ADDED_LATER, Attack, Batch, Learn
 from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.images import IMAGENET_MEAN, IMAGENET_STD, preprocess, to_float, to_uint8
 from reid_attack_bench.contracts.threat import ThreatModel, craft_threat, fit_threat, threat_values
-from reid_attack_bench.contracts.training import Checkpoint, FitContext, State, TrainingData
+from reid_attack_bench.contracts.training import Checkpoint, FitContext, State, TrainingData, to_cpu
 from reid_attack_bench.contracts.victim import Defence, LearnedDefence, Recipe, Victim, WrappedVictim, weights_digest
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "fit_threat",
     "preprocess",
     "threat_values",
+    "to_cpu",
     "to_float",
     "to_uint8",
     "weights_digest",

@@ -16,6 +16,11 @@ State = dict[str, Tensor]
 """What a fit leaves behind: named tensors, stored as safetensors."""
 
 
+def to_cpu(state: State) -> State:
+    """Copies of the tensors: detached, contiguous, on the CPU."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """The training split of one data set.

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from reid_attack_bench import registry
-from reid_attack_bench.contracts import State, ThreatModel
+from reid_attack_bench.contracts import State, ThreatModel, to_cpu
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
 
@@ -70,7 +70,7 @@ def write(path: Path, about: AttackFile, state: State) -> Path:
     """Write `about` and the fitted `state` in one step; returns `path`."""
     # one entry, because the order of several is not always the same
     metadata = {"attack": json.dumps({"format": FORMAT, **asdict(about)}, sort_keys=True)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    tensors = to_cpu(state)
     return replace_file(path, save(tensors, metadata))
 
 

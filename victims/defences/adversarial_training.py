@@ -17,7 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import FitContext, LearnedDefence, State, ThreatModel, TrainingData, Victim, distances
+from reid_attack_bench.contracts import (
+    FitContext,
+    LearnedDefence,
+    State,
+    ThreatModel,
+    TrainingData,
+    Victim,
+    distances,
+    to_cpu,
+)
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError
 
@@ -98,7 +107,7 @@ class AdversarialTraining(LearnedDefence):
             optimiser.step()
             schedule.step()
             context.progress(step + 1, self.steps, f"loss {loss.item():.2f}")
-        return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        return to_cpu(model.state_dict())
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         assert state is not None  # it has a fit
