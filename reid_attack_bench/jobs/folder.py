@@ -19,15 +19,17 @@ from reid_attack_bench.contracts import Batch, State, ThreatModel, Victim, to_fl
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.metrics import visibility as image_metrics
+from reid_attack_bench.metrics.catalogue import of_group
 from reid_attack_bench.metrics.lpips import Lpips, find_lpips_weights
 from reid_attack_bench.report.rows import write_csv
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
-COLUMNS = (
-    "image", "height", "width", "linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid",
-)  # fmt: skip
-"""Columns of measures.csv, one row per image; as in matrix.csv. lpips is empty without its weights."""
+
+def columns() -> list[str]:
+    """Columns of measures.csv, one row per image; measures as in matrix.csv. lpips is empty without its weights."""
+    return ["image", "height", "width", *(measure.name for measure in of_group("visibility"))]
+
 
 _BATCH = 32
 
@@ -63,7 +65,7 @@ def craft_folder(
     (EXIF) is applied first. The budget is enforced as in a run.
 
     Returns:
-        COLUMNS, one row per image, sorted by name; also written as measures.csv.
+        `columns`, one row per image, sorted by name; also written as measures.csv.
 
     Raises:
         BenchError: no images, one that cannot be read or is too small, an attack that asks for what a folder does not
@@ -86,13 +88,12 @@ def craft_folder(
             measured = image_metrics.measures(clean, stored, device, lpips)
         except BenchError as error:
             raise BenchError(f"{_names(group)}: {error}") from error
-        measured["pixels_changed"] = measured.pop("pixels")
         for i, path in enumerate(group):
             _write(stored[i], out / f"{path.stem}.png")
             size = {"image": path.name, "height": clean.shape[1], "width": clean.shape[2]}
             rows.append({**size, **{name: values[i] for name, values in measured.items()}})
         progress(len(rows), len(paths), group[-1].name)
-    table = pd.DataFrame(sorted(rows, key=operator.itemgetter("image")), columns=list(COLUMNS))
+    table = pd.DataFrame(sorted(rows, key=operator.itemgetter("image")), columns=columns())
     write_csv(table, out / "measures.csv")
     return table
 

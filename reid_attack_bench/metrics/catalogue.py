@@ -1,10 +1,197 @@
-"""Every measure of the tables."""
+"""Every value that the tables hold: its name, unit, direction and bounds, and how it is computed.
+
+To add a metric, write its function in a file of this package and add one row to CATALOGUE. Columns, reports and pages
+follow. For a metric of images, raise the version of step "measure" too, so that stored runs are measured again.
+"""
 
 from __future__ import annotations
 
-MEASURES = (
-    "rank1", "rank5", "rank10", "rank20", "mAP", "mINP",
-    "drop_rank1", "drop_rank5", "drop_rank10", "drop_rank20", "drop_mAP", "drop_mINP",
-    "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid",
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from reid_attack_bench.metrics.checkerboard import checkerboard_energy
+from reid_attack_bench.metrics.lpips import Lpips
+from reid_attack_bench.metrics.perturbation import change
+from reid_attack_bench.metrics.ssim import ssim_and_ms_ssim
+
+Group = Literal["ranking", "detection", "visibility", "victim"]
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """A batch of clean and adversarial images.
+
+    Attributes:
+        clean, adversarial: uint8 RGB N×H×W×3, as stored.
+        before, after: the same as float RGB N×3×H×W in [0, 1], on the device where metrics are computed.
+        lpips: the network of LPIPS, or None without its weights.
+    """
+
+    clean: np.ndarray
+    adversarial: np.ndarray
+    before: Tensor
+    after: Tensor
+    lpips: Lpips | None = None
+
+
+Compute = Callable[[ImagePair], Mapping[str, "Tensor | np.ndarray"]]
+"""Returns name → N values; metrics that share their work share one function."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One value of the tables.
+
+    Attributes:
+        name: column of the CSV files.
+        label: name in reports and plots.
+        description: definition, one sentence without a full stop.
+        group: "ranking" (of one victim, with and without an attack), "detection" (of one victim under attack),
+            "visibility" (of adversarial images) or "victim" (of a victim alone).
+        unit: "%", "1/255", "pixels", or empty for a number without unit.
+        higher_is_better: ranking and detection: for the victim; visibility: for the attack, which should not be seen;
+            None where neither direction is better.
+        low, high: bounds; None where there is none.
+        digits: digits after the decimal point in reports.
+        interval: whether NAME_low and NAME_high hold its 95 % bootstrap interval over queries.
+        compute: values of a batch of images; for group "visibility" only.
+    """
+
+    name: str
+    label: str
+    description: str
+    group: Group
+    unit: str = ""
+    higher_is_better: bool | None = None
+    low: float | None = 0.0
+    high: float | None = None
+    digits: int = 1
+    interval: bool = False
+    compute: Compute | None = None
+
+    @property
+    def csv_digits(self) -> int:
+        """Digits after the decimal point in CSV files."""
+        return 2 if self.unit == "%" else 4
+
+    @property
+    def text_digits(self) -> int:
+        """Digits after the decimal point of a mean or a difference in a report."""
+        return 1 if self.unit == "%" else 4
+
+
+def _change(pair: ImagePair) -> Mapping[str, np.ndarray]:
+    return dict(change(pair.clean, pair.adversarial))  # type: ignore[arg-type]  # a TypedDict of arrays
+
+
+def _similarity(pair: ImagePair) -> Mapping[str, Tensor]:
+    return dict(zip(("ssim", "ms_ssim"), ssim_and_ms_ssim(pair.before, pair.after), strict=True))
+
+
+def _lpips(pair: ImagePair) -> Mapping[str, Tensor]:
+    return {} if pair.lpips is None else {"lpips": pair.lpips(pair.before, pair.after)}
+
+
+def _checkerboard(pair: ImagePair) -> Mapping[str, Tensor]:
+    return {"grid": checkerboard_energy(pair.after - pair.before)}
+
+
+def _percent(name: str, label: str, description: str, *, group: Group = "ranking", interval: bool = False) -> Measure:
+    return Measure(name, label, description, group, "%", higher_is_better=True, high=100.0, interval=interval)
+
+
+CATALOGUE: tuple[Measure, ...] = (
+    _percent("rank1", "Rank-1", "share of queries whose nearest gallery image has the right identity", interval=True),
+    _percent("rank5", "Rank-5", "share of queries with the right identity among the 5 nearest gallery images"),
+    _percent("rank10", "Rank-10", "share of queries with the right identity among the 10 nearest gallery images"),
+    _percent("rank20", "Rank-20", "share of queries with the right identity among the 20 nearest gallery images"),
+    _percent("mAP", "mAP", "mean over queries of the average precision", interval=True),
+    _percent("mINP", "mINP", "mean over queries of the inverse negative penalty (Ye et al., TPAMI 2021)"),
+    _percent("rejected", "Rejected queries", "share of queries that the detector rejected", group="detection"),
+    Measure(
+        "linf", "L∞ (1/255)", "largest change of a colour value, mean over images", "visibility",
+        "1/255", False, high=255.0, digits=2, compute=_change,
+    ),
+    Measure(
+        "l2", "L2", "Euclidean norm of the perturbation, colour values in [0, 1], mean over images", "visibility",
+        "", False, digits=2, compute=_change,
+    ),
+    Measure(
+        "pixels_changed", "Changed pixels", "number of pixels with any change, mean over images", "visibility",
+        "pixels", False, digits=0, compute=_change,
+    ),
+    Measure(
+        "ssim", "SSIM", "structural similarity to the clean image (Wang et al., 2004), 1 for no change", "visibility",
+        "", True, low=-1.0, high=1.0, digits=3, compute=_similarity,
+    ),
+    Measure(
+        "ms_ssim", "MS-SSIM", "multi-scale structural similarity (Wang et al., 2003), 1 for no change", "visibility",
+        "", True, low=-1.0, high=1.0, digits=3, compute=_similarity,
+    ),
+    Measure(
+        "lpips", "LPIPS", "learned perceptual distance, AlexNet (Zhang et al., CVPR 2018), 0 for no change",
+        "visibility", "", False, digits=3, compute=_lpips,
+    ),
+    Measure(
+        "grid", "Checkerboard energy",
+        "share of the perturbation's spectral energy at the frequencies of a grid of period 2 and 4, less what "
+        "neighbouring frequencies hold: 1 for a pure grid, about 0 for white or smooth noise (column grid)",
+        "visibility", "", None, low=-1.0, high=1.0, digits=3, compute=_checkerboard,
+    ),
+    Measure(
+        "zero_gradient", "Zero gradient", "share of image values without any gradient, on two random images", "victim",
+        "", False, high=1.0, digits=3,
+    ),
 )  # fmt: skip
-"""Columns of matrix.csv that a finding may compare."""
+"""Every measure, in the order of the columns."""
+
+
+def of_group(*groups: Group) -> list[Measure]:
+    """The measures of some groups, in the order of CATALOGUE."""
+    return [measure for measure in CATALOGUE if measure.group in groups]
+
+
+def ranking_names() -> list[str]:
+    return [measure.name for measure in of_group("ranking")]
+
+
+def interval_columns() -> list[str]:
+    """NAME_low and NAME_high of every measure that has an interval."""
+    return [f"{measure.name}_{end}" for measure in CATALOGUE if measure.interval for end in ("low", "high")]
+
+
+def cell_columns() -> list[str]:
+    """The measures of matrix.csv; clean_NAME is the value without attack, drop_NAME that less the attacked one."""
+    ranking = ranking_names()
+    return [
+        *(f"clean_{name}" for name in ranking), *ranking, *(f"drop_{name}" for name in ranking), *interval_columns(),
+        *(measure.name for measure in of_group("detection", "visibility")),
+    ]  # fmt: skip
+
+
+def comparable() -> tuple[str, ...]:
+    """Columns of matrix.csv that a claim of a suite may compare."""
+    ranking = ranking_names()
+    others = [measure.name for measure in of_group("detection", "visibility")]
+    return (*ranking, *(f"drop_{name}" for name in ranking), *others)
+
+
+def measure_of(column: str) -> Measure | None:
+    """The measure that a column of any table holds, such as mAP for "worst_e8_mAP_low"; None for other columns."""
+    return _parsed(column, CATALOGUE)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _parsed(column: str, catalogue: tuple[Measure, ...]) -> Measure | None:
+    known = {measure.name: measure for measure in catalogue}
+    found = re.search(rf"(^|_)({'|'.join(known)})(_a|_b|_change)?(_low|_high)?$", column)
+    if found is None:
+        return None
+    measure = known[found[2]]
+    return measure if measure.unit == "%" or column == measure.name else None

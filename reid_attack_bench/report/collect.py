@@ -12,8 +12,16 @@ import pandas as pd
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import digest_of
+from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import retrieval
-from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, PerQuery, Results, Sheet
+from reid_attack_bench.report.results import (
+    NOT_APPLICABLE,
+    PerQuery,
+    Results,
+    Sheet,
+    cell_columns,
+    clean_columns,
+)
 from reid_attack_bench.steps.artefacts import read_crafted, read_ranking, read_splits
 from reid_attack_bench.store import Store
 
@@ -21,9 +29,7 @@ _SHEET_QUERIES = 6
 
 _PARTS = ("suite", "store", "notes", "failures", "clean", "cells")
 
-_RANKS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
-
-_INTERVALS = ("rank1_low", "rank1_high", "mAP_low", "mAP_high")
+_FORMER_NAMES = {"pixels_changed": "pixels"}  # in stores of earlier versions
 
 
 def collect(manifest: Mapping[str, Any], store: Store) -> Results:
@@ -46,14 +52,14 @@ class _Collector:
 
     def results(self) -> Results:
         suite = self.manifest["suite"]
-        cells = pd.DataFrame([self.cell(c) for c in self.manifest["cells"]], columns=list(CELL_COLUMNS))
+        cells = pd.DataFrame([self.cell(c) for c in self.manifest["cells"]], columns=cell_columns())
         notes = list(self.manifest["notes"])
         if not self.manifest.get("finished", True):
             notes.append(
                 f"Not finished: {int((cells['status'] == 'ok').sum())} of {len(cells)} cells have figures. The run was "
                 "interrupted or is still going; its command goes on where it stopped."
             )
-        clean = pd.DataFrame([self.clean(r) for r in self.manifest["clean"]], columns=list(CLEAN_COLUMNS))
+        clean = pd.DataFrame([self.clean(r) for r in self.manifest["clean"]], columns=clean_columns())
         sheets = self.sheets()
         retrieved, galleries = retrieval.find(self.manifest, self.store, sheets, self.per_query)
         return Results(
@@ -80,7 +86,9 @@ class _Collector:
         figures = self.ranking("clean-rank", row["rank_key"])
         out["status"] = self.status(row["rank_key"], figures)
         if figures is not None:
-            out |= {name: figures[name] for name in (*_RANKS, *_INTERVALS, "queries")}
+            out |= {
+                name: figures[name] for name in (*catalogue.ranking_names(), *catalogue.interval_columns(), "queries")
+            }
         return out
 
     def cell(self, cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,15 +104,17 @@ class _Collector:
         impossible = NOT_APPLICABLE + cell["impossible"] if cell["impossible"] else ""
         out["status"] = impossible or self.status(cell["rank_key"], figures)
         if before is not None:
-            out |= {f"clean_{name}": before[name] for name in _RANKS}
+            out |= {f"clean_{name}": before[name] for name in catalogue.ranking_names()}
         if figures is not None and before is not None:
-            out |= {name: figures[name] for name in (*_RANKS, *_INTERVALS, "queries")}
-            out["rejected"] = figures.get("rejected")
-            out |= {f"drop_{name}": before[name] - figures[name] for name in _RANKS}
+            out |= {
+                name: figures[name] for name in (*catalogue.ranking_names(), *catalogue.interval_columns(), "queries")
+            }
+            out |= {measure.name: figures.get(measure.name) for measure in catalogue.of_group("detection")}
+            out |= {f"drop_{name}": before[name] - figures[name] for name in catalogue.ranking_names()}
         measures = self.read("measure", cell["measure_key"]) if cell["measure_key"] else None
         if measures is not None and figures is not None:
-            out |= {"linf": measures["linf"], "l2": measures["l2"], "pixels_changed": measures["pixels"]}
-            out |= {name: measures.get(name) for name in ("ssim", "ms_ssim", "lpips", "grid")}
+            names = [measure.name for measure in catalogue.of_group("visibility")]
+            out |= {name: measures.get(name, measures.get(_FORMER_NAMES.get(name, ""))) for name in names}
         return out
 
     def status(self, key: str, figures: Mapping[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import labels, rows
 from reid_attack_bench.report.analysis import audit, defences, findings, published
 from reid_attack_bench.report.analysis import leaderboard as tables
@@ -16,7 +17,9 @@ from reid_attack_bench.report.paper import write as paper
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.rows import Row
 
-DEFINITIONS = (
+PDF_NOTE = "Every plot below is also stored as a PDF of the same name."
+
+_TERMS = (
     "**Rank-1, mAP**: in percent over the valid queries of a data set; the distance of each model is in clean.csv.",
     "**White-box**: the attack was crafted on the model it is evaluated on. **Transfer**: crafted on another model; "
     "tables of victims show the source that leaves the lowest mAP.",
@@ -25,8 +28,6 @@ DEFINITIONS = (
     "bootstrap intervals over queries.",
     "**≤**: some cells of that worst case are missing, so the true worst case can only be lower.",
     "**ε**: L∞ budget per colour value, in steps of 1/255 of the colour range.",
-    "**Grid**: share of the noise's spectral energy at the frequencies of a grid of period 2 and 4, over what lies "
-    "beside them: 1 for a pure grid, about 0 for white or smooth noise.",
     "**Drop**: clean minus attacked, in percentage points.",
     "**Audit**: steps, epsilon, restarts, noise and transfer compared on the victim's own cells, by mAP on the same "
     "queries with a 95 % bootstrap interval. A red flag puts a victim below the line. Where adaptive attacks were run, "
@@ -35,7 +36,11 @@ DEFINITIONS = (
     "interval over queries; the worst case takes every seed as an attack of its own. matrix.csv holds each.",
 )
 
-PDF_NOTE = "Every plot below lies beside itself as a PDF of the same name."
+
+def definitions() -> list[str]:
+    """The terms of a report, "**Term**: definition."."""
+    measures = catalogue.of_group("visibility", "detection")
+    return [*_TERMS, *(f"**{measure.label}**: {measure.description}." for measure in measures)]
 
 
 def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Conclusions) -> str:
@@ -65,7 +70,7 @@ def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Co
             lines += ["", f"## {title}", ""]
             lines += [f"![{path.stem}]({quote(path.as_posix(), safe='/@+=')})\n" for path in paths]
             lines[-1] = lines[-1].rstrip()
-    lines += ["", "## Definitions", "", *(f"- {definition}" for definition in DEFINITIONS)]
+    lines += ["", "## Definitions", "", *(f"- {definition}" for definition in definitions())]
     lines += ["", "## How to reproduce", ""]
     command = results.manifest.get("command")
     if command:

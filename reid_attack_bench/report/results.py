@@ -7,52 +7,50 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reid_attack_bench.metrics import catalogue
+
 if TYPE_CHECKING:
     import pandas as pd
-
-CELL_COLUMNS = (
-    # what was run
-    "attack", "epsilon", "pixels", "perturbs", "access", "needs", "source", "target", "relation", "dataset",
-    "synthetic", "queries", "seed", "family", "steps", "adaptive", "status",
-    # what it did, in % (rank-k, mAP, mINP) before and after; a drop is clean minus attacked, in points
-    "clean_rank1", "clean_rank5", "clean_rank10", "clean_rank20", "clean_mAP", "clean_mINP",
-    "rank1", "rank5", "rank10", "rank20", "mAP", "mINP",
-    "drop_rank1", "drop_rank5", "drop_rank10", "drop_rank20", "drop_mAP", "drop_mINP",
-    "rank1_low", "rank1_high", "mAP_low", "mAP_high", "rejected",
-    # how visible it is, mean over the perturbed images
-    "linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid",
-    # which artefacts say so
-    "craft_key", "features_key", "rank_key",
-)  # fmt: skip
-"""Columns of matrix.csv, in order.
-
-attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget or empty for all; access: "white-box"
-where source and target are one model, else "transfer", or "query"; needs: what the attack was given, joined by "+";
-source, target: victim labels such as "osnet_x0_25@plaza"; relation: how the two stand to each other, see
-suite.RELATIONS, empty where the target is judged on data it was not trained on; seed: of the attack, see AttackEntry
-(victims and data have the suite's); family, steps: what the attack climbs and in how many steps, for the audit;
-adaptive: draws of an adaptive attack, 0 for one that is not; rejected: queries that the target's detector refused, in
-%, empty without a detector; status: "ok", else why the cell is missing (then every
-figure is empty, never zero); where that begins with NOT_APPLICABLE the cell cannot exist and nobody misses it.
-"""
 
 NOT_APPLICABLE = "not applicable: "
 
 REPORT_VERSION = 5
 """Raise it when the same results give another report: a finished run then writes its report again."""
 
-CLEAN_COLUMNS = (
-    "victim", "dataset", "synthetic", "home", "defence", "distance", "citation", "weights", "randomised",
-    "zero_gradient", "detector", "queries", "status",
-    "rank1", "rank5", "rank10", "rank20", "mAP", "mINP", "rank1_low", "rank1_high", "mAP_low", "mAP_high",
-    "features_key", "rank_key",
-)  # fmt: skip
-"""Columns of clean.csv: one row per (victim, data set).
 
-home: the victim was trained on this data set; randomised: by its own word, or two passes were found to differ;
-zero_gradient: share of the values of two random images without any gradient, empty where none is asked of it;
-detector: "suspicion" where it refuses queries and an adaptive attack can climb down why, "rejects" where it cannot.
-"""
+def cell_columns() -> list[str]:
+    """Columns of matrix.csv, in order.
+
+    attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget or empty for all; access: "white-box"
+    where source and target are one model, else "transfer", or "query"; needs: what the attack was given, joined by "+";
+    source, target: victim labels such as "osnet_x0_25@plaza"; relation: between the two, see suite.RELATIONS, empty
+    where the target is evaluated on data it was not trained on; seed: of the attack, see AttackEntry (victims and data
+    have the suite's); family, steps: what the attack climbs and in how many steps, for the audit; adaptive: draws of an
+    adaptive attack, 0 for one that is not; status: "ok", else why the cell is missing (then every value is empty, never
+    zero); if it starts with NOT_APPLICABLE, the cell cannot exist and does not count as missing. Then the measures, see
+    metrics.catalogue, and the keys of the artefacts that hold them.
+    """
+    return [
+        "attack", "epsilon", "pixels", "perturbs", "access", "needs", "source", "target", "relation", "dataset",
+        "synthetic", "queries", "seed", "family", "steps", "adaptive", "status",
+        *catalogue.cell_columns(),
+        "craft_key", "features_key", "rank_key",
+    ]  # fmt: skip
+
+
+def clean_columns() -> list[str]:
+    """Columns of clean.csv: one row per (victim, data set).
+
+    home: the victim was trained on this data set; randomised: declared so, or two passes were found to differ;
+    detector: "suspicion" if it rejects queries and an adaptive attack can follow the gradient of its score, "rejects"
+    if it cannot; zero_gradient and the measures at the end: see metrics.catalogue.
+    """
+    return [
+        "victim", "dataset", "synthetic", "home", "defence", "distance", "citation", "weights", "randomised",
+        "zero_gradient", "detector", "queries", "status",
+        *catalogue.ranking_names(), *catalogue.interval_columns(),
+        "features_key", "rank_key",
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,8 +102,8 @@ class Results:
         suite: name of the suite.
         seed: seed of the run.
         headline_epsilon: the leaderboard is ordered by the worst case at this epsilon.
-        cells: CELL_COLUMNS, one row per (attack, threat model, seed, source, target, data set).
-        clean: CLEAN_COLUMNS.
+        cells: `cell_columns`, one row per (attack, threat model, seed, source, target, data set).
+        clean: `clean_columns`.
         per_query: rank_key → per-query outcome, for cells and clean rows with status "ok".
         sheets: images for the sheets.
         retrieved: rank_key → what the target finds for the queries of the cell's sheet, where there is one.

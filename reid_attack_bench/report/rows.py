@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,11 @@ import pandas as pd
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
+from reid_attack_bench.metrics.catalogue import measure_of
 from reid_attack_bench.report.results import PerQuery, Results
 
 Row = dict[str, Any]
 """One row of a table, by column name."""
-
-PERCENT = re.compile(r"(^|_)(rank\d+|mAP|mINP|rejected)(_a|_b|_change)?(_low|_high)?$")
-
-MEASURES = frozenset({"linf", "l2", "pixels_changed", "ssim", "ms_ssim", "lpips", "grid", "zero_gradient"})
 
 
 @dataclass(frozen=True, order=True)
@@ -125,7 +121,7 @@ def _mean_row(group: list[Row]) -> Row:
     done = sorted((cell for cell in group if cell["status"] == "ok"), key=lambda cell: number(cell["seed"]))
     if len(done) < 2:
         return (done or group)[0]
-    averaged = [name for name in done[0] if PERCENT.search(name) or name in MEASURES]
+    averaged = [name for name in done[0] if measure_of(name)]
     values = {name: [number(cell[name]) for cell in done] for name in averaged}
     return {**done[0], **{name: float(np.mean(column)) for name, column in values.items()}}
 
@@ -157,8 +153,9 @@ def format_value(column: str, value: Any) -> str:
         return ""
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
-    if PERCENT.search(column) or column in MEASURES:
-        text = f"{float(value):.{4 if column in MEASURES else 2}f}"
+    measure = measure_of(column)
+    if measure is not None:
+        text = f"{float(value):.{measure.csv_digits}f}"
         return text[1:] if text.startswith("-") and not text.strip("-0.") else text  # no "-0.00"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # whole-number columns turn to float where a value is missing

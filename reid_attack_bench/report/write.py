@@ -12,7 +12,7 @@ from reid_attack_bench.report.analysis import findings
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.analysis.conclude import Conclusions, conclude
 from reid_attack_bench.report.html import build as html
-from reid_attack_bench.report.markdown import DEFINITIONS, report_text
+from reid_attack_bench.report.markdown import definitions, report_text
 from reid_attack_bench.report.paper import write as paper
 from reid_attack_bench.report.plots import curves, sheets, visibility
 from reid_attack_bench.report.plots import heat_maps as plots
@@ -75,6 +75,6 @@ def write_report(
     )
     written.append(replace_file(out_dir / "report.md", report.encode()))
     progress(7, total, "report.md")
-    written.append(replace_file(out_dir / "report.html", html.page(results, concluded, DEFINITIONS).encode()))
+    written.append(replace_file(out_dir / "report.html", html.page(results, concluded, definitions()).encode()))
     progress(8, total, "report.html")
     return written

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from reid_attack_bench.metrics.catalogue import MEASURES
+from reid_attack_bench.metrics.catalogue import comparable
 from reid_attack_bench.suites.suite import EOT_SAMPLES, PRECISIONS, RELATIONS
 from reid_attack_bench.validation import Document, OneOf, OneOrMany, json_schema, mistake, pattern, shown
 
@@ -102,7 +102,7 @@ Pixels = Annotated[
     ),
 ]  # fmt: skip
 Relation = Annotated[str, OneOf(RELATIONS)]
-Measure = Annotated[str, OneOf(MEASURES)]
+Measure = Annotated[str, OneOf(comparable())]
 
 
 class VictimDocument(Document):

@@ -16,8 +16,7 @@ from scipy.ndimage import correlate1d
 from torch import Tensor
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.metrics import lpips, ssim
-from reid_attack_bench.metrics import visibility as metric
+from reid_attack_bench.metrics import lpips, perturbation, ssim
 from reid_attack_bench.metrics.lpips import Lpips, find_lpips_weights
 
 
@@ -145,31 +144,31 @@ def test_change_counts_what_a_loop_counts(seed: int, count: int, epsilon: int) -
     clean = rng.integers(0, 256, (count, 6, 4, 3), dtype=np.uint8)
     moved = clean + rng.integers(-epsilon, epsilon + 1, clean.shape) * (rng.random((count, 6, 4, 1)) < 0.5)
     adversarial = np.clip(moved, 0, 255).astype(np.uint8)
-    result = metric.change(clean, adversarial)
+    result = perturbation.change(clean, adversarial)
     for index in range(count):
         differences = [
             [int(a) - int(b) for a, b in zip(p, q, strict=True)]
             for p, q in zip(clean[index].reshape(-1, 3), adversarial[index].reshape(-1, 3), strict=True)
         ]
         assert result["linf"][index] == max(abs(step) for pixel in differences for step in pixel)
-        assert result["pixels"][index] == sum(any(pixel) for pixel in differences)
+        assert result["pixels_changed"][index] == sum(any(pixel) for pixel in differences)
         l2 = sum((step / 255) ** 2 for pixel in differences for step in pixel) ** 0.5
         assert result["l2"][index] == pytest.approx(l2)
 
 
 def test_change_reads_every_chunk() -> None:
-    clean = np.zeros((metric._CHUNK + 3, 2, 2, 3), np.uint8)
+    clean = np.zeros((perturbation._CHUNK + 3, 2, 2, 3), np.uint8)
     adversarial = clean.copy()
     adversarial[-1, 1, 0, 2] = 255
-    result = metric.change(clean, adversarial)
+    result = perturbation.change(clean, adversarial)
     assert result["linf"].sum() == result["linf"][-1] == 255
     assert result["l2"][-1] == 1.0
-    assert result["pixels"].tolist() == [0] * (len(clean) - 1) + [1]
+    assert result["pixels_changed"].tolist() == [0] * (len(clean) - 1) + [1]
 
 
 def test_change_refuses_other_types() -> None:
     with pytest.raises(BenchError, match="uint8"):
-        metric.change(np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 2, 3), np.float32))
+        perturbation.change(np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 2, 3), np.float32))
 
 
 @pytest.fixture

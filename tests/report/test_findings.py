@@ -12,7 +12,7 @@ from scipy import stats
 
 from reid_attack_bench.report import markdown
 from reid_attack_bench.report.analysis import conclude, findings, published
-from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, PerQuery, Results
+from reid_attack_bench.report.results import PerQuery, Results, cell_columns, clean_columns
 from reid_attack_bench.suites import parse
 
 VICTIMS = ("resnet50@market1501", "hacnn@market1501", "resnet50@cuhk03")
@@ -39,7 +39,7 @@ def results_of(claims: list[dict], figures: dict[tuple[str, int, int], float], s
     cells = []
     for (attack, epsilon, seed), rank1 in figures.items():
         for v, victim in enumerate(VICTIMS):
-            cell = dict.fromkeys(CELL_COLUMNS, math.nan)
+            cell = dict.fromkeys(cell_columns(), math.nan)
             cell |= {"attack": attack, "epsilon": epsilon, "pixels": None, "perturbs": "query", "access": "white-box"}
             cell |= {"needs": "", "source": victim, "target": victim, "dataset": victim.partition("@")[2]}
             cell |= {"relation": "white-box", "synthetic": False, "queries": 10, "seed": seed, "status": "ok"}
@@ -49,7 +49,7 @@ def results_of(claims: list[dict], figures: dict[tuple[str, int, int], float], s
             cells.append(cell)
     clean = []
     for victim in VICTIMS:
-        row = dict.fromkeys(CLEAN_COLUMNS, "") | {"victim": victim, "dataset": victim.partition("@")[2], "home": True}
+        row = dict.fromkeys(clean_columns(), "") | {"victim": victim, "dataset": victim.partition("@")[2], "home": True}
         clean.append(row | {"status": "ok", "rank1": 80.0, "mAP": 60.0, "synthetic": False, "queries": 10})
     return Results(
         suite="demo", seed=0, headline_epsilon=16, cells=pd.DataFrame(cells), clean=pd.DataFrame(clean),

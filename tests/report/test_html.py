@@ -42,7 +42,7 @@ def with_pictures(results: Results, images: int = 3) -> Results:
 
 
 def page_of(results: Results) -> str:
-    return html.page(results, conclude.conclude(results), markdown.DEFINITIONS)
+    return html.page(results, conclude.conclude(results), markdown.definitions())
 
 
 def data_of(page: str) -> dict:

@@ -23,7 +23,7 @@ from reid_attack_bench.report.analysis import conclude
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.plots import curves, sheets, visibility
 from reid_attack_bench.report.plots import heat_maps as plots
-from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, PerQuery, Results, Sheet
+from reid_attack_bench.report.results import PerQuery, Results, Sheet, cell_columns, clean_columns
 
 ATTACKS = {
     "noise": 0.02,
@@ -71,7 +71,7 @@ def make_results(
         for v, victim in enumerate(victims):
             home = victim.endswith(place)
             key = f"clean-{place}-{victim}"
-            row = dict.fromkeys(CLEAN_COLUMNS, "") | outcome(key, 0.8 - 0.02 * v if home else 0.35)
+            row = dict.fromkeys(clean_columns(), "") | outcome(key, 0.8 - 0.02 * v if home else 0.35)
             row |= {"victim": victim, "dataset": place, "synthetic": True, "home": home, "distance": "euclidean"}
             row |= {"defence": "adversarial training" if "adv" in victim else "", "queries": QUERIES, "status": "ok"}
             clean.append(row | {"rank_key": key})
@@ -82,7 +82,7 @@ def make_results(
                     for target in victims:
                         base = next(r for r in clean if r["victim"] == target and r["dataset"] == place)
                         own = source == target
-                        cell = dict.fromkeys(CELL_COLUMNS, math.nan)
+                        cell = dict.fromkeys(cell_columns(), math.nan)
                         cell |= {"attack": attack, "epsilon": epsilon, "pixels": None, "perturbs": "query"}
                         cell |= {"access": "white-box" if own else "transfer", "needs": "gradients", "source": source}
                         cell |= {"target": target, "dataset": place, "synthetic": True, "queries": QUERIES, "seed": 7}
@@ -101,7 +101,7 @@ def make_results(
                         cells.append(cell)
     return Results(
         suite="demo", seed=7, headline_epsilon=8,
-        cells=pd.DataFrame(cells, columns=list(CELL_COLUMNS)), clean=pd.DataFrame(clean, columns=list(CLEAN_COLUMNS)),
+        cells=pd.DataFrame(cells, columns=cell_columns()), clean=pd.DataFrame(clean, columns=clean_columns()),
         per_query=per_query, sheets=make_sheets(victims[:2], places[:1], attacks, epsilons[-1:], images, rng),
         manifest={"command": "reid-attack-bench run demo"}, notes=["All data are synthetic."],
     )  # fmt: skip
@@ -149,7 +149,7 @@ def change_cells(results: Results, where: pd.Series | np.ndarray, **values: obje
 
 def without(results: Results, where: pd.Series | np.ndarray) -> Results:
     """The same run where some cells failed."""
-    figures = CELL_COLUMNS[CELL_COLUMNS.index("clean_rank1") : CELL_COLUMNS.index("craft_key")]
+    figures = cell_columns()[cell_columns().index("clean_rank1") : cell_columns().index("craft_key")]
     return change_cells(results, where, status="failed", **dict.fromkeys(figures, math.nan), rank_key=math.nan)
 
 
@@ -328,8 +328,8 @@ def test_csv_is_the_same_bytes_whatever_the_order_of_the_rows(results: Results, 
         assert first == second
         assert b"\r" not in first
     assert {path.name for path in tmp_path.iterdir()} == {"leaderboard.csv", "matrix.csv", "clean.csv"}
-    assert (tmp_path / "matrix.csv").read_text().split("\n")[0] == ",".join(CELL_COLUMNS)
-    assert (tmp_path / "clean.csv").read_text().split("\n")[0] == ",".join(CLEAN_COLUMNS)
+    assert (tmp_path / "matrix.csv").read_text().split("\n")[0] == ",".join(cell_columns())
+    assert (tmp_path / "clean.csv").read_text().split("\n")[0] == ",".join(clean_columns())
 
 
 @pytest.mark.parametrize(

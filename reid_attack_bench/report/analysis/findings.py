@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.metrics.catalogue import Measure, comparable, measure_of
 from reid_attack_bench.report import rows
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.rows import Row
@@ -72,7 +74,7 @@ def judge(results: Results) -> list[Judged]:
 def table(judged: list[Judged]) -> pd.DataFrame:
     """One row per finding, for findings.csv; figures with as many digits as the CSV files give their measure."""
     table = pd.DataFrame([vars(each) for each in judged])
-    digits = table["measure"].map(lambda measure: 4 if measure in rows.MEASURES else 2)
+    digits = table["measure"].map(lambda name: _measure(name).csv_digits)
     for name in ("lower_mean", "higher_mean", "difference", "low", "high"):
         table[name] = [round(value, places) for value, places in zip(table[name], digits, strict=True)]
     return table
@@ -84,7 +86,7 @@ WORDS = ("claim", "lower", "higher", "measure", "difference", "seeds", "cells", 
 def in_words(each: Judged) -> list[str]:
     """A finding for a table of a report, in the order of WORDS."""
     measure = each.measure + (f" at equal {each.at_equal}" if each.at_equal else "")
-    digits = 4 if each.measure in rows.MEASURES else 1
+    digits = _measure(each.measure).text_digits
     sides = [
         name + ("" if mean != mean else f": {mean:.{digits}f}")
         for name, mean in ((each.lower, each.lower_mean), (each.higher, each.higher_mean))
@@ -94,6 +96,13 @@ def in_words(each: Judged) -> list[str]:
         shown += f" [{each.low:.{digits}f}, {each.high:.{digits}f}]"
     verdict = each.verdict + (f" ({each.reason})" if each.reason else "")
     return [each.claim, *sides, f"{measure}, {each.relation}", shown, str(each.seeds), str(each.places), verdict]
+
+
+def _measure(column: str) -> Measure:
+    measure = measure_of(column)
+    if measure is None:
+        raise BenchError(f"no measure is called '{column}': {nearest(column, comparable())}")
+    return measure
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.report.analysis.worst_case import worst_case
-from reid_attack_bench.report.results import CELL_COLUMNS, CLEAN_COLUMNS, NOT_APPLICABLE, Results
+from reid_attack_bench.report.results import NOT_APPLICABLE, Results, cell_columns, clean_columns
 from reid_attack_bench.report.rows import (
     Row,
     Setting,
@@ -78,19 +78,19 @@ def leaderboard(results: Results, doubts: Doubts | None = None) -> pd.DataFrame:
 
 
 def matrix(results: Results) -> pd.DataFrame:
-    """Every cell, in the order of CELL_COLUMNS, sorted by data set, attack, threat model, source, target, seed."""
+    """Every cell, in the order of `cell_columns`, sorted by data set, attack, threat model, source, target, seed."""
 
     def place(cell: Row) -> tuple[Any, ...]:
         return cell["dataset"], setting_of(cell), cell["source"], cell["target"], number(cell["seed"])
 
     order = sorted(rows(results.cells), key=place)
-    return pd.DataFrame(order, columns=list(CELL_COLUMNS))
+    return pd.DataFrame(order, columns=cell_columns())
 
 
 def clean(results: Results) -> pd.DataFrame:
-    """Every clean evaluation, in the order of CLEAN_COLUMNS, sorted by data set and victim."""
+    """Every clean evaluation, in the order of `clean_columns`, sorted by data set and victim."""
     order = sorted(rows(results.clean), key=lambda row: (row["dataset"], row["victim"]))
-    return pd.DataFrame(order, columns=list(CLEAN_COLUMNS))
+    return pd.DataFrame(order, columns=clean_columns())
 
 
 def _own_kinds(results: Results) -> dict[Setting, str]:

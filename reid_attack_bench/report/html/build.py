@@ -12,7 +12,6 @@ import importlib.resources
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -21,6 +20,7 @@ import vl_convert
 from matplotlib.colors import to_hex
 
 from reid_attack_bench import __version__
+from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import labels, rows
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.html.charts import COLOURS, curve, scatter
@@ -29,44 +29,6 @@ from reid_attack_bench.report.html.prose import prose
 from reid_attack_bench.report.plots import style
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.rows import Row, Setting
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A figure of a cell. id: column of matrix.csv; title: in words; digits: after the point; percent: 0 to 100."""
-
-    id: str
-    title: str
-    digits: int = 1
-    percent: bool = True
-
-
-MEASURES = (
-    Measure("mAP", "mAP"),
-    Measure("rank1", "Rank-1"),
-    Measure("rank5", "Rank-5"),
-    Measure("rank10", "Rank-10"),
-    Measure("rank20", "Rank-20"),
-    Measure("mINP", "mINP"),
-    Measure("drop_mAP", "Drop of mAP"),
-    Measure("drop_rank1", "Drop of Rank-1"),
-    Measure("drop_rank5", "Drop of Rank-5"),
-    Measure("drop_rank10", "Drop of Rank-10"),
-    Measure("drop_rank20", "Drop of Rank-20"),
-    Measure("drop_mINP", "Drop of mINP"),
-    Measure("ssim", "SSIM", 3, False),
-    Measure("ms_ssim", "MS-SSIM", 3, False),
-    Measure("lpips", "LPIPS", 3, False),
-    Measure("linf", "L∞ (1/255)", 2, False),
-    Measure("l2", "L2", 2, False),
-    Measure("pixels_changed", "Changed pixels", 0, False),
-    Measure("grid", "Grid energy", 3, False),
-    Measure("rejected", "Refused queries"),
-)
-
-_RANKS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
-
-_ENDS = tuple(f"{name}_{end}" for name in ("rank1", "mAP") for end in ("low", "high"))
 
 
 def page(results: Results, concluded: Any, definitions: Sequence[str]) -> str:
@@ -119,7 +81,7 @@ def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Sett
     number = {name: index for index, name in enumerate(names)}
     places = {name: index for index, name in enumerate(labels.datasets(results))}
     columns = ["setting", "source", "target", "dataset", "access", "status", "seeds"]
-    columns += [measure.id for measure in MEASURES] + [f"clean_{name}" for name in _RANKS] + list(_ENDS)
+    columns += catalogue.cell_columns()
     seeds = _seeds(results)
     first: dict[Setting, Row] = {}
     lines = []
@@ -145,11 +107,15 @@ def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Sett
             }
             for name in places
         ],
-        "measures": [vars(measure) for measure in MEASURES],
+        "measures": _measures(),
         "columns": columns,
         "cells": lines,
         "clean": [
-            {"victim": row["victim"], "dataset": row["dataset"], **{name: _rounded(row[name]) for name in _RANKS}}
+            {
+                "victim": row["victim"],
+                "dataset": row["dataset"],
+                **{name: _rounded(row[name]) for name in catalogue.ranking_names()},
+            }
             for row in clean
             if row["status"] == "ok"
         ],
@@ -158,6 +124,23 @@ def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Sett
         "colours": list(COLOURS),
         "charts": {"curve": curve(), "scatter": scatter()},
     }
+
+
+def _measures() -> list[dict[str, Any]]:
+    """What the page may show of a cell; a drop is listed after the measures of its group."""
+    listed = [(measure, "", measure.group) for measure in catalogue.of_group("ranking")]
+    listed += [(measure, "drop_", "drop") for measure in catalogue.of_group("ranking")]  # type: ignore[misc]
+    listed += [(measure, "", measure.group) for measure in catalogue.of_group("visibility", "detection")]
+    return [
+        {
+            "id": f"{prefix}{measure.name}",
+            "title": f"Drop of {measure.label}" if prefix else measure.label,
+            "digits": measure.digits,
+            "percent": measure.unit == "%",
+            "group": group,
+        }
+        for measure, prefix, group in listed
+    ]
 
 
 def _setting(setting: Setting, cell: Row) -> dict[str, Any]:

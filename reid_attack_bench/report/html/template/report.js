@@ -13,6 +13,7 @@
 
   const digits = Object.fromEntries(measures.map((each) => [each.id, each.digits]));
   const title = Object.fromEntries(measures.map((each) => [each.id, each.title]));
+  const inGroup = (...groups) => measures.filter((each) => groups.includes(each.group)).map((each) => each.id);
   const shown = (value, name) => (value === null || value === undefined ? "–" : value.toFixed(digits[name] ?? 1));
   const span = (low, high) => (low === null || low === undefined ? "" : ` [${low.toFixed(1)}, ${high.toFixed(1)}]`);
 
@@ -395,7 +396,7 @@
     body.append(make("dl", {}, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
     if (get(cell, "status") === "ok") {
       const lines = make("tbody");
-      for (const name of ["rank1", "rank5", "rank10", "rank20", "mAP", "mINP"]) {
+      for (const name of inGroup("ranking")) {
         lines.append(make("tr", {}, make("th", { scope: "row" }, title[name]),
           make("td", { className: "n" }, shown(get(cell, "clean_" + name), name)),
           figure(get(cell, name), get(cell, name + "_low") ?? null, get(cell, name + "_high") ?? null),
@@ -403,7 +404,7 @@
       }
       body.append(make("table", { className: "data" }, make("thead", {}, make("tr", {},
         ...["In %", "Clean", "Attacked", "Drop"].map((text, index) => make("th", { scope: "col", className: index ? "n" : "" }, text)))), lines));
-      const visible = ["ssim", "ms_ssim", "lpips", "linf", "l2", "pixels_changed", "grid", "rejected"].filter((name) => get(cell, name) !== null);
+      const visible = inGroup("visibility", "detection").filter((name) => get(cell, name) !== null);
       body.append(make("h3", {}, "How visible it is, mean over the queries"),
         make("dl", {}, ...visible.flatMap((name) => [make("dt", {}, title[name]), make("dd", {}, shown(get(cell, name), name))])));
     }
@@ -453,7 +454,7 @@
 
   const places = board.map((row) => [row.victim, row.dataset]);
   fill($("c-victim"), places.map((place) => [JSON.stringify(place), `${place[0]} on ${place[1]}`]));
-  fill($("c-metric"), ["mAP", "rank1", "mINP", "rank5", "rank10", "rank20"].map((name) => [name, title[name]]));
+  fill($("c-metric"), inGroup("ranking").map((name) => [name, title[name]]), "mAP");
   const axes = { epsilon: "ε (1/255 of the colour range)", pixels: "pixels that may change", steps: "steps of the attack" };
 
   function pointsOf(victim, dataset) {
