@@ -41,6 +41,7 @@ from reid_attack_bench.report.results import cell_columns, clean_columns
 from reid_attack_bench.steps.step import STEP_VERSIONS
 from reid_attack_bench.suites import document, suite
 from reid_attack_bench.suites import parse as suites_parse
+from tests.test_layers import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -368,7 +369,27 @@ def test_the_site_asks_nothing_of_the_network(site: Path) -> None:
         assert re.findall(r"url\(.?https?:|@import", path.read_text()) == []
 
 
-def test_the_readme_links_to_files_that_are_there() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", readme):
+def test_the_architecture_page_says_what_each_layer_may_import() -> None:
+    base = MAY_IMPORT["contracts"]
+    text = section(read("architecture.md"), "What may import what")
+    assert base <= set(re.findall(r"`(\w+)`", text[: text.index("|")]))
+    packages: set[str] = set()
+    for name, _, imports in rows(text)[1:]:
+        allowed = packages.copy() if imports == "all of the above" else set(re.findall(r"`(\w+)`", imports))
+        for layer in re.findall(r"`(\w+)`", name):
+            assert allowed == MAY_IMPORT[layer] - base - {"torchreid_import"}, layer
+            packages.add(layer)
+    assert packages == set(MAY_IMPORT) - base - {"torchreid_import", "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_files_that_contributors_are_sent_to_are_there(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for name in re.findall(r"`([a-z_./-]+(?:/|\.py|\.yaml|\.json))`", text):
+        assert (ROOT / name).exists() or (ROOT / "reid_attack_bench" / name).exists(), name
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_links_at_the_root_lead_to_files_that_are_there(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text()):
         assert (ROOT / target).exists(), target

@@ -10,18 +10,16 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from reid_attack_bench.contracts import Defence, State, Victim, WrappedVictim, to_float, to_uint8
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.validation import check_settings
 
 Transformation = Callable[[Tensor], Tensor]
 """N×3×H×W in [0, 1] → the same."""
@@ -64,10 +62,10 @@ class Jpeg(Defence):
     version: ClassVar[int] = 1
     differentiable: ClassVar[bool] = False
     purifies: ClassVar[bool] = True
-    quality: Annotated[int, Field(ge=1, le=95)] = 50
+    quality: int = 50
 
     def __post_init__(self) -> None:
-        check_settings(self, "jpeg")
+        _within("jpeg: quality", self.quality, 1, 95)
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         defended = Purified(victim, self._through, f"JPEG, quality {self.quality}", "arXiv 1711.00117")
@@ -93,10 +91,10 @@ class BitDepth(Defence):
 
     version: ClassVar[int] = 1
     purifies: ClassVar[bool] = True
-    bits: Annotated[int, Field(ge=1, le=7)] = 4
+    bits: int = 4
 
     def __post_init__(self) -> None:
-        check_settings(self, "bit-depth")
+        _within("bit-depth: bits", self.bits, 1, 7)
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         levels = 2**self.bits - 1
@@ -115,12 +113,11 @@ class MedianSmoothing(Defence):
 
     version: ClassVar[int] = 1
     purifies: ClassVar[bool] = True
-    size: Annotated[int, Field(ge=3)] = 3
+    size: int = 3
 
     def __post_init__(self) -> None:
-        check_settings(self, "median")
-        if self.size % 2 == 0:
-            raise BenchError(f"median: size must be odd, not {self.size}")
+        if self.size < 3 or self.size % 2 == 0:
+            raise BenchError(f"median: size must be odd and at least 3, not {self.size}")
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         return Purified(victim, self._smooth, f"median of {self.size}×{self.size}", "arXiv 1704.01155")
@@ -141,10 +138,10 @@ class GaussianSmoothing(Defence):
     """
 
     version: ClassVar[int] = 1
-    sigma: Annotated[float, Field(ge=0.1, le=10)] = 1.0
+    sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        check_settings(self, "gaussian")
+        _within("gaussian: sigma", self.sigma, 0.1, 10.0)
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         from torchvision.transforms.v2.functional import gaussian_blur  # slow to import, and planning needs none of it
@@ -167,10 +164,10 @@ class RandomResizePad(Defence):
     """
 
     version: ClassVar[int] = 1
-    smallest: Annotated[float, Field(ge=0.1, le=1)] = 0.8
+    smallest: float = 0.8
 
     def __post_init__(self) -> None:
-        check_settings(self, "random-resize-pad")
+        _within("random-resize-pad: smallest", self.smallest, 0.1, 1.0)
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         defended = Purified(
@@ -188,3 +185,8 @@ class RandomResizePad(Defence):
         top, left = int(down * (height - size[0] + 1)), int(right * (width - size[1] + 1))
         padding = (left, width - size[1] - left, top, height - size[0] - top)
         return functional.pad(small, padding, value=0.5)
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if isinstance(value, bool) or not least <= value <= most:
+        raise BenchError(f"{name} must be from {least:g} to {most:g}, not {value!r}")
