@@ -1,14 +1,29 @@
-"""Shared by all tests: one thread for small tensors, and a small suite that a run ends in seconds."""
+"""Shared by all tests: one thread for small tensors, a small suite that a run ends in seconds, and the tiers.
+
+A test is of tier `unit`, unless it is marked `e2e` or `slow` or uses a fixture that is end to end. A unit test starts no
+process, and under `-m unit` it fails if it computes for more than `UNIT_SECONDS`.
+"""
 
 from __future__ import annotations
 
+import multiprocessing.process
+import os
+import subprocess
+import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import torch
 import yaml
 
 torch.set_num_threads(1)
+
+UNIT_SECONDS = 2.0
+"""Processor time of one unit test."""
+
+E2E_FIXTURES = {"browser", "finished", "packed", "site", "wheel"}
 
 TOY = Path(__file__).parent / "plugins" / "toy.py"
 
@@ -44,3 +59,40 @@ def write_suite(tmp_path: Path):
         return str(path)
 
     return write
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if E2E_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.e2e)
+        if not any(item.get_closest_marker(name) for name in ("e2e", "slow")):
+            item.add_marker(pytest.mark.unit)
+
+
+def refused(*_: Any, **__: Any) -> NoReturn:
+    pytest.fail("a unit test starts no process: do it in this one, or mark the test e2e")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("unit"):
+            patch.setattr(subprocess.Popen, "__init__", refused)
+            patch.setattr(multiprocessing.process.BaseProcess, "start", refused)
+            patch.setattr(os, "fork", refused)
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    started = time.process_time()
+    result = yield
+    if item.config.option.markexpr == "unit":
+        in_time(time.process_time() - started)
+    return result
+
+
+def in_time(seconds: float) -> None:
+    if seconds > UNIT_SECONDS:
+        pytest.fail(f"{seconds:.1f} s for a unit test, more than {UNIT_SECONDS:g} s: make it smaller or mark it e2e")
