@@ -3,12 +3,15 @@
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: quick test lint bench docs
+.PHONY: quick test unit lint bench docs
 quick: $(VENV)/.installed
 	$(VENV)/bin/reid-attack-bench run quick
 
 test: $(VENV)/.installed-test
 	$(VENV)/bin/pytest
+
+unit: $(VENV)/.installed-test
+	$(VENV)/bin/pytest -m unit
 
 bench: $(VENV)/.installed-bench
 	$(VENV)/bin/python -m benchmarks --out results/benchmarks

@@ -1,7 +1,7 @@
 """Shared by all tests: one thread for small tensors, a small suite that a run ends in seconds, and the tiers.
 
-A test is of tier `unit`, unless it is marked `e2e` or `slow` or uses a fixture that is end to end. A unit test starts no
-process, and under `-m unit` it fails if it computes for more than `UNIT_SECONDS`.
+A test is of tier `unit`, unless it is marked `e2e` or `slow` or uses a fixture that is end to end. A unit test starts
+no process, and under `-m unit` it fails if it computes for more than `UNIT_SECONDS`.
 """
 
 from __future__ import annotations

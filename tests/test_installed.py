@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"reid_attack_bench": "", "attacks": "attacks", "victims": "victims"}
 """Folder of the checkout → its place in the package."""

@@ -19,7 +19,7 @@ BENCH = "reid_attack_bench"
 FOLDERS = {"reid_attack_bench": BENCH, "attacks": f"{BENCH}.attacks", "victims": f"{BENCH}.victims"}
 PLUGINS = rf"{BENCH}\.(attacks|victims)\b"
 
-_BASE = {"errors", "files", "mistakes"}
+_BASE = {"errors", "files", "validation"}
 _HARNESS = _BASE | {
     "contracts",
     "metrics",
@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "mistakes": {"errors"},
+    "validation": {"errors", "mistakes"},
     "torchreid_import": {"errors"},
     "store": {"errors", "files"},
     "contracts": _BASE,

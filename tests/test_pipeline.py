@@ -30,6 +30,8 @@ from reid_attack_bench.suites import parse
 from tests.conftest import TOY, tiny_document
 from tests.plugins.toy import ToyVictim
 
+pytestmark = pytest.mark.e2e
+
 
 class Silent:
     """A listener that remembers."""

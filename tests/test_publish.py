@@ -44,6 +44,7 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.e2e
 def test_a_run_is_published_small_and_its_links_hold(run: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").touch()

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
+@pytest.mark.e2e
 def test_the_tutorial_of_a_new_victim(tmp_path: Path) -> None:
     chapter = README[README.index("**Plug in a defended model.**") :]
     block = re.search(r"```sh\n(.*?)```", chapter, re.DOTALL)

@@ -469,6 +469,7 @@ def test_the_mask_head_learns_through_the_straight_through_gradient() -> None:
     assert shares[-1] > 0.9
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("references", ["adversarial", "clean"])
 def test_training_inverts_the_ranking(references: str) -> None:
     config = changed(
@@ -522,6 +523,7 @@ def test_the_annealed_mask_is_trained_with(monkeypatch: pytest.MonkeyPatch) -> N
 trained_masks: dict[str, State] = {}
 
 
+@pytest.mark.e2e
 @given(pixels=st.integers(1, 512), schedule=st.sampled_from(["direct", "annealed"]), seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_a_trained_attack_never_changes_more_than_k_pixels(pixels: int, schedule: str, seed: int) -> None:

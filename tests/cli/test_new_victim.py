@@ -56,6 +56,7 @@ def test_what_it_suggests_in_comments_is_python(tmp_path: Path) -> None:
     exec("\n".join(line for line in adapters if line.startswith("from")), {})  # the names are there
 
 
+@pytest.mark.e2e
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("precious")
     process = bench("new-victim", "mine.py", cwd=tmp_path, expect=1)

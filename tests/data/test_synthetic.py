@@ -54,6 +54,7 @@ def quick(request: pytest.FixtureRequest) -> dict[str, Split]:
     return render_domain(request.param, seed=0, size=SIZE, **QUICK)
 
 
+@pytest.mark.e2e
 def test_colour_histograms_do_not_find_people(quick: dict[str, Split]) -> None:
     assert histogram_rank1(quick["query"], quick["gallery"]) < 0.4
 
@@ -114,6 +115,7 @@ def test_domains_differ_for_one_seed() -> None:
     assert not np.array_equal(plaza["train"].images, station["train"].images)
 
 
+@pytest.mark.e2e
 def test_twice_the_size_is_the_same_scene() -> None:
     coarse = render_domain("plaza", seed=3, size=(128, 64), **SMALL)["train"].images.astype(float)
     fine = render_domain("plaza", seed=3, size=(256, 128), **SMALL)["train"].images.astype(float)

@@ -213,6 +213,7 @@ def with_seeds(results: Results, attack: str, shifts: dict[int, float]) -> Resul
     return dataclasses.replace(results, cells=cells, per_query=per_query)
 
 
+@pytest.mark.e2e
 def test_several_seeds_show_their_mean_and_the_worst_case_takes_all(small: Results, tmp_path: Path) -> None:
     seeded = with_seeds(small, "pgd", {0: 0.0, 1: -2.0, 2: 5.0})
     one, all_seeds = tables.leaderboard(small), tables.leaderboard(seeded)
@@ -404,6 +405,7 @@ def test_heat_map_leaves_missing_cells_masked_and_not_run_apart(small: Results) 
 LONG = "resnet50_fc512_with_a_really_long_name_that_nobody_would_want_to_read"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("count", [1, 2, 4, 20])
 def test_nothing_is_cut_off_at_any_size(count: int) -> None:
     run = make_results(
@@ -525,6 +527,7 @@ def test_terminal_table_fits_120_columns(results: Results) -> None:
     assert max(map(len, console.file.getvalue().splitlines())) <= 120
 
 
+@pytest.mark.e2e
 def test_report_folder_is_complete_and_its_links_hold(small: Results, tmp_path: Path) -> None:
     run = without(small, np.arange(len(small.cells)) == 0)
     steps: list[tuple[int, int]] = []
@@ -554,6 +557,7 @@ def test_a_run_without_cells_is_refused(small: Results, tmp_path: Path) -> None:
         write.write_report(dataclasses.replace(small, cells=small.cells.iloc[:0]), tmp_path)
 
 
+@pytest.mark.e2e
 def test_two_runs_are_compared_query_by_query() -> None:
     from reid_attack_bench.report.analysis import compare
 

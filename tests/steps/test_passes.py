@@ -40,6 +40,7 @@ def counted(tiny: dict):
     module.LIMIT.clear()
 
 
+@pytest.mark.e2e
 def test_a_matrix_costs_one_craft_a_source_and_one_pass_a_target(counted, tmp_path: Path, monkeypatch) -> None:
     document, module = counted
     rendered: list[str] = []
@@ -82,6 +83,7 @@ SHIPPED = {
 }
 
 
+@pytest.mark.e2e
 def test_what_does_not_fit_into_memory_is_halved_and_gives_the_same_bytes(counted, tmp_path: Path) -> None:
     document, module = counted
     document["attacks"] = {"a1": document["attacks"]["a1"], **SHIPPED}
@@ -193,6 +195,7 @@ def test_bfloat16_is_near_and_differentiable() -> None:
         assert torch.autograd.grad(near.sum(), images)[0].isfinite().all()
 
 
+@pytest.mark.e2e
 def test_a_run_in_bfloat16_says_so(tiny, tmp_path: Path) -> None:
     from reid_attack_bench.jobs.manifest import notes
 
@@ -255,6 +258,7 @@ def test_a_victim_judged_first_can_be_attacked_afterwards() -> None:
     torch.autograd.grad(victim.embed(attacked).sum(), attacked)
 
 
+@pytest.mark.e2e
 def test_planning_a_finished_run_imports_no_training_code() -> None:
     """What a second run of the `quick` suite needs; the rest takes longer to import than it to run."""
     code = (

@@ -404,6 +404,7 @@ def test_the_digest_of_an_exported_model_is_that_of_its_file(tmp_path: Path) -> 
     assert weights_digest(one) == weights_digest(TorchScriptModel(tmp_path / "one.ts"))
 
 
+@pytest.mark.e2e
 def test_onnx_runs_in_a_forked_process_too(tmp_path: Path) -> None:
     """The bench forks its workers after the victims are made; threads do not come along."""
     victim = OnnxModel(onnx(Net(), tmp_path / "net.onnx"), input_size=SIZE)
@@ -417,6 +418,7 @@ def test_onnx_runs_in_a_forked_process_too(tmp_path: Path) -> None:
     process.join(30)
 
 
+@pytest.mark.e2e
 def test_a_ready_victim_runs_in_forked_processes_of_several_threads(tmp_path: Path, trained) -> None:
     """Where there are more cores than workers: torch's threads of the parent do not come along, and are waited for."""
     torch.save(trained.model.state_dict(), tmp_path / "w.pth")

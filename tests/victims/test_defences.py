@@ -272,6 +272,7 @@ def mean_ap(results, attack: str, target: str, epsilon: int = 16) -> float:
     return float(cells[cells.target == f"{target}@plaza"].mAP.iloc[0])
 
 
+@pytest.mark.e2e
 def test_pretenders_look_robust_are_caught_and_are_broken(store) -> None:
     plain = results_of(document(), store)
     honest, clean = mean_ap(plain, "metric_pgd", "toy"), plain.clean.set_index("victim").mAP
@@ -353,6 +354,7 @@ def test_jitter_is_small_and_its_gradient_is_not(toy, images) -> None:
     assert not math.isnan(float(change))
 
 
+@pytest.mark.e2e
 def test_a_detector_gains_nothing_by_refusing_everybody(store) -> None:
     changed = document()
     pretend = {"use": PRETEND, "defends": "toy", "roles": ["white-box", "target"]}
@@ -375,6 +377,7 @@ def test_a_detector_gains_nothing_by_refusing_everybody(store) -> None:
     assert cells.loc["wary@plaza", "rank1"] <= clean.loc["wary@plaza", "rank1"] + 1
 
 
+@pytest.mark.e2e
 def test_a_detector_that_no_attack_can_pass_is_unverified(store) -> None:
     changed = document()
     changed["victims"] = {
@@ -391,6 +394,7 @@ def test_a_detector_that_no_attack_can_pass_is_unverified(store) -> None:
         assert why in found["detector not attacked"]
 
 
+@pytest.mark.e2e
 def test_a_doubtful_victim_stands_below_the_line(store) -> None:
     from reid_attack_bench.report.analysis.conclude import conclude
     from reid_attack_bench.report.markdown import report_text

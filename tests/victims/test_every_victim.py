@@ -206,6 +206,6 @@ def test_a_new_victim_without_a_row_is_told_what_it_lacks(tmp_path: Path, monkey
     def needy(file: str, size: int = 3) -> Victim:
         raise AssertionError("not built without its file")
 
-    monkeypatch.setattr(registry, "find", lambda kind, name: registry.Plugin(name, needy, "v1", "here"))
+    monkeypatch.setattr(registry, "find", lambda kind, name: registry.Plugin(kind, name, needy, "v1", "here"))
     with pytest.raises(AssertionError, match="victim needy has no default for file: give it a row in SMALL"):
         Made("needy", tmp_path)

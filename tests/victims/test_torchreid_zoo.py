@@ -68,6 +68,7 @@ def fit(data: TrainingData, **options):
     return recipe, recipe.fit(data, context), seen
 
 
+@pytest.mark.e2e
 def test_training_learns_reports_and_repeats() -> None:
     data = toy_data()
     recipe, state, seen = fit(data)
