@@ -121,8 +121,8 @@ def craft_command(attack: str, images: Path, out: Path, source: str | None, **op
 
 def _do_single(attack: str, source: str, options: SingleOptions) -> SingleAttack:
     """What one attack on one victim takes, done and in the store."""
-    from reid_attack_bench.cli.progress import RichListener
     from reid_attack_bench.execute.device import resolve_device
+    from reid_attack_bench.jobs.progress import RichListener, listening
     from reid_attack_bench.jobs.single import Request, SingleAttack, plan_single
     from reid_attack_bench.store import Store
 
@@ -131,9 +131,6 @@ def _do_single(attack: str, source: str, options: SingleOptions) -> SingleAttack
     settings = parse_settings(options.settings)
     request = Request(attack, source, options.data, settings, options.epsilon, options.pixels)
     single = SingleAttack(plan_single(base, request, options.data_root), Store(options.store), device)
-    listener = RichListener(Console(stderr=True))
-    try:
+    with listening(RichListener(Console(stderr=True))) as listener:
         single.perform(listener)
-    finally:
-        listener.close()
     return single

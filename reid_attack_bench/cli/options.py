@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,13 @@ def run_options(function: Any) -> Any:
             click.option("--workers", type=click.IntRange(min=1), help="Steps at once [a core each; one on a GPU]."),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of the whole run [the suite's]."),
             click.option(
+                "--epsilon", metavar="N,…", help="Budgets in 1/255 for every attack, in place of the suite's."
+            ),
+            click.option(
                 "--precision", type=click.Choice(suite.PRECISIONS),
                 help="Of victims when they are attacked and judged [the suite's].",
             ),
-            click.option("--compile", "compiled", is_flag=True, help="Have torch.compile make victims faster."),
+            click.option("--compile", is_flag=True, help="Have torch.compile make victims faster."),
             click.option(
                 "--only", multiple=True, metavar="KEY=VALUE,…",
                 help="Only these cells: attack=…, source=…, target=…, dataset=…; a key may come more than once.",
@@ -57,18 +59,6 @@ def run_options(function: Any) -> Any:
     ):  # fmt: skip
         function = option(function)
     return function
-
-
-def stored_results(run_dir: Path, store: Path | None) -> tuple[Any, Any]:
-    """The results of a finished run and its store."""
-    from reid_attack_bench.report.collect import collect, read_manifest
-    from reid_attack_bench.store import Store
-
-    manifest = read_manifest(run_dir)
-    place = store or Path(manifest["store"])
-    if not place.is_dir():
-        raise BenchError(f"the store {place} of this run is gone; say where it is with --store")
-    return collect(manifest, Store(place)), Store(place)
 
 
 class bar:  # noqa: N801  used as a function
@@ -91,10 +81,6 @@ class bar:  # noqa: N801  used as a function
 
 def seeded(chosen: Suite, seed: int | None) -> Suite:
     return chosen if seed is None else chosen.with_seed(seed)
-
-
-def computed(chosen: Suite, precision: str | None, compiled: bool) -> Suite:
-    return replace(chosen, precision=precision or chosen.precision, compile=compiled or chosen.compile)
 
 
 def parse_only(given: tuple[str, ...]) -> dict[str, list[str]]:

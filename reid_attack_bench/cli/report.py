@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reid_attack_bench.cli.options import AS_JSON, bar, stored_results
+from reid_attack_bench.cli.options import AS_JSON, bar
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.jobs.result import Result
 
 
 @click.command("report")
@@ -24,8 +24,7 @@ def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
 
     A run that was interrupted, or is still going, is reported as far as it has come.
     """
-    results, _ = stored_results(run_dir, store)
-    write_and_show(results, run_dir, as_json)
+    write_and_show(Result.load(run_dir, store), as_json)
 
 
 @click.command("compare")
@@ -45,7 +44,7 @@ def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Pa
     for out in outs:
         if out.suffix not in (".csv", ".md"):
             raise BenchError(f"--out {out}: write a file that ends in .csv or .md")
-    a, b = (stored_results(run, store)[0] for run in (run_a, run_b))
+    a, b = (Result.load(run, store).results for run in (run_a, run_b))
     changes = compare.compare(a, b)
     names = (str(run_a), str(run_b))
     for out in outs:
@@ -70,23 +69,21 @@ def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Pa
         print(line)
 
 
-def write_and_show(results: Any, out: Path, as_json: bool) -> list[Path]:
-    from reid_attack_bench.report.analysis.conclude import conclude
+def write_and_show(result: Result, as_json: bool) -> None:
+    """Write the report of a run and print its leaderboard."""
     from reid_attack_bench.report.terminal import leaderboard_table
-    from reid_attack_bench.report.write import write_report
 
     with bar("report", quiet=as_json) as progress:
-        concluded = conclude(results)
-        written = write_report(results, out, progress=progress, concluded=concluded)
+        written = result.write_report(progress)
     if as_json:
-        print(json.dumps({"event": "report", "out": str(out), "files": [str(path) for path in written]}))
-        return written
+        print(json.dumps({"event": "report", "out": str(result.out), "files": [str(path) for path in written]}))
+        return
     console = Console()
-    console.print(leaderboard_table(results, concluded.board))
-    for note in results.notes:
-        console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
+    console.print(leaderboard_table(result.results, result.conclusions.board))
+    for note in result.results.notes:
+        console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False, soft_wrap=True)
     console.print(
-        f"{len(written)} files in {out}: report.html, report.md, leaderboard.csv, matrix.csv, tables, plots, sheets",
+        f"{len(written)} files in {escape(str(result.out))}: report.html, report.md, leaderboard.csv, matrix.csv, "
+        "tables, plots, sheets",
         highlight=False,
     )
-    return written

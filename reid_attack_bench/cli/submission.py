@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from reid_attack_bench.cli.options import DEVICE, stored_results
+from reid_attack_bench.cli.options import DEVICE
 from reid_attack_bench.errors import BenchError
 
 
@@ -25,14 +25,17 @@ def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, sto
     Without a card, one is written for you to fill in.
     """
     from reid_attack_bench.files import replace_file
+    from reid_attack_bench.jobs.result import Result
     from reid_attack_bench.jobs.submission.card import card_template
     from reid_attack_bench.jobs.submission.pack import pack
+    from reid_attack_bench.store import Store
 
-    results, place = stored_results(run_dir, store)
+    result = Result.load(run_dir, store)
+    results = result.results
     if not card.exists():
         replace_file(card, card_template(results, victim).encode())
         raise BenchError(f"there was no card, so {card} was written: fill it in, then run the same command")
-    target = pack(results, place, victim, card, out or Path(f"{victim}.zip"))
+    target = pack(results, Store(result.store), victim, card, out or Path(f"{victim}.zip"))
     print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB; check it with reid-attack-bench verify {target}")
 
 
@@ -47,18 +50,15 @@ def verify_command(
     submission: Path, victim: str | None, sample: int, seed: int, data_root: Path | None, device: str
 ) -> None:
     """Recompute a sample of somebody's claims from the images that they were made with."""
-    from reid_attack_bench.cli.progress import RichListener
     from reid_attack_bench.execute.device import resolve_device
+    from reid_attack_bench.jobs.progress import RichListener, listening
     from reid_attack_bench.jobs.submission.verify import verify
 
-    listener = RichListener(Console(stderr=True))
-    try:
+    with listening(RichListener(Console(stderr=True))) as listener:
         checks = verify(
             submission, victim=victim, sample=sample, seed=seed, data_root=data_root,
             device=resolve_device(device), listener=listener,
         )  # fmt: skip
-    finally:
-        listener.close()
     for check in checks:
         pairs = [f"{rank1:.1f}/{mean:.1f}" for rank1, mean in (check.claimed, check.found)]
         verdict = check.problem or "holds"

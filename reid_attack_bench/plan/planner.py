@@ -38,6 +38,7 @@ def make_plan(
     data_root: Path | None = None,
     only: Mapping[str, Iterable[str]] | None = None,
     remember: Path | None = None,
+    live: Mapping[str, registry.Plugin] | None = None,
 ) -> Plan:
     """Lay out every step of a suite.
 
@@ -46,16 +47,19 @@ def make_plan(
         data_root: folder of the real data sets.
         only: restrict cells, e.g. {"attack": ["pgd"], "source": [...], "target": [...], "dataset": [...]}.
         remember: where what real data sets hold is kept, so that it is not read again: see data.real.content_of.
+        live: label → victim in memory, used in place of the one that its entry names.
 
     Raises:
         BenchError: an unknown name or setting anywhere in the suite.
     """
-    return _Planner(suite, data_root, remember).plan({k: list(v) for k, v in (only or {}).items()})
+    return _Planner(suite, data_root, remember, live or {}).plan({k: list(v) for k, v in (only or {}).items()})
 
 
 class _Planner:
-    def __init__(self, suite: Suite, data_root: Path | None, remember: Path | None) -> None:
-        self.suite = suite
+    def __init__(
+        self, suite: Suite, data_root: Path | None, remember: Path | None, live: Mapping[str, registry.Plugin]
+    ) -> None:
+        self.suite, self.live = suite, live
         self.data_root, self.remember = data_root, remember
         self.steps: dict[str, Step] = {}
         # of the default nothing is said, so that what was stored before there was a choice is found
@@ -162,7 +166,7 @@ class _Planner:
         sources: Mapping[str, DataSource],
         others: list[PlannedVictim],
     ) -> list[PlannedVictim]:
-        plugin = registry.find("victim", entry.use)
+        plugin = self.live.get(entry.label) or registry.find("victim", entry.use)
         subject = plugin.build(entry.options)
         options = {**plain(dict(entry.options)), **plain(registry.configuration(subject))}
         config: dict[str, Any] = {"victim": plugin.key, "options": options}

@@ -1,12 +1,16 @@
-"""What a run shows while it goes: rich progress with the time left, or one JSON object per line."""
+"""Progress of a run: bars with the time left in a terminal or a notebook, or one JSON object per line."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -17,27 +21,55 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.steps.step import Step
+
+_SLOW = 1.0
+"""Seconds from which a finished step gets a line in a terminal."""
+
+_REFRESH = 0.5
+"""Seconds between two updates of a notebook."""
+
+
+class Silent:
+    """A listener that shows nothing."""
+
+    def begin(self, missing: list[Step], total: int) -> None: ...
+
+    def start(self, step: Step) -> None: ...
+
+    def progress(self, step: Step, done: int, total: int, note: str) -> None: ...
+
+    def finish(self, step: Step, seconds: float) -> None: ...
+
+    def fail(self, step: Step, reason: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 class RichListener:
-    """Bars on a terminal (the run, and each step under way); one line per slow step that is finished."""
+    """Bars for the run and for each running step. A terminal also gets one line per slow step that is finished.
 
-    slow = 1.0  # seconds: what a person would wonder about
+    In a notebook the bars are one output that is updated from the events of the run, without a thread or a widget.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.in_notebook = console.is_jupyter
+        self.output: Any = None
+        self.updated = 0.0
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             transient=True,
             speed_estimate_period=600,
+            auto_refresh=not self.in_notebook,
         )
         self.run: TaskID | None = None
         self.under_way: dict[str, TaskID] = {}
@@ -51,7 +83,7 @@ class RichListener:
         if missing:
             self.steps_total = len(missing)
             self.run = self.bars.add_task("run", total=sum(max(s.work, 1.0) for s in missing), note="")
-            self.bars.start()
+            self._show()
 
     def start(self, step: Step) -> None:
         self.under_way[step.key] = self.bars.add_task(step.label, total=None, note="")
@@ -63,18 +95,38 @@ class RichListener:
 
     def finish(self, step: Step, seconds: float) -> None:
         self._end(step)
-        if seconds >= self.slow:
-            self.console.print(f"[dim]{seconds:7.1f} s[/dim]  {step.label}", highlight=False)
+        if seconds >= _SLOW and not self.in_notebook:
+            self.console.print(f"[dim]{seconds:7.1f} s[/dim]  {escape(step.label)}", highlight=False)
 
     def fail(self, step: Step, reason: str) -> None:
         self._end(step)
-        self.console.print(f"[bold red]failed[/bold red]   {step.label}: {reason}", highlight=False, soft_wrap=True)
+        self.console.print(
+            f"[bold red]failed[/bold red]   {escape(f'{step.label}: {reason}')}", highlight=False, soft_wrap=True
+        )
 
     def note(self, text: str) -> None:
-        self.console.print(f"[yellow]note[/yellow]     {text}", highlight=False, soft_wrap=True)
+        self.console.print(f"[yellow]note[/yellow]     {escape(text)}", highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        self.bars.stop()
+        """Remove the bars."""
+        if self.in_notebook:
+            self._update(force=True)
+        else:
+            self.bars.stop()
+
+    def _show(self) -> None:
+        if not self.in_notebook:
+            self.bars.start()
+            return
+        from IPython.display import display
+
+        self.output = display(self.bars, display_id=True)
+
+    def _update(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.output is not None and (force or now - self.updated >= _REFRESH):
+            self.updated = now
+            self.output.update(self.bars)
 
     def _end(self, step: Step) -> None:
         self.steps_done += 1
@@ -87,6 +139,7 @@ class RichListener:
             self.done_of[step.key] = share * max(step.work, 1.0)
             note = f"{self.steps_done} of {self.steps_total} steps"
             self.bars.update(self.run, completed=sum(self.done_of.values()), note=note)
+            self._update()
 
 
 class JsonListener:
@@ -114,5 +167,13 @@ class JsonListener:
     def note(self, text: str) -> None:
         self._say("note", text=text)
 
-    def close(self) -> None:
-        pass
+
+@contextmanager
+def listening(progress: bool | Listener) -> Iterator[Listener]:
+    """A listener that lasts as long as the block: bars for True, silence for False, or the one that is given."""
+    listener = progress if not isinstance(progress, bool) else RichListener(Console()) if progress else Silent()
+    try:
+        yield listener
+    finally:
+        if isinstance(listener, RichListener):
+            listener.close()

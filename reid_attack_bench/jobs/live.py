@@ -1,0 +1,174 @@
+"""Victims that are objects in memory instead of names: how a module becomes a victim, and what identifies it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, Victim, preprocess
+from reid_attack_bench.errors import BenchError, VictimError
+from reid_attack_bench.files import digest_of
+from reid_attack_bench.registry import Plugin
+
+_DECLARED = tuple(name for name in Victim.__annotations__ if name not in ("name", "version", "citation"))
+
+_LIBRARIES = ("torch", "torchvision", "torchreid", "timm", "builtins")
+"""Packages whose classes are not digested, as those of the contracts and of this file: users do not edit them."""
+
+
+class ModuleVictim(Victim):
+    """A plain `nn.Module` as a victim: images are resized and normalised, and its output is the embedding.
+
+    Args:
+        module: float32 N×3×height×width, normalised, to N×D embeddings.
+        input_size: (height, width) in pixels that the module takes.
+        mean, std: of the three channels, by which images in [0, 1] are normalised; ImageNet's by default.
+        distance: "euclidean" or "cosine".
+        defence: short description of its defence; empty for an undefended model.
+        trained_on: name of the data set it was trained on, where it is one of the suite.
+
+    Raises:
+        BenchError: a setting of the wrong form.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_size: Sequence[int] = (256, 128),
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        distance: Distance = "euclidean",
+        defence: str = "",
+        trained_on: str = "",
+    ) -> None:
+        super().__init__()
+        sized = isinstance(input_size, Sequence) and len(input_size) == 2
+        if not sized or not all(isinstance(side, int) and side > 0 for side in input_size):
+            raise BenchError(f"input_size must be (height, width) in pixels, not {input_size!r}")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise BenchError(f"mean and std must be three numbers each, std positive, not {mean!r} and {std!r}")
+        if distance not in get_args(Distance):
+            raise BenchError(f"distance must be euclidean or cosine, not {distance!r}")
+        self.module = module
+        self.input_size = (input_size[0], input_size[1])
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.distance, self.defence, self.trained_on = distance, defence, trained_on
+        self.name = type(module).__name__
+
+    def embed(self, images: Tensor) -> Tensor:
+        embeddings = self.module(preprocess(images, self.input_size, self.mean, self.std))
+        if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
+            got = (
+                f"a tensor of shape {tuple(embeddings.shape)}"
+                if isinstance(embeddings, Tensor)
+                else f"a {type(embeddings).__name__}"
+            )
+            raise VictimError(
+                f"{self.name} returned {got} for {len(images)} images, expected a tensor {len(images)}×D: "
+                "return the embedding alone, or wrap the module in a reid_attack_bench.contracts.Victim"
+            )
+        return embeddings
+
+
+def as_victim(victim: nn.Module, settings: dict[str, Any]) -> Victim:
+    """`victim` itself if it is a Victim, else a ModuleVictim with `settings`; settings that are None are left out.
+
+    Raises:
+        BenchError: settings for a Victim, which declares its own.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not isinstance(victim, Victim):
+        return ModuleVictim(victim, **given)
+    if given:
+        raise BenchError(
+            f"{type(victim).__name__} is a Victim and declares {', '.join(given)} itself: set them as its attributes"
+        )
+    return victim
+
+
+def live_plugin(victim: Victim) -> Plugin:
+    """The plug-in of a victim in memory, for `plan.planner.make_plan`.
+
+    Its key is the name of its class (of the module's, for a ModuleVictim). Its code is a digest of the source of every
+    class in it that is not torch's, the attributes of its modules that are plain values, and what it declares; the
+    weights are digested by the planner, as for every ready victim. Functions that its methods call from elsewhere are
+    not seen: changing one of those alone gives the old results.
+    """
+    shown = victim.module if isinstance(victim, ModuleVictim) else victim
+    name = type(shown).__name__
+    declared = {each: repr(getattr(victim, each)) for each in _DECLARED}
+    structure = re.sub(r" at 0x[0-9a-f]+", "", repr(shown))  # addresses of functions differ between processes
+    code = digest_of([declared, structure, _attributes(victim), _sources(victim)])[:16]
+    return Plugin("victim", name, victim, code, "memory")
+
+
+def _attributes(victim: nn.Module) -> dict[str, str]:
+    """Attributes with plain values, of every module in `victim`."""
+    found = {}
+    for path, module in victim.named_modules():
+        for name, value in vars(module).items():
+            if not name.startswith("_") and name != "training" and _is_plain(value):
+                found[f"{path}.{name}"] = repr(value)
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.Size))
+
+
+def _sources(victim: nn.Module) -> list[tuple[str, str, str]]:
+    """(class, name, source) of the methods of every class in `victim` that is not a library's, base classes too.
+
+    Methods without a source have their bytecode; class attributes are listed if they are plain values.
+    """
+    found = []
+    for each in dict.fromkeys(base for module in victim.modules() for base in type(module).__mro__):
+        ours = each.__module__ == __name__ or each.__module__.startswith(Victim.__module__.rpartition(".")[0])
+        if ours or each.__module__.split(".")[0] in _LIBRARIES:
+            continue
+        for name, member in sorted(vars(each).items()):
+            function = getattr(member, "__func__", getattr(member, "fget", member))
+            if isinstance(function, types.FunctionType):
+                found.append((each.__qualname__, name, _source(function)))
+            elif not name.startswith("__") and _is_plain(member):
+                found.append((each.__qualname__, name, repr(member)))
+    return found
+
+
+def _source(function: types.FunctionType) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # typed into an interpreter
+        return repr(_bytecode(function.__code__))
+
+
+def _bytecode(code: types.CodeType) -> tuple[Any, ...]:
+    constants = [_bytecode(each) if isinstance(each, types.CodeType) else each for each in code.co_consts]
+    return code.co_code.hex(), code.co_names, constants
+
+
+@contextmanager
+def left_as_it_was(module: nn.Module) -> Iterator[None]:
+    """Undo what a run does to a live module: eval mode, frozen parameters and the device it is moved to."""
+    modes = {each: each.training for each in module.modules()}
+    frozen = {each: each.requires_grad for each in module.parameters()}
+    tensors = [*module.parameters(), *module.buffers()]
+    device = tensors[0].device if tensors else None
+    try:
+        yield
+    finally:
+        if device is not None:
+            module.to(device)
+        for each, mode in modes.items():
+            each.training = mode
+        for parameter, grad in frozen.items():
+            parameter.requires_grad_(grad)

@@ -1,0 +1,220 @@
+"""The result of a run: tables, images and the report, read from the store when they are asked for."""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.jobs import manifest
+from reid_attack_bench.steps.artefacts import read_crafted, read_splits
+from reid_attack_bench.store import Store
+
+if TYPE_CHECKING:  # slow to import, and a run that is up to date needs neither
+    import pandas as pd
+
+    from reid_attack_bench.report.analysis.conclude import Conclusions
+    from reid_attack_bench.report.results import Results
+
+_SHOWN = 8
+"""Choices that an error lists."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of one attack on one data set, in one order.
+
+    Attributes:
+        clean, adversarial: uint8 RGB N×H×W×3; read-only memory maps.
+        identities, cameras: int64 N.
+    """
+
+    clean: np.ndarray
+    adversarial: np.ndarray
+    identities: np.ndarray
+    cameras: np.ndarray
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What a run gave. Tables and images are read from the store when they are asked for.
+
+    Attributes:
+        out: folder of the report.
+        store: folder of the artefacts.
+        record: the run record, as manifest.json in `out` has it.
+        failures: one line per step that failed by itself; cells that depend on it have a `status` that says why and
+            no values.
+    """
+
+    out: Path
+    store: Path
+    record: Mapping[str, Any]
+    failures: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, run_dir: Path | str, store: Path | str | None = None) -> Result:
+        """The result of an earlier run, also of one that was interrupted or is still going.
+
+        Args:
+            run_dir: folder of its report.
+            store: folder of its artefacts, if it was moved.
+
+        Raises:
+            BenchError: the folder is not that of a run, or its store does not exist.
+        """
+        from reid_attack_bench.report.collect import read_manifest
+
+        record = read_manifest(Path(run_dir))
+        place = Path(store or record["store"])
+        if not place.is_dir():
+            raise BenchError(f"the store {place} of this run does not exist; say where it is with --store")
+        failures = tuple(note.removeprefix("Failed: ") for note in record["notes"] if note.startswith("Failed: "))
+        return cls(Path(run_dir), place, record, failures)
+
+    @functools.cached_property
+    def results(self) -> Results:
+        """Everything that the report is made of."""
+        from reid_attack_bench.report.collect import collect
+
+        return collect(self.record, Store(self.store))
+
+    @functools.cached_property
+    def conclusions(self) -> Conclusions:
+        """Leaderboard, findings, audit and gains of defences."""
+        from reid_attack_bench.report.analysis.conclude import conclude
+
+        return conclude(self.results)
+
+    @property
+    def leaderboard(self) -> pd.DataFrame:
+        """Columns of leaderboard.csv: one row per victim on its own data set, the most robust first."""
+        return self.conclusions.board.copy()
+
+    @property
+    def matrix(self) -> pd.DataFrame:
+        """Columns of matrix.csv: one row per attack, threat model, source, target and data set."""
+        from reid_attack_bench.report.analysis import leaderboard
+
+        return leaderboard.matrix(self.results)
+
+    @property
+    def clean(self) -> pd.DataFrame:
+        """Columns of clean.csv: one row per victim and data set, without an attack."""
+        from reid_attack_bench.report.analysis import leaderboard
+
+        return leaderboard.clean(self.results)
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether `out` holds the report of these results."""
+        return manifest.is_reported(dict(self.record), manifest.read(self.out), self.out)
+
+    def report(self, progress: Callable[[int, int, str], None] = lambda done, total, note: None) -> Path:
+        """Path of report.html; the whole report is written if `out` does not hold it yet."""
+        if not self.is_reported:
+            self.write_report(progress)
+        return self.out / "report.html"
+
+    def write_report(self, progress: Callable[[int, int, str], None] = lambda done, total, note: None) -> list[Path]:
+        """Write every table, plot and page into `out`; returns their paths."""
+        from reid_attack_bench.report.write import write_report
+
+        written = write_report(self.results, self.out, progress=progress, concluded=self.conclusions)
+        if self.record.get("finished", True):  # an unfinished one is to be reported again
+            names = [str(path.relative_to(self.out)) for path in written]
+            manifest.write({**self.record, "files": names}, self.out)
+        return written
+
+    def images(  # size: each argument names one column of the matrix
+        self,
+        *,
+        attack: str | None = None,
+        source: str | None = None,
+        dataset: str | None = None,
+        epsilon: int | None = None,
+        pixels: int | None = None,
+        seed: int | None = None,
+        side: str | None = None,
+    ) -> Images:
+        """Clean and adversarial images of one attack on one source and data set.
+
+        Leave out what there is only one of; an attack that ignores its source has the same images for every source.
+
+        Args:
+            attack, source, dataset, epsilon, pixels, seed: as in the columns of `matrix`.
+            side: "query" or "gallery"; by default the side that was attacked, the query if both were.
+
+        Raises:
+            BenchError: no such images, or several; the choices are listed.
+        """
+        wanted = {
+            "attack": attack, "source": source, "dataset": dataset, "epsilon": epsilon, "pixels": pixels, "seed": seed,
+        }  # fmt: skip
+        cell = self._one_cell({name: value for name, value in wanted.items() if value is not None})
+        store = Store(self.store)
+        crafted = read_crafted(store.open("craft", cell["craft_key"]))
+        side = side or ("query" if "query" in crafted else next(iter(crafted)))
+        if side not in crafted:
+            raise BenchError(f"side {side!r} was not attacked: {nearest(side, crafted)}")
+        split = read_splits(store.open("data", cell["data_key"]))[side]
+        return Images(split.images, crafted[side], split.identities, split.cameras)
+
+    def _one_cell(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A cell whose images are what `wanted` asks for, all of which have the same."""
+        left = [(_place(cell), cell) for cell in self.record["cells"]]
+        for name, value in wanted.items():
+            known = {place[name] for place, _ in left}
+            left = [(place, cell) for place, cell in left if place[name] == value]
+            if not left:
+                raise BenchError(f"no images with {name}={value}: {nearest(str(value), map(str, known))}")
+        store = Store(self.store)
+        stored = {cell["craft_key"]: (place, cell) for place, cell in left if store.has("craft", cell["craft_key"])}
+        if not stored:
+            reasons = {cell["impossible"] or self.record["failures"].get(cell["craft_key"], "") for _, cell in left}
+            raise BenchError(f"no such images: {max(reasons) or 'the run has not made them yet'}")
+        if len(stored) > 1:
+            differ = [name for name in _NAMES if len({str(place[name]) for place, _ in stored.values()}) > 1]
+            texts = [" ".join(f"{name}={place[name]}" for name in differ) for place, _ in stored.values()]
+            more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+            raise BenchError(f"choose by {', '.join(differ)}; there are: {'; '.join(texts[:_SHOWN])}{more}")
+        return next(iter(stored.values()))[1]
+
+    def __repr__(self) -> str:
+        table = self._summary()
+        return "\n".join([self._headline(), *([table.to_string(index=False)] if len(table) else []), *self._remarks()])
+
+    def _repr_html_(self) -> str:
+        remarks = "".join(f"<p>{html.escape(line)}</p>" for line in self._remarks())
+        table = self._summary().to_html(index=False, border=0, na_rep="")
+        return f"<p><b>{html.escape(self._headline())}</b></p>{table}{remarks}"
+
+    def _headline(self) -> str:
+        from reid_attack_bench.report.results import NOT_APPLICABLE
+
+        status = self.results.cells["status"]
+        possible = int((~status.str.startswith(NOT_APPLICABLE)).sum())
+        return f"Result of suite {self.results.suite}: {int((status == 'ok').sum())} of {possible} cells, in {self.out}"
+
+    def _summary(self) -> pd.DataFrame:
+        """The leaderboard without intervals and single attacks, for a screen."""
+        board = self.leaderboard
+        worst = [name for name in board if str(name).startswith("worst_") and str(name).endswith(("_rank1", "_mAP"))]
+        return board[["victim", "dataset", "clean_rank1", "clean_mAP", *worst]].round(1)
+
+    def _remarks(self) -> list[str]:
+        return [*(note for note in self.results.notes if not note.startswith("Failed: ")), *self.failures]
+
+
+_NAMES = ("attack", "source", "dataset", "epsilon", "pixels", "seed")
+
+
+def _place(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """What the matrix calls a cell, by _NAMES."""
+    return {name: cell["threat"][name] if name in ("epsilon", "pixels") else cell[name] for name in _NAMES}
