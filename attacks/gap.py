@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import parametrize
@@ -30,6 +31,7 @@ from reid_attack_bench.contracts import (
     to_cpu,
 )
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.validation import Count, Positive, check_settings
 
 from .common.generator import Generator, check_image_size, initialised
 from .common.objectives import logits_of
@@ -74,24 +76,14 @@ class GAP(LearnedAttack):
     needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "logits"})
     citation: ClassVar[str] = "Poursaeed et al., CVPR 2018, arXiv 1712.02328"
     objective: Objective = "least_likely"
-    width: int = 32
-    steps: int = 4650
-    batch: int = 32
-    learning_rate: float = 2e-4
+    width: Count = 32
+    steps: Count = 4650
+    batch: Annotated[int, Field(ge=2)] = 32
+    learning_rate: Positive = 2e-4
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        """Raises BenchError, naming the setting and what it may be."""
-        choices = {"objective": ("least_likely", "untargeted"), "precision": ("float32", "bfloat16")}
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise BenchError(f"gap: {field} must be one of {', '.join(allowed)}, not {getattr(self, field)!r}")
-        for field, least in (("width", 1), ("steps", 1), ("batch", 2)):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise BenchError(f"gap: {field} must be a whole number of at least {least}, not {value!r}")
-        if not 0 < self.learning_rate < math.inf:
-            raise BenchError(f"gap: learning_rate must be positive, not {self.learning_rate!r}")
+        check_settings(self, "gap")
 
     @property
     def fit_work(self) -> float:

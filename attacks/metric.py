@@ -24,6 +24,7 @@ from torch import Tensor
 
 from reid_attack_bench.contracts import Attack, Batch, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.validation import Count, Positive, Share, check_settings
 
 from .common.ascent import ascend, auto_step, in_parts, uniform_start
 from .common.objectives import References, embedding_distance
@@ -52,11 +53,10 @@ def _needs(references: References) -> frozenset[Need]:
     return frozenset({"gradients"} if references == "self" else {"gradients", "labels", "gallery"})
 
 
-def _check(references: str, start: float) -> None:
-    if references not in ("self", "same_identity"):
-        raise BenchError(f"references must be self or same_identity, not {references!r}")
-    if references == "self" and not 0 < start <= 1:
-        raise BenchError(f"start must lie in (0, 1] with references self, not {start}: at 0 the gradient is zero")
+def _check(attack: MetricFGSM | MetricPGD, name: str) -> None:
+    check_settings(attack, name)
+    if attack.references == "self" and attack.start == 0:
+        raise BenchError(f"{name}: start must be above 0 with references self: at the clean image the gradient is zero")
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class MetricFGSM(Attack):
     family: ClassVar[str] = "embedding"
     citation: ClassVar[str] = "arXiv 1901.10650"
     references: References = "self"
-    start: float = 0.5
+    start: Share = 0.5
 
     def __post_init__(self) -> None:
-        _check(self.references, self.start)
+        _check(self, "metric_fgsm")
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -104,13 +104,13 @@ class MetricPGD(Attack):
     version: ClassVar[int] = 1
     family: ClassVar[str] = "embedding"
     citation: ClassVar[str] = "arXiv 1901.10650"
-    steps: int = 20
-    step_size: float | None = None
+    steps: Count = 20
+    step_size: Positive | None = None
     references: References = "self"
-    start: float = 1.0
+    start: Share = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.references, self.start)
+        _check(self, "metric_pgd")
 
     @property
     def craft_work(self) -> float:

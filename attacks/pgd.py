@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from reid_attack_bench.contracts import ADDED_LATER, Attack, Batch, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.validation import Count, Positive, check_settings
 
 from .common.ascent import ascend, auto_step, in_parts, uniform_start
 from .common.objectives import Objective, logits_of, misclassification
@@ -78,20 +79,18 @@ class PGD(Attack):
     family: ClassVar[str] = "logits"
     needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "logits"})
     citation: ClassVar[str] = "arXiv 1706.06083"
-    steps: int = 20
-    step_size: float | None = None
+    steps: Count = 20
+    step_size: Positive | None = None
     random_start: bool = True
     objective: Objective = "untargeted"
     stop_early: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
-        """Raises BenchError where `objective` is unknown or cannot leave the clean image."""
-        if self.objective not in get_args(Objective):
-            raise BenchError(f"pgd: objective must be one of {', '.join(get_args(Objective))}, not {self.objective!r}")
+        check_settings(self, "pgd")
         if self.objective == "cosine" and not self.random_start:
             raise BenchError("pgd: objective cosine has no gradient at the clean image and needs random_start: true")
         if self.stop_early and self.objective != "untargeted":
-            raise BenchError(f"pgd: stop_early is of objective untargeted, and this one is {self.objective}")
+            raise BenchError(f"pgd: stop_early requires objective untargeted, not {self.objective}")
 
     @property
     def craft_work(self) -> float:

@@ -15,12 +15,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PydanticInvalidForJsonSchema,
@@ -34,6 +35,12 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.mistakes import explained, shown
 
 T = TypeVar("T")
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""Types of settings that plug-ins share; see `check_settings`."""
 
 
 class Document(BaseModel):
@@ -133,7 +140,7 @@ def check_settings(settings: Any, name: str) -> None:
     """
     given = {field.name: getattr(settings, field.name) for field in fields(settings) if field.init}
     for field, value in checked_options(type(settings), given, name).items():
-        if value is not given[field]:
+        if value != given[field]:  # 1 stays 1 where a number is declared: keys of steps tell them apart
             object.__setattr__(settings, field, value)
 
 

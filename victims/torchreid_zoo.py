@@ -15,6 +15,7 @@ from reid_attack_bench.contracts import Distance, FitContext, Recipe, State, Tra
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.torchreid_import import torchreid_module
+from reid_attack_bench.validation import Count, NonNegative, Positive, Share, check_settings
 
 from .augmentation import augment
 
@@ -132,22 +133,22 @@ class TorchreidVictim(Recipe):
 
     version: ClassVar[int] = 1
     arch: str = "osnet_x0_25"
-    input_size: tuple[int, int] = (256, 128)
+    input_size: tuple[Count, Count] = (256, 128)
     distance: Distance = "cosine"
-    epochs: int = 60
-    batch_identities: int = 8
-    batch_instances: int = 4
-    learning_rate: float = 2e-3
-    warm_up: float = 0.1
-    triplet_from: float = 0.5
-    triplet_weight: float = 1.0
-    margin: float = 0.3
-    label_smoothing: float = 0.1
-    weight_decay: float = 5e-4
-    erasing: float = 0.3
+    epochs: Count = 60
+    batch_identities: Count = 8
+    batch_instances: Count = 4
+    learning_rate: Positive = 2e-3
+    warm_up: Share = 0.1
+    triplet_from: Share = 0.5
+    triplet_weight: NonNegative = 1.0
+    margin: NonNegative = 0.3
+    label_smoothing: Share = 0.1
+    weight_decay: NonNegative = 5e-4
+    erasing: Share = 0.3
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "input_size", tuple(self.input_size))
+        check_settings(self, "torchreid")
         if self.arch not in ARCHITECTURES and self.arch not in (known := architectures()):
             raise BenchError(f"torchreid has no architecture '{self.arch}': {nearest(self.arch, known)}")
 

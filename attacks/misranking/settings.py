@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from reid_attack_bench.contracts import Need
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.validation import Count, NonNegative, Positive, Share, check_settings
 
 from ..common.generator import Normalisation, Upsampling
 from . import losses
 from .discriminators import Discrimination
 from .released import BEHAVIOURS
+
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -61,86 +65,40 @@ class Settings:
         released: single behaviours of that code, by the names in `released.BEHAVIOURS`.
     """
 
-    width: int = 32
+    width: Count = 32
     discriminator: Discrimination = "multi-stage"
-    discriminator_width: int = 64
+    discriminator_width: Count = 64
     normalisation: Normalisation = "batch"
     upsampling: Upsampling = "transposed"
-    residual_blocks: int = 6
-    steps: int = 4650
-    batch_identities: int = 8
-    batch_instances: int = 4
-    learning_rate: float = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
+    residual_blocks: Annotated[int, Field(ge=0)] = 6
+    steps: Count = 4650
+    batch_identities: Annotated[int, Field(ge=2)] = 8
+    batch_instances: Annotated[int, Field(ge=2)] = 4
+    learning_rate: Positive = 2e-4
+    betas: tuple[Momentum, Momentum] = (0.5, 0.999)
     precision: Literal["float32", "bfloat16"] = "float32"
-    decay: float = 0.0
-    margin: float = 0.3
+    decay: Share = 0.0
+    margin: NonNegative = 0.3
     distance: Literal["victim", "cosine", "euclidean"] = "victim"
     references: Literal["adversarial", "clean"] = "adversarial"
-    gan_weight: float = 1.0
-    reid_weight: float = 10.0
-    misranking_weight: float = 1.0
-    misclassification_weight: float = 1.0
-    label_smoothing: float = 0.1
+    gan_weight: NonNegative = 1.0
+    reid_weight: NonNegative = 10.0
+    misranking_weight: NonNegative = 1.0
+    misclassification_weight: NonNegative = 1.0
+    label_smoothing: Share = 0.1
     perception: losses.Perception = "ms-ssim"
-    perception_weight: float = 0.1
+    perception_weight: NonNegative = 0.1
     pixel_schedule: Literal["direct", "annealed"] = "annealed"
-    held_out: float = 0.1
-    check_every: int = 25
-    patience: int = 0
+    held_out: Share = 0.1
+    check_every: Count = 25
+    patience: Annotated[int, Field(ge=0)] = 0
     variant: Literal["paper", "released"] = "paper"
     released: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises BenchError, naming the setting and what it may be."""
-        object.__setattr__(self, "betas", tuple(self.betas))
+        check_settings(self, "misranking")
         object.__setattr__(self, "released", _in_order(self.released))
-        choices: dict[str, tuple[str, ...]] = {
-            "normalisation": ("batch", "instance"),
-            "upsampling": ("transposed", "resize"),
-            "distance": ("victim", "cosine", "euclidean"),
-            "references": ("adversarial", "clean"),
-            "precision": ("float32", "bfloat16"),
-            "perception": ("ms-ssim", "ssim", "none"),
-            "pixel_schedule": ("direct", "annealed"),
-            "variant": ("paper", "released"),
-            "discriminator": ("multi-stage", "patchgan"),
-        }
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise BenchError(
-                    f"misranking: {field} must be one of {', '.join(allowed)}, not {getattr(self, field)!r}"
-                )
-        for field, least in (
-            ("width", 1),
-            ("discriminator_width", 1),
-            ("residual_blocks", 0),
-            ("steps", 1),
-            ("batch_identities", 2),
-            ("batch_instances", 2),
-            ("check_every", 1),
-            ("patience", 0),
-        ):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise BenchError(f"misranking: {field} must be a whole number of at least {least}, not {value!r}")
-        for field in (
-            "margin",
-            "gan_weight",
-            "reid_weight",
-            "misranking_weight",
-            "misclassification_weight",
-            "perception_weight",
-        ):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise BenchError(f"misranking: {field} must be a number of at least 0, not {getattr(self, field)!r}")
-        if not 0 < self.learning_rate < math.inf:
-            raise BenchError(f"misranking: learning_rate must be positive, not {self.learning_rate!r}")
-        for field in ("label_smoothing", "decay", "held_out"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise BenchError(f"misranking: {field} must be from 0 to 1, not {getattr(self, field)!r}")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise BenchError(f"misranking: betas must be two numbers from 0 to below 1, not {self.betas!r}")
         if self.patience and not self.held_out:
             raise BenchError("misranking: patience needs measurements to wait for: set held_out, to 0.1 for instance")
         self._check_released()
@@ -197,8 +155,6 @@ class Settings:
 
 def _in_order(names: Sequence[str]) -> tuple[str, ...]:
     """Behaviours once each and in their own order, so that the same set is the same attack."""
-    if isinstance(names, str):
-        raise BenchError(f"misranking: released must be a list of names, not {names!r}")
     for name in names:
         if name not in BEHAVIOURS:
             raise BenchError(f"misranking: the released code has no behaviour '{name}': {nearest(name, BEHAVIOURS)}")

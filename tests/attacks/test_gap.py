@@ -123,7 +123,7 @@ def test_fit_is_reproducible_and_leaves_the_victim_alone(precision: str) -> None
         ({"precision": "half"}, "precision must be one of"),
         ({"steps": 0}, "steps must be a whole number of at least 1"),
         ({"batch": 1}, "batch must be"),
-        ({"learning_rate": 0}, "learning_rate must be positive"),
+        ({"learning_rate": 0}, "learning_rate must be a positive number"),
     ],
 )
 def test_wrong_settings_are_named(fields: dict, says: str) -> None:

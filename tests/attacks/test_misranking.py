@@ -598,10 +598,10 @@ def test_vanished_noise_is_reported() -> None:
         ({"discriminator": "pixel"}, "discriminator must be one of multi-stage, patchgan"),
         ({"normalisation": "layer"}, "normalisation must be one of batch, instance, not 'layer'"),
         ({"references": "both"}, "references must be one of adversarial, clean"),
-        ({"label_smoothing": 1.5}, "label_smoothing must be from 0 to 1"),
+        ({"label_smoothing": 1.5}, "label_smoothing must be a number from 0 to 1"),
         ({"reid_weight": float("nan")}, "reid_weight must be a number of at least 0"),
-        ({"betas": [0.5, 1.0]}, "betas must be"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"betas": [0.5, 1.0]}, r"betas\[1\] must be a number of at least 0 and below 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be a positive number"),
     ],
 )
 def test_wrong_settings_are_named(fields: dict[str, object], message: str) -> None:

@@ -416,7 +416,7 @@ def test_each_behaviour_changes_what_a_fit_or_a_craft_gives() -> None:
             "quarter_scale needs discriminator multi-stage",
         ),
         ({"released": ("selfpair",)}, r"no behaviour 'selfpair': did you mean 'self_pair'\?"),
-        ({"released": "self_pair"}, "released must be a list of names"),
+        ({"released": "self_pair"}, "released must be a list, not 'self_pair'"),
         ({"variant": "code"}, "variant must be one of paper, released"),
     ],
 )

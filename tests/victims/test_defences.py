@@ -312,9 +312,9 @@ def test_pretenders_look_robust_are_caught_and_are_broken(store) -> None:
     [
         ({"use": PRETEND}, "victim fake is a defence.*defends.*there: toy"),
         ({"use": PRETEND, "defends": "tpy"}, "victim fake is a defence"),
-        ({"use": PRETEND, "defends": "toy", "train_on": "plaza"}, "remove train_on"),
+        ({"use": PRETEND, "defends": "toy", "train_on": "plaza"}, "it defends toy: remove it"),
         ({"use": f"{TOY}:ToyRecipe", "defends": "toy"}, "has no defend"),
-        ({"use": "jpeg", "defends": "toy", "options": {"quality": 0}}, "quality must be from 1 to 95"),
+        ({"use": "jpeg", "defends": "toy", "options": {"quality": 0}}, "quality must be a whole number from 1 to 95"),
     ],
 )
 def test_mistakes_in_a_defence(change, says) -> None:

@@ -11,9 +11,10 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,6 +30,7 @@ from reid_attack_bench.contracts import (
 )
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.validation import Count, NonNegative, Positive, Share, check_settings
 
 Objective = Literal["metric", "mis-ranking"]
 
@@ -53,25 +55,19 @@ class AdversarialTraining(LearnedDefence):
 
     version: ClassVar[int] = 1
     objective: Objective = "metric"
-    epsilon: int = 8
-    attack_steps: int = 2
-    steps: int = 300
-    batch_identities: int = 8
-    batch_instances: int = 2
-    learning_rate: float = 1e-3
-    clean_weight: float = 0.3
-    triplet_weight: float = 1.0
-    margin: float = 0.3
-    label_smoothing: float = 0.1
+    epsilon: Annotated[int, Field(ge=0, le=255)] = 8
+    attack_steps: Count = 2
+    steps: Count = 300
+    batch_identities: Annotated[int, Field(ge=2)] = 8
+    batch_instances: Annotated[int, Field(ge=2)] = 2
+    learning_rate: Positive = 1e-3
+    clean_weight: Share = 0.3
+    triplet_weight: NonNegative = 1.0
+    margin: NonNegative = 0.3
+    label_smoothing: Share = 0.1
 
     def __post_init__(self) -> None:
-        if self.objective not in ("metric", "mis-ranking"):
-            raise BenchError(f"adversarial-training: objective must be metric or mis-ranking, not {self.objective!r}")
-        for field, least in (("attack_steps", 1), ("steps", 1), ("batch_identities", 2), ("batch_instances", 2)):
-            if getattr(self, field) < least:
-                raise BenchError(f"adversarial-training: {field} must be at least {least}")
-        if not 0 <= self.clean_weight <= 1:
-            raise BenchError(f"adversarial-training: clean_weight must be from 0 to 1, not {self.clean_weight!r}")
+        check_settings(self, "adversarial-training")
 
     @property
     def fit_work(self) -> float:

@@ -10,14 +10,15 @@ defeat feature squeezing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from reid_attack_bench.contracts import FitContext, LearnedDefence, State, TrainingData, Victim, WrappedVictim
-from reid_attack_bench.errors import BenchError
+from reid_attack_bench.validation import check_settings
 
 _BATCH = 32
 
@@ -54,11 +55,10 @@ class SqueezingDetector(LearnedDefence):
     """
 
     version: ClassVar[int] = 2
-    refused: float = 0.05
+    refused: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
     def __post_init__(self) -> None:
-        if not 0 < self.refused < 1:
-            raise BenchError(f"detector: refused must lie between 0 and 1, not {self.refused!r}")
+        check_settings(self, "detector")
 
     def fit(self, victim: Victim, data: TrainingData, context: FitContext) -> State:
         """Set the threshold on the training images."""

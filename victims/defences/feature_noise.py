@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from reid_attack_bench.contracts import Defence, State, Victim, WrappedVictim
-from reid_attack_bench.errors import BenchError
+from reid_attack_bench.validation import check_settings
 
 
 class _Noisy(WrappedVictim):
@@ -33,11 +34,10 @@ class FeatureNoise(Defence):
     """
 
     version: ClassVar[int] = 1
-    sigma: float = 0.2
+    sigma: Annotated[float, Field(gt=0, le=10)] = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma <= 10:
-            raise BenchError(f"feature-noise: sigma must be above 0 and at most 10, not {self.sigma!r}")
+        check_settings(self, "feature-noise")
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         return _Noisy(victim, self.sigma)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from reid_attack_bench.contracts import Defence, State, Victim, WrappedVictim, to_float, to_uint8
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.validation import check_settings
 
 Transformation = Callable[[Tensor], Tensor]
 """N×3×H×W in [0, 1] → the same."""
@@ -62,10 +64,10 @@ class Jpeg(Defence):
     version: ClassVar[int] = 1
     differentiable: ClassVar[bool] = False
     purifies: ClassVar[bool] = True
-    quality: int = 50
+    quality: Annotated[int, Field(ge=1, le=95)] = 50
 
     def __post_init__(self) -> None:
-        _within("jpeg: quality", self.quality, 1, 95)
+        check_settings(self, "jpeg")
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         defended = Purified(victim, self._through, f"JPEG, quality {self.quality}", "arXiv 1711.00117")
@@ -91,10 +93,10 @@ class BitDepth(Defence):
 
     version: ClassVar[int] = 1
     purifies: ClassVar[bool] = True
-    bits: int = 4
+    bits: Annotated[int, Field(ge=1, le=7)] = 4
 
     def __post_init__(self) -> None:
-        _within("bit-depth: bits", self.bits, 1, 7)
+        check_settings(self, "bit-depth")
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         levels = 2**self.bits - 1
@@ -113,11 +115,12 @@ class MedianSmoothing(Defence):
 
     version: ClassVar[int] = 1
     purifies: ClassVar[bool] = True
-    size: int = 3
+    size: Annotated[int, Field(ge=3)] = 3
 
     def __post_init__(self) -> None:
-        if self.size < 3 or self.size % 2 == 0:
-            raise BenchError(f"median: size must be odd and at least 3, not {self.size}")
+        check_settings(self, "median")
+        if self.size % 2 == 0:
+            raise BenchError(f"median: size must be odd, not {self.size}")
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         return Purified(victim, self._smooth, f"median of {self.size}×{self.size}", "arXiv 1704.01155")
@@ -138,10 +141,10 @@ class GaussianSmoothing(Defence):
     """
 
     version: ClassVar[int] = 1
-    sigma: float = 1.0
+    sigma: Annotated[float, Field(ge=0.1, le=10)] = 1.0
 
     def __post_init__(self) -> None:
-        _within("gaussian: sigma", self.sigma, 0.1, 10.0)
+        check_settings(self, "gaussian")
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         from torchvision.transforms.v2.functional import gaussian_blur  # slow to import, and planning needs none of it
@@ -164,10 +167,10 @@ class RandomResizePad(Defence):
     """
 
     version: ClassVar[int] = 1
-    smallest: float = 0.8
+    smallest: Annotated[float, Field(ge=0.1, le=1)] = 0.8
 
     def __post_init__(self) -> None:
-        _within("random-resize-pad: smallest", self.smallest, 0.1, 1.0)
+        check_settings(self, "random-resize-pad")
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
         defended = Purified(
@@ -185,8 +188,3 @@ class RandomResizePad(Defence):
         top, left = int(down * (height - size[0] + 1)), int(right * (width - size[1] + 1))
         padding = (left, width - size[1] - left, top, height - size[0] - top)
         return functional.pad(small, padding, value=0.5)
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if isinstance(value, bool) or not least <= value <= most:
-        raise BenchError(f"{name} must be from {least:g} to {most:g}, not {value!r}")
