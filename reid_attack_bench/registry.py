@@ -18,6 +18,7 @@ from typing import Any
 
 from reid_attack_bench.contracts import Attack, Defence, LearnedAttack, LearnedDefence, Recipe, Victim
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.validation import checked_options
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -53,12 +54,13 @@ class Plugin:
         return issubclass(made, base)
 
     def build(self, options: Mapping[str, Any]) -> Any:
-        """Call the factory; a wrong option is an error with the nearest right one, a missing one is named.
+        """Call the factory with `options`, checked against the annotations of its parameters.
 
         What is already made is given as it is and takes no options.
 
         Raises:
-            BenchError: a wrong or missing option, or the result does not inherit the base class of its kind.
+            BenchError: an unknown or missing option, or one that its annotation rules out; or the result does not
+                inherit the base class of its kind.
         """
         return _checked(self, self._made(options))
 
@@ -81,7 +83,7 @@ class Plugin:
         missing = [n for n, p in accepted.items() if n not in options and p.default is p.empty and p.kind in _NAMED]
         if missing:
             raise BenchError(f"{self.key} needs {' and '.join(missing)}: give them as options")
-        return self.factory(**options)
+        return self.factory(**checked_options(self.factory, options, self.key))
 
 
 def available(kind: str) -> dict[str, importlib.metadata.EntryPoint]:

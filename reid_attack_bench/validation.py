@@ -122,7 +122,7 @@ def checked_options(factory: Callable[..., Any], options: Mapping[str, Any], nam
         except (TypeError, ValueError):
             continue
         try:
-            done[option] = adapters[option].validate_json(text, strict=True)
+            done[option] = _as_given(value, adapters[option].validate_json(text, strict=True))
         except ValidationError as error:
             try:
                 words = explained(error, adapters[option].json_schema(), json.loads(text), option)
@@ -130,6 +130,13 @@ def checked_options(factory: Callable[..., Any], options: Mapping[str, Any], nam
                 continue
             raise BenchError(f"{name}: {words}") from None
     return done
+
+
+def _as_given(given: Any, made: Any) -> Any:
+    """`made`, with numbers as they were given: keys of steps tell 1 from 1.0."""
+    if isinstance(made, tuple) and isinstance(given, (list, tuple)) and len(made) == len(given):
+        return tuple(_as_given(*pair) for pair in zip(given, made, strict=True))
+    return given if made == given else made
 
 
 def check_settings(settings: Any, name: str) -> None:
@@ -140,7 +147,7 @@ def check_settings(settings: Any, name: str) -> None:
     """
     given = {field.name: getattr(settings, field.name) for field in fields(settings) if field.init}
     for field, value in checked_options(type(settings), given, name).items():
-        if value != given[field]:  # 1 stays 1 where a number is declared: keys of steps tell them apart
+        if value is not given[field]:
             object.__setattr__(settings, field, value)
 
 

@@ -64,6 +64,45 @@ def test_unknown_names(kind: str, key: str, says: str) -> None:
         registry.find(kind, key)
 
 
+ANNOTATED = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from pydantic import Field
+from reid_attack_bench.contracts import Attack
+
+class Base(Attack):
+    needs = frozenset()
+    def craft(self, *a): ...
+
+@dataclass(frozen=True)
+class Data(Base):
+    steps: Annotated[int, Field(ge=1)] = 3
+
+class Plain(Base):
+    def __init__(self, steps: int = 3, size: tuple[int, int] = (1, 1), odd: Nowhere = 0):
+        self.steps, self.size, self.odd = steps, size, odd
+
+def function(steps: Literal[3, 5] = 3):
+    return Plain(steps)
+"""
+
+
+def test_options_are_checked_against_annotations(tmp_path) -> None:
+    """Those of a class, a function and a dataclass in a user's file; an annotation that says nothing breaks nothing."""
+    path = tmp_path / "mine.py"
+    path.write_text(ANNOTATED)
+    for name, expected in (
+        ("Data", "a whole number of at least 1"), ("Plain", "a whole number"), ("function", "one of 3, 5"),
+    ):  # fmt: skip
+        plugin = registry.find("attack", f"{path}:{name}")
+        assert plugin.build({"steps": 5}).steps == 5
+        with pytest.raises(BenchError, match=f"^mine.py:{name}: steps must be {expected}, not 'many'$"):
+            plugin.build({"steps": "many"})
+    built = registry.find("attack", f"{path}:Plain").build({"size": [2, 3], "odd": [1]})
+    assert (built.size, built.odd) == ((2, 3), [1])
+
+
 def test_unknown_option_names_the_nearest() -> None:
     with pytest.raises(BenchError, match=r"no option 'step'.*did you mean 'steps'"):
         registry.find("attack", "pgd").build({"step": 3})

@@ -157,7 +157,7 @@ def _victim(label: str, entry: VictimDocument, datasets: Mapping[str, Any]) -> V
             raise BenchError(f"{where}.train_on: no data set '{name}' in this suite: {nearest(name, datasets)}")
     if entry.defends and entry.train_on:
         raise BenchError(
-            f"{where}.train_on: a defence is trained on what its victim is, and it defends {entry.defends}: remove it"
+            f"{where}: a defence is trained on what its victim is, and it defends {entry.defends}: remove train_on"
         )
     return VictimEntry(
         label, entry.use or label, entry.options, tuple(entry.train_on), entry.expected_rank1, tuple(entry.roles),

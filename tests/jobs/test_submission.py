@@ -7,6 +7,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +16,11 @@ import yaml
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import file_digest
+from reid_attack_bench.jobs.submission import card as submission_card
 from reid_attack_bench.jobs.submission.card import read_card
 from reid_attack_bench.jobs.submission.verify import verify
 from reid_attack_bench.suites import parse
+from reid_attack_bench.validation import schema_text
 from tests.conftest import TOY, tiny_document
 from tests.test_pipeline import Silent, bench
 
@@ -141,11 +144,18 @@ def test_a_damaged_image_is_found_out(packed: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"licence": None}, "licence: None is not of type 'string'"),
-        ({"trained_on": "market1501"}, r"trained_on: .*not of type 'array' \(a list of every data set"),
-        ({"weights": "abc"}, "weights: 'abc' does not match"),
-        ({"colour": "red"}, "'colour' was unexpected"),
-        ({"paper": "FILL IN: arXiv"}, "paper: .*arXiv number"),
+        ({"licence": None}, "licence must be text that is not empty, not null .SPDX identifier"),
+        (
+            {"trained_on": "market1501"},
+            r"trained_on must be a list of at least 1, not 'market1501' \(a list of every data",
+        ),
+        ({"weights": "abc"}, "weights must be 32 hexadecimal digits, not 'abc'"),
+        ({"colour": "red"}, "it has no field 'colour': known: code, contact"),
+        (
+            {"paper": "FILL IN: arXiv", "trained_on": ["FILL IN"]},
+            "not filled in: .*trained_on .a list.*paper .arXiv number",
+        ),
+        ({"paper": ""}, "paper must be text that is not empty, not ''"),
     ],
 )
 def test_mistakes_in_a_card(packed: Path, tmp_path: Path, change: dict, says: str) -> None:
@@ -153,6 +163,26 @@ def test_mistakes_in_a_card(packed: Path, tmp_path: Path, change: dict, says: st
     path.write_text(yaml.safe_dump({**yaml.safe_load((packed / "card.yaml").read_text()), **change}))
     with pytest.raises(BenchError, match=says):
         read_card(path)
+
+
+def test_a_card_without_a_field(packed: Path, tmp_path: Path) -> None:
+    card = yaml.safe_load((packed / "card.yaml").read_text())
+    assert read_card(packed / "card.yaml").trained_on == card["trained_on"]
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump({name: card[name] for name in card if name != "code"}))
+    with pytest.raises(BenchError, match=r"card .*card\.yaml: code is missing \(URL of the code; none\)"):
+        read_card(tmp_path / "card.yaml")
+
+
+def test_the_published_schema_of_cards_is_the_one_of_the_code(packed: Path) -> None:
+    path = Path(submission_card.__file__).with_name("card.schema.json")
+    schema = submission_card.card_schema()
+    command = "reid-attack-bench schema card > reid_attack_bench/jobs/submission/card.schema.json"
+    assert path.read_text() == schema_text(schema), f"it is stale: run  {command}"
+    validator = jsonschema.Draft202012Validator(schema)
+    card = yaml.safe_load((packed / "card.yaml").read_text())
+    assert validator.is_valid(card)
+    for wrong in ({"paper": "FILL IN: arXiv"}, {"colour": "red"}, {"weights": "abc"}, {"trained_on": []}):
+        assert not validator.is_valid({**card, **wrong})
 
 
 def test_a_card_of_another_victim(packed: Path) -> None:

@@ -2,19 +2,60 @@
 
 from __future__ import annotations
 
-import json
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import jsonschema
 import yaml
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report import rows
 from reid_attack_bench.report import rows as result_rows
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.rows import is_true
+from reid_attack_bench.validation import Document, checked, json_schema, mistake, pattern, read_yaml
+
+_BLANK = "FILL IN"
+Text = Annotated[
+    str, Field(min_length=1), WithJsonSchema({"type": "string", "minLength": 1, "not": {"pattern": f"^{_BLANK}"}})
+]
+Digest = Annotated[
+    str,
+    AfterValidator(pattern("[0-9a-f]{32}", "32 hexadecimal digits")),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+]
+
+
+class Card(Document):
+    """Victim card: what others must know of a submitted model."""
+
+    name: Text = Field(description="name of the victim in the tables")
+    defence: Text = Field(description="what defends it, in a few words; none")
+    trained_on: list[Text] = Field(
+        min_length=1, description="a list of every data set that it was trained on, pretraining too"
+    )
+    paper: Text = Field(description="arXiv number, DOI or URL; none")
+    code: Text = Field(description="URL of the code; none")
+    licence: Text = Field(description="SPDX identifier of the weights' licence")
+    weights: Digest = Field(description="digest of the weights, from clean.csv")
+    contact: Text = Field(description="how to reach its author")
+    notes: Text = Field("", description="anything else")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, value: Any) -> Any:
+        given = value if isinstance(value, dict) else {}
+        blank = [
+            f"{name} ({field.description})"
+            for name, field in cls.model_fields.items()
+            if any(str(each).startswith(_BLANK) for each in _listed(given.get(name)))
+        ]
+        if blank:
+            raise mistake(f"is not filled in: {', '.join(blank)}")
+        return value
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def card_template(results: Results, victim: str) -> str:
@@ -23,36 +64,33 @@ def card_template(results: Results, victim: str) -> str:
     known = {
         "name": victim,
         "defence": row["defence"] or "none",
-        "trained_on": [row["dataset"]] if rows.is_true(row["home"]) else ["FILL IN"],
-        "paper": row["citation"] or "FILL IN: arXiv number, DOI or URL; none",
-        "code": "FILL IN: URL; none",
-        "licence": "FILL IN: SPDX identifier, such as MIT",
+        "trained_on": [row["dataset"]] if is_true(row["home"]) else [_BLANK],
+        "paper": row["citation"] or f"{_BLANK}: arXiv number, DOI or URL; none",
+        "code": f"{_BLANK}: URL; none",
+        "licence": f"{_BLANK}: SPDX identifier, such as MIT",
         "weights": row["weights"],
-        "contact": "FILL IN: how to reach you",
+        "contact": f"{_BLANK}: how to reach you",
     }
     head = "# Victim card: what others must know of the model. reid-attack-bench submit checks it.\n"
     return head + yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """A card, checked against its schema.
+def read_card(path: Path) -> Card:
+    """A card, checked.
 
     Raises:
-        BenchError: it is no YAML, or a field is missing, unknown or not filled in; the first such field is named.
+        BenchError: it is no YAML, or a field is missing, unknown, of the wrong type or not filled in.
     """
+    content = read_yaml(path, "card")
     try:
-        card = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise BenchError(f"card {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BenchError(f"card {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    schema = json.loads(resources.files("reid_attack_bench.jobs.submission").joinpath("card.schema.json").read_text())
-    mistakes = jsonschema.Draft202012Validator(schema).iter_errors(card)
-    for mistake in sorted(mistakes, key=lambda each: list(map(str, each.path))):
-        field = ".".join(str(part) for part in mistake.path) or "the card"
-        advice = schema["properties"].get(str(mistake.path[0]), {}).get("description", "") if mistake.path else ""
-        raise BenchError(f"card {path}, {field}: {mistake.message}" + (f" ({advice})" if advice else ""))
-    return dict(card)
+        return checked(Card, content, "it", noun="field")
+    except BenchError as error:
+        raise BenchError(f"card {path}: {error}") from error
+
+
+def card_schema() -> dict[str, Any]:
+    """The JSON schema of a card, as published in card.schema.json."""
+    return json_schema(Card)
 
 
 def clean_row(results: Results, victim: str) -> dict[str, Any]:

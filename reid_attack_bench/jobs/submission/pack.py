@@ -29,9 +29,9 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
         BenchError: the card does not fit the victim, or the run has no figures of it.
     """
     card, row = read_card(card_path), clean_row(results, victim)
-    for field, expected in (("name", victim), ("weights", row["weights"])):
-        if card[field] != expected:
-            raise BenchError(f"card {card_path}, {field}: it says {card[field]}, and the run evaluated {expected}")
+    for field, said, expected in (("name", card.name, victim), ("weights", card.weights, row["weights"])):
+        if said != expected:
+            raise BenchError(f"card {card_path}, {field}: it says {said}, and the run evaluated {expected}")
     cells = results.cells[(results.cells["target"] == victim) & (results.cells["status"] == "ok")]
     if cells.empty:
         raise BenchError(f"the run has no figures of {victim} under attack: nothing to submit")

@@ -25,7 +25,7 @@ from reid_attack_bench.contracts import ThreatModel, weights_digest
 from reid_attack_bench.errors import BenchError, BudgetError
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.execute.executor import execute
-from reid_attack_bench.jobs.submission.card import read_card
+from reid_attack_bench.jobs.submission.card import Card, read_card
 from reid_attack_bench.jobs.submission.pack import CARD, MANIFEST, MATRIX
 from reid_attack_bench.plan.plan import Cell, Plan
 from reid_attack_bench.plan.planner import make_plan
@@ -106,7 +106,7 @@ def verify(
 
 
 def _check(
-    cell: Cell, claims: pd.DataFrame, store: Store, failed: Mapping[str, str], weights: str, card: Mapping[str, Any]
+    cell: Cell, claims: pd.DataFrame, store: Store, failed: Mapping[str, str], weights: str, card: Card
 ) -> Check:
     row = claims[claims["rank_key"] == cell.rank_key].iloc[0]
     claimed = (float(row["rank1"]), float(row["mAP"]))
@@ -114,8 +114,8 @@ def _check(
     nothing = (float("nan"), float("nan"))
     if cell.rank_key in failed:
         return Check(what, claimed, nothing, failed[cell.rank_key])
-    if weights != card["weights"]:
-        return Check(what, claimed, nothing, f"the weights are {weights}, and the card says {card['weights']}")
+    if weights != card.weights:
+        return Check(what, claimed, nothing, f"the weights are {weights}, and the card says {card.weights}")
     clean = read_splits(store.folder("data", cell.data_key))
     try:
         for part, images in read_crafted(store.folder("craft", cell.craft_key)).items():
