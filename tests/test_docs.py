@@ -125,6 +125,7 @@ def rendered_once() -> Iterator[None]:
         yield
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("page", [str(path.relative_to(DOCS)) for path in PAGES if "```" in path.read_text()])
 def test_what_a_page_shows_runs(page: str, tmp_path: Path, store: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -19,7 +19,7 @@ BENCH = "reid_attack_bench"
 FOLDERS = {"reid_attack_bench": BENCH, "attacks": f"{BENCH}.attacks", "victims": f"{BENCH}.victims"}
 PLUGINS = rf"{BENCH}\.(attacks|victims)\b"
 
-_BASE = {"errors", "files", "validation"}
+_BASE = {"errors", "files", "mistakes", "validation"}
 _HARNESS = _BASE | {
     "contracts",
     "metrics",

@@ -353,6 +353,7 @@ def random_state(config: MisRanking, threat: ThreatModel, seed: int = 0) -> Stat
     return dict(networks.kept.state_dict())
 
 
+@pytest.mark.e2e
 @given(
     epsilon=st.integers(0, 255),
     pixels=st.none() | st.integers(1, 700),
@@ -580,6 +581,7 @@ def test_divergence_is_reported() -> None:
         fit(TINY, ThreatModel(16), Broken())
 
 
+@pytest.mark.e2e
 def test_vanished_noise_is_reported() -> None:
     config = changed(
         TINY, steps=300, learning_rate=0.03, reid_weight=0.0, gan_weight=0.0, perception="ssim", perception_weight=100.0

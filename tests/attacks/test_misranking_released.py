@@ -384,6 +384,7 @@ def test_the_released_variant_is_all_of_it_and_stays_within_the_budget(pixels: i
     assert (stored != to_uint8(clean)).any()
 
 
+@pytest.mark.e2e
 def test_each_behaviour_changes_what_a_fit_or_a_craft_gives() -> None:
     threat, source = ThreatModel(16, 60), ToyVictim()
     source.distance = "cosine"

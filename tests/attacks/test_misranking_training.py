@@ -178,6 +178,7 @@ def test_without_held_out_identities_the_last_weights_are_returned() -> None:
     assert fit(TINY, ThreatModel(0))["history.losses"].shape == (0, len(LOSS_COLUMNS))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("pixels", [None, 60])
 def test_checks_change_nothing_but_the_choice(pixels: int | None) -> None:
     """Checks draw no number and leave no trace: with one at the end only, training is the same."""
@@ -235,6 +236,7 @@ def test_the_figure_is_that_of_the_crafted_images() -> None:
 # going on after an interruption
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("fields", "pixels", "after"),
     [

@@ -95,6 +95,7 @@ def test_images_use_the_range_of_eight_bits(quick: dict[str, Split]) -> None:
     assert np.median(images.std(axis=(1, 2))) > 20, "pictures without contrast"
 
 
+@pytest.mark.e2e
 def test_same_seed_same_bits_and_another_seed_others() -> None:
     first, second, other = small(), small(), small(seed=4)
     for split in first:

@@ -145,6 +145,7 @@ def run(*arguments: str) -> tuple[str, BaseException | None]:
     return result.stdout, result.exception
 
 
+@pytest.mark.e2e
 def test_the_command_line_prints_a_table_or_json(tiny, write_suite) -> None:
     suite = write_suite(tiny)
     said, error = run(f"{TOY}:ToyVictim", "--suite", suite, "--option", "classes=3")

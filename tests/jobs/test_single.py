@@ -141,6 +141,7 @@ def test_gradient_attacks_craft_without_a_fit_at_every_size(
     assert all(0 < float(row["pixels_changed"]) <= 30 for row in measured(tmp_path / "few").values())
 
 
+@pytest.mark.e2e
 def test_misranking_and_gap_craft_from_their_files_without_their_source(
     bench, tiny_yaml: Path, images: Path, tmp_path: Path
 ) -> None:

@@ -461,6 +461,7 @@ def test_curves_start_clean_and_break_at_missing_cells(results: Results) -> None
         assert after[metric].iloc[0] in [line.get_ydata()[2] for line in broken]
 
 
+@pytest.mark.e2e
 def test_plots_are_the_same_bytes_and_name_no_version(small: Results, tmp_path: Path) -> None:
     (png, pdf), again = (plots.overview(small, tmp_path / name) for name in ("a", "b"))
     assert [png.read_bytes(), pdf.read_bytes()] == [path.read_bytes() for path in again]
@@ -492,6 +493,7 @@ def test_amplified_noise_spans_the_budget() -> None:
     assert sheets.amplified(clean, clean, 0).max() == 127
 
 
+@pytest.mark.e2e
 def test_sheets_only_where_there_are_images(results: Results, tmp_path: Path) -> None:
     written = sheets.write_sheets(results, tmp_path)
     assert len(written) == len({(sheet.source, sheet.dataset) for sheet in results.sheets}) == 2
