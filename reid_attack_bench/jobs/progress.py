@@ -79,7 +79,8 @@ class RichListener:
 
     def begin(self, missing: list[Step], total: int) -> None:
         stored = total - len(missing)
-        self.console.print(f"{total} steps: {len(missing)} to do, {stored} already in the store or not needed")
+        text = f"{total} steps: {len(missing)} to do, {stored} already in the store or not needed"
+        self.console.print(text, highlight=False)
         if missing:
             self.steps_total = len(missing)
             self.run = self.bars.add_task("run", total=sum(max(s.work, 1.0) for s in missing), note="")

@@ -22,6 +22,8 @@ from reid_attack_bench.jobs.live import ModuleVictim, live_plugin
 from tests.conftest import TOY, tiny_document
 from tests.plugins.toy import ToyVictim
 
+pytestmark = pytest.mark.e2e
+
 
 class Net(nn.Module):
     """A network as a user has it: normalised images to embeddings."""
