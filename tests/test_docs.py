@@ -38,7 +38,7 @@ from reid_attack_bench.jobs import folder
 from reid_attack_bench.jobs.check_victim import check as conformance
 from reid_attack_bench.report.analysis import audit, compare, defences, findings
 from reid_attack_bench.report.results import cell_columns, clean_columns
-from reid_attack_bench.steps.step import STEP_VERSIONS
+from reid_attack_bench.steps.kinds import STEP_VERSIONS
 from reid_attack_bench.suites import document, suite
 from reid_attack_bench.suites import parse as suites_parse
 from tests.test_layers import MAY_IMPORT

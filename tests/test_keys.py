@@ -19,7 +19,8 @@ from reid_attack_bench.jobs import attack_file
 from reid_attack_bench.plan import planner as plan
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
-from reid_attack_bench.steps import step
+from reid_attack_bench.steps import fit
+from reid_attack_bench.steps.kinds import STEP_VERSIONS
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.suites import parse
 from reid_attack_bench.suites.suite import Suite, VictimEntry
@@ -117,7 +118,7 @@ def test_a_moved_or_renamed_class_keeps_keys_and_seeds(tiny, monkeypatch) -> Non
 def test_a_raised_version_changes_the_key_and_not_the_seed(tiny, monkeypatch) -> None:
     before = identities(tiny)
     register(monkeypatch, "attack", "pgd", attack_like("pgd", version=7), "elsewhere")
-    monkeypatch.setitem(step.STEP_VERSIONS, "fit", 99)
+    monkeypatch.setattr(fit, "VERSION", 99)
     after = identities(tiny)
     assert {label: seed for label, (_, seed) in after.items()} == {label: seed for label, (_, seed) in before.items()}
     changed = {label for label, (key, _) in after.items() if key != before[label][0]}
@@ -144,7 +145,7 @@ def test_another_way_to_adapt_changes_the_key_and_not_the_seed(tiny, monkeypatch
     ],
 )
 def test_the_way_of_computing_leaves_the_seeds_alone(tiny, setting: dict, kinds: set[str]) -> None:
-    for kind in step.STEP_VERSIONS:
+    for kind in STEP_VERSIONS:
         before, after = of_kind(tiny, kind), of_kind({**tiny, **setting}, kind)
         assert [s.seed for s in before] == [s.seed for s in after]
         if kind in kinds:
@@ -176,7 +177,7 @@ def test_lpips_weights_decide_the_key_of_measures_alone(tiny, monkeypatch) -> No
 )
 def test_what_is_asked_for_decides_the_seed(tiny, kinds: set[str], change) -> None:
     tiny["attacks"] = {"learner": {"use": "gap"}}
-    before = {kind: {s.seed for s in of_kind(tiny, kind)} for kind in step.STEP_VERSIONS}
+    before = {kind: {s.seed for s in of_kind(tiny, kind)} for kind in STEP_VERSIONS}
     change(tiny)
     for kind in ("data", "victim", "fit", "craft"):
         after = {s.seed for s in of_kind(tiny, kind)}

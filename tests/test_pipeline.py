@@ -516,7 +516,7 @@ class Interruptible(Recipe):
 
 def test_an_interrupted_fit_finds_what_it_kept_and_leaves_nothing(tiny, tmp_path: Path) -> None:
     plan, _, _ = run_here(tiny, tmp_path)
-    step = replace(next(s for s in plan.steps.values() if s.kind == "victim"), subject=Interruptible())
+    step = replace(next(s for s in plan.steps.values() if s.kind == "victim"), plugin=Interruptible())
     store = Store(tmp_path)
     workspace = Workspace(
         lambda key: store.open(plan.steps[key].kind, key), plan.steps, torch.device("cpu"), store.unfinished

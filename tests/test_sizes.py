@@ -58,8 +58,6 @@ NOT_YET = {
     "victims": "ATTACKS",
     "reid_attack_bench/metrics": "REPORT",
     "reid_attack_bench/report": "REPORT",
-    "reid_attack_bench/plan": "CORE",
-    "reid_attack_bench/steps": "CORE",
 }
 
 

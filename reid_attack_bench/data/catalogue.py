@@ -30,7 +30,7 @@ class DataSource:
         synthetic: True for the embedded domains; every result on them says so.
         protocol: how rankings are scored, see metrics.ranking.
         identity: what its content depends on, as plain values; part of every step's key.
-        image_count: estimate of all images, for the plan.
+        counts: number of images of "train", "query" and "gallery"; it only serves to estimate run times.
         load: decodes or renders everything at the suite's size.
     """
 
@@ -38,7 +38,7 @@ class DataSource:
     synthetic: bool
     protocol: Literal["market1501", "cuhk03"]
     identity: Mapping[str, Any]
-    image_count: int
+    counts: Mapping[str, int]
     load: Callable[[Progress, Allocate], dict[str, Split]]
 
 
@@ -79,7 +79,13 @@ def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], see
         if not isinstance(value, int) or value < 1:
             raise BenchError(f"data set {name}: {option} must be a positive whole number, not {value!r}")
     settings = {**_SYNTHETIC_DEFAULTS, **options}
-    people = settings["train_identities"] + settings["test_identities"]
+    shots = settings["images_per_camera"] * DOMAINS[name].cameras
+    queries = settings["test_identities"] * settings["queries_per_identity"]
+    counts = {
+        "train": settings["train_identities"] * shots,
+        "query": queries,
+        "gallery": settings["test_identities"] * shots - queries,
+    }
 
     def load(progress: Progress, allocate: Allocate) -> dict[str, Split]:
         splits = render_domain(name, seed=seed, size=size, progress=progress, **settings)
@@ -88,7 +94,7 @@ def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], see
         return splits
 
     identity = {"renderer": RENDERER_VERSION, "domain": name, "seed": seed, "size": list(size), **settings}
-    return DataSource(name, True, "market1501", identity, people * settings["images_per_camera"] * 6, load)
+    return DataSource(name, True, "market1501", identity, counts, load)
 
 
 def _real(
@@ -100,7 +106,7 @@ def _real(
             f"data set {name} is read from disk: say where with --data-root DIR, which must hold {entry.layouts[0][0]} "
             f"(get it from {entry.source})"
         )
-    content, count = real.content_of(name, data_root, options, remember)
+    content, counts = real.content_of(name, data_root, options, remember)
 
     def load(progress: Progress, allocate: Allocate) -> dict[str, Split]:
         lists = real.read_real(name, data_root, **options)
@@ -113,4 +119,4 @@ def _real(
         return splits
 
     identity = {"reader": name, "options": dict(options), "content": content, "size": list(size)}
-    return DataSource(name, False, real.protocol(name, **options), identity, count, load)
+    return DataSource(name, False, real.protocol(name, **options), identity, counts, load)

@@ -127,7 +127,7 @@ class SingleAttack:
         )
 
     def _label(self) -> str:
-        return self.laid_out.victim.label.partition(" ")[2]
+        return self.laid_out.victim.about
 
     def _weights(self) -> str:
         step = self.laid_out.victim

@@ -1,35 +1,169 @@
-"""Victims of a plan, and the relation between a source and a target."""
+"""Planned victims, and the relation between a source and a target."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from reid_attack_bench.steps.step import Step
+from reid_attack_bench import registry
+from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, Victim
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.files import plain
+from reid_attack_bench.steps.step import Configured, Step
+from reid_attack_bench.steps.victim import defended_step, ready_step, trained_step
+from reid_attack_bench.suites.suite import Suite, VictimEntry
+
+_Made = TypeVar("_Made", Victim, Recipe, Defence)
 
 
 @dataclass(frozen=True)
 class PlannedVictim:
-    """A victim in the plan: one model, with what planning must know of it."""
+    """One model of a plan.
 
-    label: str
+    Attributes:
+        model: label of its entry in the suite.
+        dataset: data set that the bench trains it on; empty for a model that comes trained.
+        home: data set that it was trained on by whomever; empty if unknown.
+        step: makes it.
+        roles: as in VictimEntry.
+        expected_rank1: clean Rank-1 in % below which it counts as failed at home.
+        differentiable, classifies: as in Victim.
+        purifies: an adaptive attack can get past what blocks its gradient, since that is in `purify`.
+    """
+
     model: str
+    dataset: str
     home: str
     step: Step
     roles: tuple[str, ...]
+    expected_rank1: float
     differentiable: bool
     purifies: bool = False
     classifies: bool = True
 
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return label_of(self.model, self.dataset)
 
-def is_source(victim: PlannedVictim) -> bool:
-    return "source" in victim.roles or "white-box" in victim.roles
+    @property
+    def is_source(self) -> bool:
+        return "source" in self.roles or "white-box" in self.roles
+
+    @property
+    def is_target(self) -> bool:
+        return "target" in self.roles
+
+
+def label_of(model: str, dataset: str) -> str:
+    """Name of a model in tables: MODEL, or MODEL@DATASET for one that the bench trains."""
+    return f"{model}@{dataset}" if dataset else model
+
+
+def plan_victims(suite: Suite, data: Mapping[str, Step], live: Mapping[str, registry.Plugin]) -> list[PlannedVictim]:
+    """Every model of a suite, in order.
+
+    Args:
+        data: name → data step.
+        live: label → victim in memory, used in place of the plug-in that its entry names.
+
+    Raises:
+        BenchError: an unknown victim or option, or an entry whose train_on or defends does not fit its plug-in.
+    """
+    victims: list[PlannedVictim] = []
+    for entry in suite.victims:
+        plugin = live.get(entry.label) or registry.find("victim", entry.use)
+        made = plugin.build(entry.options)
+        if isinstance(made, Victim):
+            victims.append(_ready(entry, _configured(plugin, entry, made)))
+        elif isinstance(made, Defence):
+            victims += _defended(entry, _configured(plugin, entry, made), data, victims, suite.seed)
+        else:
+            victims += _trained(entry, _configured(plugin, entry, made), data, suite.seed)
+    return victims
+
+
+def _configured(plugin: registry.Plugin, entry: VictimEntry, made: _Made) -> Configured[_Made]:
+    options = {**plain(dict(entry.options)), **plain(registry.configuration(made))}
+    return Configured(plugin.key, plugin.code, options, made)
+
+
+def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
+    if entry.train_on:
+        raise BenchError(f"victim {entry.label} is already trained (it has no fit): remove train_on")
+    victim = use.plugin
+    return PlannedVictim(
+        entry.label,
+        "",
+        victim.trained_on,
+        ready_step(entry.label, use),
+        entry.roles,
+        entry.expected_rank1,
+        victim.differentiable,
+        purifies=type(victim).purify is not Victim.purify,
+        classifies=victim.classifies,
+    )
+
+
+def _trained(
+    entry: VictimEntry, use: Configured[Recipe], data: Mapping[str, Step], seed: int
+) -> Iterable[PlannedVictim]:
+    """One victim for each data set that `entry` trains on."""
+    if entry.defends:
+        raise BenchError(f"victim {entry.label} defends {entry.defends}, but {entry.use} has no defend")
+    if not entry.train_on:
+        raise BenchError(f"victim {entry.label} must be trained: name its data sets in train_on")
+    for name in entry.train_on:
+        step = trained_step(label_of(entry.label, name), use, data[name], seed)
+        differentiable = use.plugin.differentiable
+        yield PlannedVictim(entry.label, name, name, step, entry.roles, entry.expected_rank1, differentiable)
+
+
+def _defended(
+    entry: VictimEntry,
+    use: Configured[Defence],
+    data: Mapping[str, Step],
+    others: list[PlannedVictim],
+    seed: int,
+) -> list[PlannedVictim]:
+    """One defended victim for each model of the victim that `entry` defends."""
+    inner = [other for other in others if other.model == entry.defends]
+    if not inner:
+        above = ", ".join(dict.fromkeys(other.model for other in others)) or "none"
+        raise BenchError(
+            f"victim {entry.label} is a defence: say which victim above it in the suite it defends, with defends "
+            f"(there: {above})"
+        )
+    defence, made = use.plugin, []
+    for other in inner:
+        label = label_of(entry.label, other.dataset)
+        if isinstance(defence, LearnedDefence) and other.home not in data:
+            raise BenchError(
+                f"victim {label} must be trained, but the training data set of {other.label} is unknown: set "
+                "trained_on to one of the suite's"
+            )
+        differentiable = other.differentiable and defence.differentiable
+        made.append(
+            PlannedVictim(
+                entry.label,
+                other.dataset,
+                other.home,
+                defended_step(label, use, other.step, data.get(other.home), seed),
+                entry.roles,
+                entry.expected_rank1,
+                differentiable,
+                purifies=defence.purifies or (other.purifies and not differentiable),
+                classifies=other.classifies,
+            )
+        )
+    return made
 
 
 def relation_of(source: PlannedVictim, target: PlannedVictim, dataset: str, known: Iterable[str]) -> str:
-    """One of suite.RELATIONS, or empty where `target` has its home in another of the `known` data sets.
+    """One of suite.RELATIONS; empty if `target` was trained on another of the `known` data sets than `dataset`.
 
-    A victim that does not say what it was trained on is at home everywhere.
+    A victim whose training data set is unknown is at home on every data set.
     """
     if target.home in known and target.home != dataset:
         return ""

@@ -5,22 +5,67 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from reid_attack_bench.adversary import budget
-from reid_attack_bench.contracts import Batch, ReferenceImages, State, ThreatModel, Victim, to_float
+from reid_attack_bench.contracts import (
+    Attack,
+    Batch,
+    ReferenceImages,
+    State,
+    ThreatModel,
+    Victim,
+    craft_threat,
+    to_float,
+)
 from reid_attack_bench.steps.artefacts import new_images
+from reid_attack_bench.steps.attack_run import AttackRun
+from reid_attack_bench.steps.data import images_attacked
 from reid_attack_bench.steps.passes import Chunked, with_smaller_batches
 from reid_attack_bench.steps.step import Facts, Progress, Step, threat_of
 from reid_attack_bench.steps.workspace import Workspace
 
+VERSION = 2
+
+
+def craft_step(
+    run: AttackRun,
+    source: Step,
+    data: Step,
+    fit: Step | None,
+    passes: Mapping[str, Any],
+    batch_size: int,
+    after: tuple[str, ...],
+) -> Step:
+    """Craft the attack of `run` on `source` for the attacked sides of `data`.
+
+    Args:
+        source: left out where the attack does not use it, so that all sources share the result.
+        fit: step that trained a learned attack.
+        passes: precision and compilation of the source, see `passes`.
+        after: the source's gate; ignored for an attack without needs.
+    """
+    needs = bool(run.needs)
+    parents = {"data": data, **({"source": source} if run.uses_source else {}), **({"fit": fit} if fit else {})}
+    return Step(
+        "craft",
+        VERSION,
+        f"{run.label} on {source.about}, {data.about}" if needs else f"{run.label}, {data.about}",
+        run.config(craft_threat(run.threat)),
+        {**run.implementation, "batch_size": batch_size, **(passes if needs else {})},
+        parents,
+        after if needs else (),
+        run.attack,
+        work=images_attacked(data, run.threat.perturbs) * run.attack.craft_work,
+    )
+
 
 def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    attack, threat = step.subject, threat_of(step)
+    attack, threat = step.plugin, threat_of(step)
     source = workspace.source(step) if "source" in step.inputs else None
     splits = workspace.splits(step.inputs["data"])
     learned = {}
@@ -29,7 +74,7 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
         learned = {"state": {name: value.to(workspace.device) for name, value in state.items()}}
     generator = torch.Generator().manual_seed(step.seed)
     parts = ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,)
-    size = at_once = int(step.implementation["batch_size"])
+    size = max_batch = int(step.implementation["batch_size"])
     for part in parts:
         split = splits[part]
         other = splits["gallery" if part == "query" else "query"]
@@ -42,7 +87,7 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
             crafted = functools.partial(
                 _crafted, attack, source, batch, threat, generator, generator.get_state(), learned
             )
-            adversarial, at_once = with_smaller_batches(crafted, at_once, step.label, workspace.note)
+            adversarial, max_batch = with_smaller_batches(crafted, max_batch, step.label, workspace.note)
             stored[first : first + size] = budget.enforce(
                 adversarial, clean, threat, attack=str(step.config["attack"]), first_index=first
             )
@@ -51,17 +96,18 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
 
 
 def _crafted(
-    attack: Any,
+    attack: Attack,
     source: Victim | None,
     batch: Batch,
     threat: ThreatModel,
     generator: torch.Generator,
     drawn: torch.Tensor,
     learned: Mapping[str, State],
-    at_once: int,
+    max_batch: int,
 ) -> torch.Tensor:
-    """One batch. It stays whole, so that the attack draws the same numbers; the source sees `at_once` images of it."""
+    """Craft one batch. It stays whole, so the attack draws the same random numbers whatever `max_batch` is, the number
+    of images per pass of the source.
+    """
     generator.set_state(drawn)
-    seen = source if source is None or at_once >= len(batch.images) else Chunked(source, at_once)
-    adversarial: torch.Tensor = attack.craft(seen, batch, threat, generator, **learned)
-    return adversarial
+    seen = source if source is None or max_batch >= len(batch.images) else Chunked(source, max_batch)
+    return attack.craft(cast(Victim, seen), batch, threat, generator, **learned)  # None for an attack without needs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from reid_attack_bench.contracts import State, Victim, to_float
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.steps.artefacts import REFUSED, read_crafted
+from reid_attack_bench.steps.data import images_attacked
 from reid_attack_bench.steps.examine import embed
 from reid_attack_bench.steps.passes import Note, inference, with_smaller_batches
-from reid_attack_bench.steps.step import Facts, Progress, Step
+from reid_attack_bench.steps.step import Facts, Progress, Step, perturbs_of
 from reid_attack_bench.steps.workspace import Workspace
 
 _Rows = TypeVar("_Rows", torch.Tensor, "torch.Tensor | None")
@@ -85,10 +86,43 @@ def _refusals(
     return _in_batches(refusals, len(images), label, device, lambda done, total, text: None, note)
 
 
+CLEAN_VERSION = 1
+FEATURES_VERSION = 1
+
+
+def clean_step(victim: Step, data: Step, passes: Mapping[str, Any], after: tuple[str, ...]) -> Step:
+    """Embed the clean queries and gallery of `data` with `victim`."""
+    return Step(
+        "clean",
+        CLEAN_VERSION,
+        f"{victim.about} on {data.about}",
+        {},
+        passes,
+        {"victim": victim, "data": data},
+        after,
+        action="clean features",
+        work=images_attacked(data, "both"),
+    )
+
+
+def features_step(craft: Step, victim: Step, data: Step, passes: Mapping[str, Any], after: tuple[str, ...]) -> Step:
+    """Embed the adversarial images of `craft` with the target `victim`."""
+    return Step(
+        "features",
+        FEATURES_VERSION,
+        f"{craft.about} → {victim.about}",
+        {},
+        passes,
+        {"craft": craft, "victim": victim, "data": data},
+        after,
+        work=images_attacked(data, perturbs_of(craft)),
+    )
+
+
 def run_clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     victim = workspace.passes(step.inputs["victim"], step.implementation)
     splits = workspace.splits(step.inputs["data"])
-    label = workspace.steps[step.inputs["victim"]].label
+    label = step.parents["victim"].about
     images = {part: splits[part].images for part in ("query", "gallery")}
     features = _embed_sides(victim, images, label, workspace.device, progress, workspace.note)
     save_file(features, out / "features.safetensors")
@@ -97,7 +131,7 @@ def run_clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -
 
 def run_features(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     victim = workspace.passes(step.inputs["victim"], step.implementation)
-    label = workspace.steps[step.inputs["victim"]].label
+    label = step.parents["victim"].about
     crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
     features = _embed_sides(victim, crafted, label, workspace.device, progress, workspace.note)
     save_file(features, out / "features.safetensors")

@@ -1,4 +1,4 @@
-"""Step fit: train an attack that learns."""
+"""Step fit: train a learned attack."""
 
 from __future__ import annotations
 
@@ -6,14 +6,37 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from reid_attack_bench.contracts import LearnedAttack, fit_threat
+from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.step import Facts, Progress, Step, threat_of
 from reid_attack_bench.steps.workspace import Workspace, fit_context
+
+VERSION = 2
+
+
+def fit_step(run: AttackRun, source: Step, data: Step, after: tuple[str, ...]) -> Step:
+    """Train the attack of `run` against `source` on the training split of `data`.
+
+    All threat models with one budget share it.
+    """
+    assert isinstance(run.attack, LearnedAttack)
+    return Step(
+        "fit",
+        VERSION,
+        f"{run.label} against {source.about}",
+        run.config(fit_threat(run.threat)),
+        run.implementation,
+        {"source": source, "data": data},
+        after,
+        run.attack,
+        work=run.attack.fit_work,
+    )
 
 
 def run_fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     source = workspace.source(step)
     data = workspace.training_data(step.inputs["data"])
-    state = step.subject.fit(source, data, threat_of(step), fit_context(step, workspace, progress))
+    state = step.plugin.fit(source, data, threat_of(step), fit_context(step, workspace, progress))
     save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, out / "state.safetensors")
     workspace.unfinished(step.key).unlink(missing_ok=True)
     return {}

@@ -1,41 +1,51 @@
-"""What each kind of step does: it reads its inputs from a workspace and fills one folder."""
+"""Kinds of steps. A new one is a module with its constructor and runner, and a row of `KINDS`."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from reid_attack_bench.steps.craft import run_craft
-from reid_attack_bench.steps.data import run_data
-from reid_attack_bench.steps.embed import run_clean, run_features
-from reid_attack_bench.steps.fit import run_fit
-from reid_attack_bench.steps.measure import run_measure
-from reid_attack_bench.steps.rank import run_clean_rank, run_rank
+from reid_attack_bench.steps import craft, data, embed, fit, measure, rank, victim
 from reid_attack_bench.steps.step import Facts, Progress, Step
-from reid_attack_bench.steps.victim import run_victim
 from reid_attack_bench.steps.workspace import Workspace
 
 
+@dataclass(frozen=True)
+class Kind:
+    """One kind of step.
+
+    Attributes:
+        version: of its code, part of the key.
+        run: reads the inputs from the workspace and fills the given folder.
+    """
+
+    version: int
+    run: Callable[[Step, Workspace, Path, Progress], Facts]
+
+
+KINDS: dict[str, Kind] = {
+    "data": Kind(data.VERSION, data.run_data),
+    "victim": Kind(victim.VERSION, victim.run_victim),
+    "clean": Kind(embed.CLEAN_VERSION, embed.run_clean),
+    "clean-rank": Kind(rank.CLEAN_VERSION, rank.run_clean_rank),
+    "fit": Kind(fit.VERSION, fit.run_fit),
+    "craft": Kind(craft.VERSION, craft.run_craft),
+    "measure": Kind(measure.VERSION, measure.run_measure),
+    "features": Kind(embed.FEATURES_VERSION, embed.run_features),
+    "rank": Kind(rank.VERSION, rank.run_rank),
+}
+
+STEP_VERSIONS = {name: kind.version for name, kind in KINDS.items()}
+
+
 def run(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    """Do one step. Every global random state is seeded with the step's seed first."""
+    """Run one step. Every global random state is seeded with the step's seed first."""
     torch.manual_seed(step.seed)
     np.random.seed(step.seed % 2**32)
     random.seed(step.seed)
-    return _RUN[step.kind](step, workspace, out, progress)
-
-
-_RUN: dict[str, Callable[[Step, Workspace, Path, Progress], Facts]] = {
-    "data": run_data,
-    "victim": run_victim,
-    "clean": run_clean,
-    "clean-rank": run_clean_rank,
-    "fit": run_fit,
-    "craft": run_craft,
-    "measure": run_measure,
-    "features": run_features,
-    "rank": run_rank,
-}
+    return KINDS[step.kind].run(step, workspace, out, progress)

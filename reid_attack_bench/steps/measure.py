@@ -11,8 +11,17 @@ from safetensors.torch import save_file
 from reid_attack_bench.metrics import visibility as image_metrics
 from reid_attack_bench.metrics.lpips import Lpips, find_lpips_weights
 from reid_attack_bench.steps.artefacts import read_crafted
-from reid_attack_bench.steps.step import Facts, Progress, Step
+from reid_attack_bench.steps.data import images_attacked
+from reid_attack_bench.steps.step import Facts, Progress, Step, perturbs_of
 from reid_attack_bench.steps.workspace import Workspace
+
+VERSION = 2
+
+
+def measure_step(craft: Step, data: Step, lpips: str | None) -> Step:
+    """Measure the visibility of the images of `craft`; `lpips` is the digest of the LPIPS weights, None without."""
+    work = images_attacked(data, perturbs_of(craft))
+    return Step("measure", VERSION, craft.about, {}, {"lpips": lpips}, {"craft": craft, "data": data}, work=work)
 
 
 def run_measure(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:

@@ -12,8 +12,37 @@ from reid_attack_bench.errors import VictimError
 from reid_attack_bench.metrics.bootstrap import intervals
 from reid_attack_bench.metrics.ranking import distance_rows, rank, summary, with_misses
 from reid_attack_bench.steps.artefacts import REFUSED
+from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.step import Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace
+
+CLEAN_VERSION = 2
+VERSION = 2
+
+
+def clean_rank_step(clean: Step, victim: Step, data: Step, expected_rank1: float) -> Step:
+    """Rank without an attack; it fails where Rank-1 in % is below `expected_rank1`."""
+    return Step(
+        "clean-rank",
+        CLEAN_VERSION,
+        clean.about,
+        {"protocol": source_of(data).protocol, "expected_rank1": expected_rank1},
+        parents={"features": clean, "data": data, "victim": victim},
+        action="clean rank",
+        work=1,
+    )
+
+
+def rank_step(features: Step, clean: Step, victim: Step, data: Step) -> Step:
+    """Rank under attack: `features` of the attacked side, `clean` features of the other."""
+    return Step(
+        "rank",
+        VERSION,
+        features.about,
+        {"protocol": source_of(data).protocol},
+        parents={"features": features, "clean": clean, "data": data, "victim": victim},
+        work=1,
+    )
 
 
 def run_clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
@@ -21,10 +50,10 @@ def run_clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progre
     facts = _rank_features(step, workspace, out, features["query"], features["gallery"], features.get(REFUSED))
     expected = float(step.config["expected_rank1"])
     if facts["rank1"] < expected:
-        label = workspace.steps[step.inputs["victim"]].label
+        name = step.parents["victim"].about
         raise VictimError(
-            f"{label}: clean Rank-1 is {facts['rank1']:.1f} %, below the expected {expected:.1f} %; a victim that did "
-            "not learn says nothing about attacks: train longer, or change the seed or expected_rank1 in the suite"
+            f"victim {name}: clean Rank-1 is {facts['rank1']:.1f} %, below the expected {expected:.1f} %: "
+            "train longer, or change the seed or expected_rank1 in the suite"
         )
     return facts
 

@@ -1,81 +1,103 @@
-"""One unit of work of a plan, addressed by its content."""
+"""A step: one unit of work of a plan, addressed by its content."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.files import digest_of
 
-STEP_VERSIONS = {
-    "data": 1,  # decode or render every image once
-    "victim": 2,  # train a victim, or load and examine a ready one
-    "clean": 1,  # embeddings of query and gallery
-    "clean-rank": 2,  # ranking without an attack
-    "fit": 2,  # train an attack that learns
-    "craft": 2,  # adversarial images, 8 bits, within budget
-    "measure": 2,  # how visible they are
-    "features": 1,  # their embeddings on one target
-    "rank": 2,  # ranking under attack
-}
-"""Version of each step's code: raise it when a step would give another result for the same inputs."""
+Made = TypeVar("Made", covariant=True)
+
+Facts = dict[str, Any]
+"""Summary of a step's result in the manifest; plain values."""
+
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, note)."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One unit of work.
+    """One unit of work. Each kind has a constructor in the module of its runner, see `steps.kinds`.
 
     Attributes:
-        kind: one of STEP_VERSIONS.
-        label: for people.
+        kind: key of `kinds.KINDS`.
+        version: version of the step's code, part of the key. Raise it when a step would give another result for the
+            same inputs.
+        about: the data set, the victim, or the attack with its source and data set; for people.
         config: what is asked for; plain values. With the parents it decides the key and the seed.
         implementation: what else decides the result: versions of code, precision, batch size; plain values. It decides
-            the key alone, so that the next version of an attack draws the same random numbers.
+            the key alone, so the next version of an attack draws the same random numbers.
         parents: role → step whose result this one reads.
-        after: steps that must have succeeded first though nothing is read from them (the clean Rank-1 gate).
-        subject: the live object that does the work (data source, recipe, victim, attack); stands in config by name.
+        after: keys of steps that must have succeeded although nothing is read from them (the clean Rank-1 gate).
+        plugin: the live object that does the work (data source, recipe, victim, attack); config holds its name.
+        action: verb of the label; the kind if empty.
         work: estimate, in forward passes of one image.
     """
 
     kind: str
-    label: str
-    config: Mapping[str, Any]
+    version: int
+    about: str
+    config: Mapping[str, Any] = field(default_factory=dict)
     implementation: Mapping[str, Any] = field(default_factory=dict)
     parents: Mapping[str, Step] = field(default_factory=dict, repr=False)
     after: tuple[str, ...] = ()
-    subject: Any = None
+    plugin: Any = None
+    action: str = ""
     work: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """For people: "fit pgd 8/255 against toy@plaza"."""
+        return f"{self.action or self.kind} {self.about}"
 
     @functools.cached_property
     def inputs(self) -> dict[str, str]:
-        """Role → key of the step that makes it."""
+        """Role → key of the parent."""
         return {role: step.key for role, step in self.parents.items()}
 
     @functools.cached_property
     def key(self) -> str:
         """Address of the result in the store: a digest of everything that decides it."""
         settings = {**self.config, **self.implementation}
-        return digest_of([self.kind, STEP_VERSIONS[self.kind], settings, self.inputs])
+        return digest_of([self.kind, self.version, settings, self.inputs])
 
     @functools.cached_property
     def meaning(self) -> str:
-        """Digest of what is asked for, however it is computed. Steps of one key have one meaning."""
+        """Digest of what is asked for, however it is computed. Steps with the same key have the same meaning."""
         return digest_of([self.kind, self.config, {role: step.meaning for role, step in self.parents.items()}])
 
     @property
     def seed(self) -> int:
-        """Seed of every random number that the step draws, 60 bits of its meaning."""
+        """Seed of every random number that the step draws: 60 bits of its meaning."""
         return int(self.meaning[:15], 16)
 
 
-Facts = dict[str, Any]
-"""What a step says of its result in the manifest: plain values."""
+@dataclass(frozen=True)
+class Configured(Generic[Made]):
+    """A plug-in with its settings.
 
-Progress = Callable[[int, int, str], None]
+    Attributes:
+        key: registered name, or FILE.py:NAME.
+        code: version of the registered class, or a digest of its source.
+        options: all settings, defaults included, as plain values.
+        plugin: the instance.
+    """
+
+    key: str
+    code: str
+    options: Mapping[str, Any]
+    plugin: Made
 
 
 def threat_of(step: Step) -> ThreatModel:
+    """The threat model in the config of a fit or craft step."""
     return ThreatModel(**step.config["threat"])
+
+
+def perturbs_of(step: Step) -> str:
+    """The side that a fit or craft step perturbs: "query", "gallery" or "both"."""
+    return str(step.config["threat"].get("perturbs", ThreatModel.perturbs))

@@ -1,4 +1,4 @@
-"""Step victim: train a victim, or examine a ready one."""
+"""Step victim: train a victim, or load a ready one, and check it against its contract."""
 
 from __future__ import annotations
 
@@ -7,28 +7,64 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from reid_attack_bench.contracts import LearnedDefence, Recipe, Victim, weights_digest
+from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, State, Victim, weights_digest
+from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.examine import examine
-from reid_attack_bench.steps.step import Facts, Progress, Step
+from reid_attack_bench.steps.step import Configured, Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace, fit_context
+
+VERSION = 2
+
+_READY_WORK = 10.0  # passes that the check takes, about
+
+
+def ready_step(name: str, use: Configured[Victim]) -> Step:
+    """Check a victim that comes trained."""
+    config = {"victim": use.key, "options": use.options, "weights": weights_digest(use.plugin)}
+    return Step("victim", VERSION, name, config, {"code": use.code}, plugin=use.plugin, work=_READY_WORK)
+
+
+def trained_step(name: str, use: Configured[Recipe], data: Step, seed: int) -> Step:
+    """Train a victim on the training split of `data`."""
+    return Step(
+        "victim",
+        VERSION,
+        name,
+        {"victim": use.key, "options": use.options, "seed": seed},
+        {"code": use.code},
+        {"data": data},
+        plugin=use.plugin,
+        action="train",
+        work=3.0 * use.plugin.epochs * source_of(data).counts["train"],
+    )
+
+
+def defended_step(name: str, use: Configured[Defence], victim: Step, data: Step | None, seed: int) -> Step:
+    """Defend `victim`; a LearnedDefence trains on `data`, others leave data and seed out."""
+    config = {"victim": use.key, "options": use.options}
+    code = {"code": use.code}
+    if not isinstance(use.plugin, LearnedDefence):
+        return Step("victim", VERSION, name, config, code, {"victim": victim}, plugin=use.plugin, work=_READY_WORK)
+    assert data is not None
+    return Step(
+        "victim",
+        VERSION,
+        name,
+        {**config, "seed": seed},
+        code,
+        {"victim": victim, "data": data},
+        plugin=use.plugin,
+        action="train",
+        work=use.plugin.fit_work,
+    )
 
 
 def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    subject = step.subject
-    if isinstance(subject, Victim):
-        victim = subject
-    else:
-        state = None
-        if isinstance(subject, (Recipe, LearnedDefence)):
-            data = workspace.training_data(step.inputs["data"])
-            context = fit_context(step, workspace, progress)
-            if isinstance(subject, Recipe):
-                state = subject.fit(data, context)
-            else:
-                state = subject.fit(workspace.victim(step.inputs["victim"]), data, context)
-            save_file(state, out / "weights.safetensors")
-            workspace.unfinished(step.key).unlink(missing_ok=True)
-        victim = workspace.built(step, state)
+    state = _fitted(step, workspace, progress)
+    if state is not None:
+        save_file(state, out / "weights.safetensors")
+        workspace.unfinished(step.key).unlink(missing_ok=True)
+    victim = workspace.built(step, state)
     victim = victim.to(workspace.device).eval().requires_grad_(False)
     found = examine(victim, workspace.device)
     card = {
@@ -44,3 +80,14 @@ def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) 
     }
     (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
     return card
+
+
+def _fitted(step: Step, workspace: Workspace, progress: Progress) -> State | None:
+    """What a recipe or a learned defence trains; None for any other victim."""
+    if isinstance(step.plugin, Recipe):
+        data = workspace.training_data(step.inputs["data"])
+        return step.plugin.fit(data, fit_context(step, workspace, progress))
+    if isinstance(step.plugin, LearnedDefence):
+        inner, data = workspace.victim(step.inputs["victim"]), workspace.training_data(step.inputs["data"])
+        return step.plugin.fit(inner, data, fit_context(step, workspace, progress))
+    return None

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from reid_attack_bench.adversary.adaptive import adapt
-from reid_attack_bench.contracts import FitContext, State, TrainingData, Victim
+from reid_attack_bench.contracts import Defence, FitContext, Recipe, State, TrainingData, Victim
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.steps.artefacts import read_splits
@@ -51,31 +51,35 @@ class Workspace:
     def training_data(self, key: str) -> TrainingData:
         train = self.splits(key)["train"]
         labels = np.unique(train.identities, return_inverse=True)[1].astype(np.int64)
-        return TrainingData(str(self.steps[key].config["name"]), train.images, labels, train.cameras)
+        return TrainingData(self.steps[key].about, train.images, labels, train.cameras)
 
     def victim(self, key: str) -> Victim:
         """The victim of one victim step: on the device, in eval mode, frozen."""
         if key not in self._victims:
             step = self.steps[key]
-            if isinstance(step.subject, Victim):
-                victim = step.subject
-            else:
+            state = None
+            if not isinstance(step.plugin, Victim):
                 path = self.obtain(key) / "weights.safetensors"
-                victim = self.built(step, load_file(path) if path.is_file() else None)
+                state = load_file(path) if path.is_file() else None
+            victim = self.built(step, state)
             while len(self._victims) >= _VICTIMS_IN_MEMORY:
                 self._victims.pop(next(iter(self._victims)))
             self._victims[key] = victim.to(self.device).eval().requires_grad_(False)
         return self._victims[key]
 
     def built(self, step: Step, state: State | None) -> Victim:
-        """What the recipe or the defence of a victim step makes of its weights."""
-        if "victim" in step.inputs:
+        """The victim of a victim step: ready as it is, or made from `state` by its recipe or defence."""
+        if isinstance(step.plugin, Victim):
+            return step.plugin
+        if isinstance(step.plugin, Defence):
             inner = self.victim(step.inputs["victim"])
-            victim = step.subject.defend(inner, state)
+            victim = step.plugin.defend(inner, state)
             victim.trained_on = victim.trained_on or inner.trained_on
-        else:
-            victim = step.subject.load(state)
-            victim.trained_on = str(self.steps[step.inputs["data"]].config["name"])
+            return victim
+        recipe: Recipe = step.plugin
+        assert state is not None
+        victim = recipe.load(state)
+        victim.trained_on = self.steps[step.inputs["data"]].about
         return victim
 
     def passes(self, key: str, implementation: Mapping[str, Any]) -> Victim:
@@ -83,8 +87,7 @@ class Workspace:
         victim = self.victim(key)
         if implementation.get("compile"):
             if key not in self._compiled:
-                label = self.steps[key].label.partition(" ")[2]
-                self._compiled[key] = compiled(victim, label, self.device, self.note)
+                self._compiled[key] = compiled(victim, self.steps[key].about, self.device, self.note)
             victim = self._compiled[key]
         return MixedPrecision(victim) if implementation.get("precision") == "bfloat16" else victim
 

@@ -158,8 +158,10 @@ def read_real(name: str, data_root: Path, **options: Any) -> dict[str, ImageList
     return lists
 
 
-def content_of(name: str, data_root: Path, options: Mapping[str, Any], remember: Path | None) -> tuple[str, int]:
-    """`content_digest` of a data set and how many images it has.
+def content_of(
+    name: str, data_root: Path, options: Mapping[str, Any], remember: Path | None
+) -> tuple[str, dict[str, int]]:
+    """`content_digest` of a data set and the number of images of each of its splits.
 
     Args:
         remember: folder in which the answer is kept for as long as the fingerprint of every file of the data set stays
@@ -174,16 +176,17 @@ def content_of(name: str, data_root: Path, options: Mapping[str, Any], remember:
     if file is not None and file.is_file():
         with contextlib.suppress(OSError, ValueError):
             known = json.loads(file.read_text())
-            if known["reader"] == reader and known["files"] == _tree(root / name):
-                return known["content"], known["images"]
+            counts = known.get("counts")  # none in a file of an earlier version
+            if counts and known["reader"] == reader and known["files"] == _tree(root / name):
+                return known["content"], counts
     lists = read_real(name, data_root, **options)
     tree = None if file is None else _tree(root / name)  # before the files are read: a change meanwhile gives another
-    content, count = content_digest(lists), sum(len(images.paths) for images in lists.values())
+    content, counts = content_digest(lists), {split: len(images.paths) for split, images in lists.items()}
     if file is not None and tree is not None:
-        answer = {"reader": reader, "files": tree, "content": content, "images": count}
+        answer = {"reader": reader, "files": tree, "content": content, "counts": counts}
         with contextlib.suppress(OSError):  # nobody may write there: read them every time
             replace_file(file, json.dumps(answer).encode())
-    return content, count
+    return content, counts
 
 
 def _tree(folder: Path) -> str | None:

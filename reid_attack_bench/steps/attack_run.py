@@ -1,0 +1,67 @@
+"""An attack as fit and craft steps take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reid_attack_bench.adversary import adaptive
+from reid_attack_bench.contracts import Attack, LearnedAttack, ThreatModel, threat_values
+from reid_attack_bench.steps.step import Configured
+
+
+@dataclass(frozen=True)
+class AttackRun:
+    """One attack under one threat model with one seed.
+
+    Attributes:
+        name: label of the attack in the suite.
+        use: the attack and its settings.
+        adaptive: draws of a randomised source to average when the attack adapts to its defence; 0 without adaptation.
+        with_seed: the label names the seed, since the attack runs with several.
+    """
+
+    name: str
+    use: Configured[Attack]
+    threat: ThreatModel
+    seed: int
+    adaptive: int = 0
+    with_seed: bool = False
+
+    @property
+    def attack(self) -> Attack:
+        return self.use.plugin
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(sorted(self.attack.needs))
+
+    @property
+    def label(self) -> str:
+        """For people: "pgd 8/255 k50 seed 1"."""
+        pixels = f" k{self.threat.pixels}" if self.threat.pixels else ""
+        return f"{self.name} {self.threat.epsilon}/255{pixels}" + (f" seed {self.seed}" if self.with_seed else "")
+
+    @property
+    def uses_source(self) -> bool:
+        """Whether crafting depends on the source; otherwise it is done once for all sources."""
+        return bool(self.needs) or self.threat.access == "query"
+
+    @property
+    def iterations(self) -> int:
+        """Gradient steps per image. `steps` means something else for an attack that learns or is of no family."""
+        return self.attack.steps if self.attack.family and not isinstance(self.attack, LearnedAttack) else 1
+
+    def config(self, threat: ThreatModel) -> dict[str, Any]:
+        """Config of a step that sees `threat`, a part of the threat model."""
+        adapted = {"adaptive": self.adaptive} if self._adapts else {}
+        asked = {"attack": self.use.key, "options": self.use.options, "threat": threat_values(threat)}
+        return {**asked, "seed": self.seed, **adapted}
+
+    @property
+    def implementation(self) -> dict[str, Any]:
+        return {"code": self.use.code, **({"adaptation": adaptive.VERSION} if self._adapts else {})}
+
+    @property
+    def _adapts(self) -> bool:
+        return bool(self.adaptive and self.needs)
