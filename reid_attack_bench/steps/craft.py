@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +13,13 @@ from safetensors.torch import load_file
 
 from reid_attack_bench.adversary import budget
 from reid_attack_bench.contracts import (
-    Attack,
     Batch,
     ReferenceImages,
-    State,
-    ThreatModel,
     Victim,
     craft_threat,
     to_float,
 )
+from reid_attack_bench.data.split import Split
 from reid_attack_bench.steps.artefacts import new_images
 from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.data import images_attacked
@@ -73,20 +71,21 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
         state = load_file(workspace.obtain(step.inputs["fit"]) / "state.safetensors")
         learned = {"state": {name: value.to(workspace.device) for name, value in state.items()}}
     generator = torch.Generator().manual_seed(step.seed)
-    parts = ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,)
+
+    def craft(seen: Victim | None, batch: Batch) -> torch.Tensor:
+        adversarial: torch.Tensor = attack.craft(seen, batch, threat, generator, **learned)
+        return adversarial
+
     size = max_batch = int(step.implementation["batch_size"])
-    for part in parts:
+    for part in ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,):
         split = splits[part]
-        other = splits["gallery" if part == "query" else "query"]
-        guides = ReferenceImages(other.images, other.identities, other.cameras) if "gallery" in attack.needs else None
+        guides = _guides(splits["gallery" if part == "query" else "query"]) if "gallery" in attack.needs else None
         stored = new_images(out, part, split.images.shape)
         for first in range(0, len(split.images), size):
             clean = np.asarray(split.images[first : first + size])
             labels = torch.from_numpy(split.identities[first : first + size]) if "labels" in attack.needs else None
             batch = Batch(to_float(clean, workspace.device), labels, guides)
-            crafted = functools.partial(
-                _crafted, attack, source, batch, threat, generator, generator.get_state(), learned
-            )
+            crafted = functools.partial(_crafted, craft, source, batch, generator, generator.get_state())
             adversarial, max_batch = with_smaller_batches(crafted, max_batch, step.label, workspace.note)
             stored[first : first + size] = budget.enforce(
                 adversarial, clean, threat, attack=str(step.config["attack"]), first_index=first
@@ -95,19 +94,21 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
     return {}
 
 
+def _guides(split: Split) -> ReferenceImages:
+    return ReferenceImages(split.images, split.identities, split.cameras)
+
+
 def _crafted(
-    attack: Attack,
+    craft: Callable[[Victim | None, Batch], torch.Tensor],
     source: Victim | None,
     batch: Batch,
-    threat: ThreatModel,
     generator: torch.Generator,
     drawn: torch.Tensor,
-    learned: Mapping[str, State],
     max_batch: int,
 ) -> torch.Tensor:
-    """Craft one batch. It stays whole, so the attack draws the same random numbers whatever `max_batch` is, the number
-    of images per pass of the source.
+    """Craft one batch with the random numbers that follow the state `drawn` of the generator.
+
+    The batch stays whole, so the random numbers do not depend on `max_batch`, the images per pass of the source.
     """
     generator.set_state(drawn)
-    seen = source if source is None or max_batch >= len(batch.images) else Chunked(source, max_batch)
-    return attack.craft(cast(Victim, seen), batch, threat, generator, **learned)  # None for an attack without needs
+    return craft(source if source is None or max_batch >= len(batch.images) else Chunked(source, max_batch), batch)
