@@ -22,7 +22,7 @@ from reid_attack_bench.attacks.misranking.training import flip_and_translate
 from reid_attack_bench.contracts import FitContext, ThreatModel, TrainingData, Victim, preprocess
 from reid_attack_bench.execute.device import keep_freed_memory, use_deterministic_kernels
 from reid_attack_bench.torchreid_import import torchreid_module
-from reid_attack_bench.victims.augmentation import augment
+from reid_attack_bench.victims.augmentation import flip_shift_erase
 from reid_attack_bench.victims.torchreid_zoo import TorchreidModel, TorchreidVictim, _layout, untrained_model
 
 TARGET = "≤ 1.10"
@@ -96,7 +96,7 @@ def _victim(
 
     def prepare() -> None:
         images, _ = data.batch(rows, device)
-        preprocess(augment(images, recipe.erasing), size).contiguous(memory_format=_layout(ARCH))
+        preprocess(flip_shift_erase(images, recipe.erasing), size).contiguous(memory_format=_layout(ARCH))
 
     what = f"victim {ARCH}, {8 * k} × {size[0]}×{size[1]}, {steps} steps"
     yield _judged(what, lambda: recipe.fit(data, _context(device)), bare, clock)

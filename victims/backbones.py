@@ -1,4 +1,4 @@
-"""Backbones of torchvision and timm: pooled features, the classifier removed."""
+"""Backbones of torchvision and timm without their classifiers: the embedding is the pooled features."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class _Backbone(Victim):
 
 
 class TorchvisionBackbone(_Backbone):
-    """A classification model of torchvision; its embedding is what its last linear layer was given.
+    """A classification model of torchvision; its embedding is the input of its last linear layer.
 
     Args:
         arch: a name of torchvision.models, such as "resnet50".
-        file: its weights, see weights.read_weights; a classifier of any size in them is left out.
-        untrained: True for random weights, always the same ones, instead of a file.
-        input_size: (height, width) in pixels; vision transformers want (224, 224).
-        mean, std: of the normalisation, for images in [0, 1].
-        distance: what ranks its embeddings.
-        defence: what defends it, in a few words.
-        trained_on: name of the data set it was trained on, where that is one of the bench.
-        trust_pickle: see weights.read_weights.
+        file: its weights, see `weights.read_weights`; the classifier in them is ignored.
+        untrained: True for random weights instead of a file; they are the same every time.
+        input_size: (height, width) in pixels; vision transformers need (224, 224).
+        mean, std: normalisation per channel, for images in [0, 1].
+        distance: distance that ranks its embeddings.
+        defence: short description of its defence.
+        trained_on: name of its training data set, if the bench has it.
+        trust_pickle: see `weights.read_weights`.
 
     Raises:
         BenchError: unknown architecture; neither file nor untrained; the file is missing, corrupt, or does not fit.
@@ -56,10 +56,12 @@ class TorchvisionBackbone(_Backbone):
 
     version: ClassVar[int] = 1
 
+    # size: each parameter is an option in suite files
     def __init__(
         self,
         arch: str,
         file: str | Path | None = None,
+        *,
         untrained: bool = False,
         input_size: tuple[int, int] = (256, 128),
         mean: Triple = IMAGENET_MEAN,
@@ -85,15 +87,15 @@ class TimmBackbone(_Backbone):
 
     Args:
         arch: a name of timm.list_models(), such as "convnext_tiny".
-        file: its weights, see weights.read_weights; a classifier of any size in them is left out.
-        untrained: True for random weights, always the same ones, instead of a file.
+        file: its weights, see `weights.read_weights`; the classifier in them is ignored.
+        untrained: True for random weights instead of a file; they are the same every time.
         input_size: (height, width) in pixels.
-        mean, std: of the normalisation, for images in [0, 1]; None for what timm says of the model.
-        distance: what ranks its embeddings.
-        defence: what defends it, in a few words.
-        trained_on: name of the data set it was trained on, where that is one of the bench.
-        settings: more for timm.create_model, such as {"img_size": (256, 128)} for a vision transformer.
-        trust_pickle: see weights.read_weights.
+        mean, std: normalisation per channel, for images in [0, 1]; None for the defaults of timm.
+        distance: distance that ranks its embeddings.
+        defence: short description of its defence.
+        trained_on: name of its training data set, if the bench has it.
+        settings: further arguments of timm.create_model, such as {"img_size": (256, 128)} for a vision transformer.
+        trust_pickle: see `weights.read_weights`.
 
     Raises:
         BenchError: timm is not installed; unknown architecture; neither file nor untrained; the file is missing,
@@ -102,10 +104,12 @@ class TimmBackbone(_Backbone):
 
     version: ClassVar[int] = 1
 
+    # size: each parameter is an option in suite files
     def __init__(
         self,
         arch: str,
         file: str | Path | None = None,
+        *,
         untrained: bool = False,
         input_size: tuple[int, int] = (256, 128),
         mean: Triple | None = None,
@@ -117,13 +121,13 @@ class TimmBackbone(_Backbone):
         trust_pickle: bool = False,
     ) -> None:
         timm = _timm()
-        if not timm.is_model(arch.partition(".")[0]):  # names of a hub too, which would be looked up there
+        if not timm.is_model(arch.partition(".")[0]):  # names of model hubs would be looked up online
             raise BenchError(f"timm has no model '{arch}': {nearest(arch, timm.list_models())}")
         options = {"num_classes": 0, **(settings or {}), "pretrained": False}  # True would download
         try:
             model: Any = _built(lambda: timm.create_model(arch, **options))
         except (TypeError, RuntimeError, AssertionError) as error:
-            raise BenchError(f"timm does not make {arch} with settings {dict(settings or {})}: {error}") from error
+            raise BenchError(f"timm cannot create {arch} with settings {dict(settings or {})}: {error}") from error
         about = model.default_cfg
         heads = about.get("classifier") or ()
         prefixes = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
@@ -137,19 +141,19 @@ def _timm() -> Any:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
         missing = error.name or "timm"
-        raise BenchError(f"{missing} is not installed, and timm models need it: pip install {missing}") from error
+        raise BenchError(f"timm models require {missing}, which is not installed: pip install {missing}") from error
 
 
 def _built(build: Callable[[], nn.Module]) -> nn.Module:
-    """The model with weights that are random and the same each time, for its digest names the victim."""
+    """The model with random weights that are the same every time, because their digest identifies the victim."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of slow initialisation
+        warnings.simplefilter("ignore")  # slow initialisation
         torch.manual_seed(0)
         return build().eval()
 
 
 def _last_layer(model: nn.Module) -> str:
-    """The name of the classifier: the last linear layer, or in SqueezeNet the last convolution."""
+    """Name of the classifier: the last linear layer, or the last convolution in SqueezeNet."""
     return [name for name, layer in model.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))][-1]
 
 
@@ -165,8 +169,8 @@ def _fill(
         raise BenchError(
             f"{what}: file={file} with untrained=True: leave one out"
             if untrained
-            else f"{what} has no weights and nothing is downloaded: say where they are with file=…, "
-            "or untrained=True for random ones"
+            else f"{what} has no weights and nothing is downloaded: give their path with file=…, "
+            "or untrained=True for random weights"
         )
     if file is not None:
         state = read_weights(file, trust_pickle=trust_pickle)

@@ -1,4 +1,4 @@
-"""A torchreid model from a checkpoint file, whoever trained it."""
+"""Torchreid models from checkpoint files."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from .weights import load_weights, read_weights, without_prefix
 class TorchreidCheckpoint(TorchreidModel):
     """A torchreid architecture with the weights of a .pth, .pth.tar, .pt or .safetensors file.
 
-    The number of identities is read off the checkpoint's classifier; without one the victim has no logits.
+    The number of identities is that of the classifier in the checkpoint; without a classifier the victim has no logits.
 
     Args:
         arch: a name of torchreid's factory, such as "osnet_x1_0".
-        file: a state dict, bare or under state_dict or model; see weights.read_weights.
+        file: a checkpoint, see `weights.read_weights`.
         input_size: (height, width) in pixels.
-        distance: "euclidean" is torchreid's own default.
-        defence: what defends it, in a few words.
-        trained_on: name of the data set it was trained on, where that is one of the bench.
-        trust_pickle: see weights.read_weights.
+        distance: distance that ranks its embeddings; "euclidean" is the default of torchreid.
+        defence: short description of its defence.
+        trained_on: name of its training data set, if the bench has it.
+        trust_pickle: see `weights.read_weights`.
 
     Raises:
-        BenchError: unknown architecture; the file is missing, corrupt, needs trust, or does not fit.
+        BenchError: unknown architecture; the file is missing, corrupt, needs `trust_pickle`, or does not fit.
     """
 
     version: ClassVar[int] = 1
 
+    # size: each parameter is an option in suite files
     def __init__(
         self,
         arch: str,
         file: str | Path,
+        *,
         input_size: tuple[int, int] = (256, 128),
         distance: Distance = "euclidean",
         defence: str = "",
@@ -62,14 +64,14 @@ class TorchreidCheckpoint(TorchreidModel):
 
 
 def _of_classifier(name: str) -> bool:
-    return name.startswith("classifier")  # of every architecture in torchreid's factory, parts and all
+    return name.startswith("classifier")  # in every architecture of torchreid, also those with several classifiers
 
 
 def _identities(state: State, what: str) -> int:
-    """How many identities the classifier was trained on; 0 for a checkpoint without one."""
+    """Number of classes of the classifier; 0 if the checkpoint has none."""
     sizes = {len(value) for name, value in state.items() if _of_classifier(name) and value.ndim > 1}
     if len(sizes) > 1:
         raise BenchError(
-            f"{what} has classifiers of {' and '.join(map(str, sorted(sizes)))} identities: which is meant?"
+            f"{what} has classifiers of {' and '.join(map(str, sorted(sizes)))} identities: expected one number"
         )
     return sizes.pop() if sizes else 0

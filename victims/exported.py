@@ -24,13 +24,15 @@ from .weights import existing
 Triple = tuple[float, float, float]
 
 Shape = tuple[int | None, ...]
-"""N, C, H and W of the images that a file wants; None where any will do, empty where it does not say."""
+"""N, C, H and W of the input of an exported model; None for a free dimension, empty if the file does not say."""
 
 
 class _Exported(Victim):
+    # size: each parameter is an option in suite files
     def __init__(
         self,
         file: str | Path,
+        *,
         input_size: tuple[int, int] | None = None,
         mean: Triple | None = None,
         std: Triple | None = None,
@@ -42,23 +44,23 @@ class _Exported(Victim):
     ) -> None:
         """
         Args:
-            file: the exported model, from images N×3×H×W to embeddings. One that was exported for a fixed N is given
-                that many at a time.
-            input_size: (height, width) in pixels; None for what the file says, else (256, 128).
-            mean, std: of the normalisation, for images in [0, scale]; None for ImageNet's at scale 1 and for no
-                normalisation at scale 255. Where the file normalises by itself say (0, 0, 0) and (1, 1, 1).
-            scale: 1 or 255, the white of the images that the model expects.
-            distance: what ranks its embeddings.
-            defence: what defends it, in a few words.
-            trained_on: name of the data set it was trained on, where that is one of the bench.
-            output: which of several outputs is the embedding: a position, or the key of a dict.
+            file: the exported model, from images N×3×H×W to embeddings. A model exported for a fixed N is run on
+                batches of that size.
+            input_size: (height, width) in pixels; None for the size in the file, or (256, 128) if it has none.
+            mean, std: normalisation per channel, for images in [0, scale]; None for that of ImageNet at scale 1 and for
+                none at scale 255. Give (0, 0, 0) and (1, 1, 1) if the model normalises its input itself.
+            scale: value of white in the images that the model expects, 1 or 255.
+            distance: distance that ranks its embeddings.
+            defence: short description of its defence.
+            trained_on: name of its training data set, if the bench has it.
+            output: position or dict key of the embedding, for a model with several outputs.
 
         Raises:
-            BenchError: the file is missing or corrupt, or wants another input size.
+            BenchError: the file is missing or corrupt, or has another input size.
         """
         super().__init__()
         if scale not in (1, 255):
-            raise BenchError(f"{file}: scale must be 1 or 255, the white of the model's images, not {scale!r}")
+            raise BenchError(f"{file}: scale must be 1 or 255 (the value of white in its images), not {scale!r}")
         path = existing(file, "model file")
         shape = self._load(path)
         self.file, self.name = path.absolute(), path.stem
@@ -68,9 +70,9 @@ class _Exported(Victim):
         std = std or (IMAGENET_STD if scale == 1 else (1.0, 1.0, 1.0))
         self.mean, self.std = tuple(value / scale for value in mean), tuple(value / scale for value in std)
         self.distance, self.defence, self.trained_on, self.output = distance, defence, trained_on, output
-        # the digest of a victim is that of its state, which does not hold its graph
-        beside = path.with_name(f"{path.name}.data")  # where ONNX keeps large weights
-        digests = "".join(file_digest(part) for part in (path, beside) if part.is_file())
+        # a victim is identified by its state, which does not contain the graph of an exported model
+        external = path.with_name(f"{path.name}.data")  # ONNX stores large weights there
+        digests = "".join(file_digest(part) for part in (path, external) if part.is_file())
         content = hashlib.sha256(digests.encode()).digest()
         self.register_buffer("content", torch.tensor(list(content), dtype=torch.uint8))
 
@@ -90,7 +92,7 @@ class _Exported(Victim):
             ready = torch.cat((ready, ready[-1:].expand(self.batch - count, -1, -1, -1)))
         try:
             result = self._call(ready)
-        except Exception as error:  # each runtime has its own
+        except Exception as error:  # each runtime raises its own types
             raise VictimError(
                 f"{self.file.name} does not run on {len(ready)} images of {self.input_size[0]}×{self.input_size[1]}: "
                 f"{' '.join(str(error).split())}"
@@ -99,14 +101,14 @@ class _Exported(Victim):
 
 
 class TorchScriptModel(_Exported):
-    """A model that torch.jit.script or torch.jit.trace saved."""
+    """A TorchScript archive, written by torch.jit.save."""
 
     version: ClassVar[int] = 1
 
     def _load(self, path: Path) -> Shape:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that torch.export would be newer
+                warnings.simplefilter("ignore")  # deprecation of TorchScript
                 self.model = torch.jit.load(path, map_location="cpu").eval()
         except Exception as error:
             raise _unreadable(path, "TorchScript archive", error) from error
@@ -117,15 +119,15 @@ class TorchScriptModel(_Exported):
 
 
 class ExportedModel(_Exported):
-    """A model that torch.export saved (.pt2). Such a file can hold code: open none that you do not trust."""
+    """A torch.export archive (.pt2). Such a file can run code when it is read: only open files that you trust."""
 
     version: ClassVar[int] = 1
 
     def _load(self, path: Path) -> Shape:
-        logging.disable(logging.WARNING)  # PyTorch logs the traceback of what is raised anyway
+        logging.disable(logging.WARNING)  # PyTorch also logs the traceback of the error
         try:
             if not zipfile.is_zipfile(path):
-                raise ValueError("it is no archive")
+                raise ValueError("not a zip archive")
             program = torch.export.load(path)
         except Exception as error:
             raise _unreadable(path, "torch.export archive (.pt2)", error) from error
@@ -140,14 +142,14 @@ class ExportedModel(_Exported):
         return self.model(images)
 
     def train(self, mode: bool = True) -> ExportedModel:
-        """Nothing but the flags: the mode was fixed by the export, and its modules refuse to be asked."""
+        """Set the flags only: exported modules have a fixed mode and raise if it is changed."""
         for module in self.modules():
             module.training = mode
         return self
 
 
 class OnnxModel(_Exported):
-    """An ONNX model, run on the CPU by onnxruntime. It gives no gradients: attacks can only transfer to it."""
+    """An ONNX model, run on the CPU by onnxruntime. It has no gradients: attacks can only be transferred to it."""
 
     version: ClassVar[int] = 1
 
@@ -175,7 +177,7 @@ class OnnxModel(_Exported):
         return tensors[0] if len(tensors) == 1 else _Outputs(zip(names, tensors, strict=True))
 
     def _session(self) -> Any:
-        """This process's own: the bench forks, and the threads of a session do not come along."""
+        """The session of this process: threads of a session do not survive a fork."""
         process = os.getpid()
         if process not in self._sessions:
             runtime = _onnxruntime()
@@ -187,18 +189,19 @@ class OnnxModel(_Exported):
 
 
 class _Outputs(dict[str, Tensor]):
-    """Named outputs that have an order too."""
+    """Named outputs that are ordered too."""
 
 
 def embeddings_in(result: Any, output: int | str | None, what: str) -> Tensor:
-    """The embedding in what a network returned, N×D.
+    """Select the embedding in the output of a network; N×D.
 
     Args:
-        output: which of several it is: a position, or the key of a dict; None where there is one.
-        what: the network, for the error.
+        result: a tensor, or a sequence or mapping of tensors.
+        output: its position or key; None if `result` is a tensor.
+        what: name of the network, for the error.
 
     Raises:
-        VictimError: there are several and `output` does not say which, or no such one.
+        VictimError: `output` is missing, unknown, or given for a single tensor.
     """
     if isinstance(result, Tensor) and output is None:
         return result.flatten(1).float()
@@ -213,7 +216,7 @@ def embeddings_in(result: Any, output: int | str | None, what: str) -> Tensor:
         raise VictimError(f"{what} returned one {type(result).__name__}: leave out output={output!r}")
     if output not in names:
         shapes = ", ".join(f"{name!r}: {_shape(several[name])}" for name in names)
-        raise VictimError(f"{what} returned several outputs ({shapes}): say which is the embedding with output=…")
+        raise VictimError(f"{what} returned several outputs ({shapes}): select the embedding with output=…")
     return embeddings_in(several[output], None, f"output {output!r} of {what}")
 
 
@@ -222,7 +225,7 @@ def _shape(value: Any) -> str:
 
 
 def _input_size(shape: Shape, given: tuple[int, int] | None, path: Path) -> tuple[int, int]:
-    """What the file wants, what was asked for, or 256×128."""
+    """The size in the file, or `given`, or (256, 128)."""
     wanted = shape[2:] if len(shape) == 4 else (None, None)
     height, width = given or (wanted[0] or 256, wanted[1] or 128)
     if (wanted[0] or height, wanted[1] or width) != (height, width):
@@ -237,11 +240,13 @@ def _one_input(count: int, path: Path) -> None:
 
 def _unreadable(path: Path, kind: str, error: Exception) -> BenchError:
     reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
-    return BenchError(f"{path} is no {kind} that can be read here, or a damaged one ({reason}): export it again")
+    return BenchError(
+        f"{path} is not a readable {kind} (it may be corrupt or from another version): {reason}; export it again"
+    )
 
 
 def _onnxruntime() -> Any:
     try:
         return importlib.import_module("onnxruntime")
     except ModuleNotFoundError as error:
-        raise BenchError("onnxruntime is not installed, and ONNX models need it: pip install onnxruntime") from error
+        raise BenchError("ONNX models require onnxruntime, which is not installed: pip install onnxruntime") from error

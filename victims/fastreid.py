@@ -1,4 +1,4 @@
-"""Networks of FastReID (He et al., arXiv 2006.02631) and others that expect RGB from 0 to 255."""
+"""Networks that expect RGB from 0 to 255, such as those of FastReID (He et al., arXiv 2006.02631)."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from reid_attack_bench.contracts import Distance, Victim, preprocess
 from .exported import Triple, embeddings_in
 from .weights import load_weights, read_weights
 
-_CLASSIFIERS = ("heads.weight", "heads.classifier.", "pixel_mean", "pixel_std")  # no embedding needs them
+_CLASSIFIERS = ("heads.weight", "heads.classifier.", "pixel_mean", "pixel_std")  # not used for embeddings
 
 
 class FastReidModel(Victim):
-    """A network that was trained on RGB from 0 to 255 with a mean and standard deviation of that range.
+    """A network trained on RGB from 0 to 255, normalised with a mean and standard deviation of that range.
 
-    FastReID's own Baseline (what build_model(cfg) gives) normalises by itself, by its pixel_mean: it is given RGB from
-    0 to 255, and `mean` and `std` are left alone.
+    FastReID's Baseline, which build_model(cfg) returns, normalises its input itself: `mean` and `std` are ignored for
+    networks with an attribute pixel_mean.
 
     Args:
         module: the network; in eval mode it returns embeddings, N×D or N×D×1×1.
-        file: its weights, see weights.read_weights; None where the module has them already.
-        mean, std: for images in [0, 255].
+        file: its weights, see `weights.read_weights`; None if they are loaded already.
+        mean, std: normalisation per channel, for images in [0, 255].
         input_size: (height, width) in pixels.
-        distance: what ranks its embeddings.
-        defence: what defends it, in a few words.
-        trained_on: name of the data set it was trained on, where that is one of the bench.
-        output: which of several outputs is the embedding: a position, or the key of a dict.
-        trust_pickle: see weights.read_weights.
+        distance: distance that ranks its embeddings.
+        defence: short description of its defence.
+        trained_on: name of its training data set, if the bench has it.
+        output: position or dict key of the embedding, for a network with several outputs.
+        trust_pickle: see `weights.read_weights`.
 
     Raises:
-        BenchError: the file is missing, corrupt, needs trust, or does not fit.
+        BenchError: the file is missing, corrupt, needs `trust_pickle`, or does not fit.
     """
 
     citation = "arXiv 2006.02631"
 
+    # size: each parameter is an option in suite files
     def __init__(
         self,
         module: nn.Module,
         file: str | Path | None = None,
+        *,
         mean: Triple = (123.675, 116.28, 103.53),
         std: Triple = (58.395, 57.12, 57.375),
         input_size: tuple[int, int] = (256, 128),
@@ -57,9 +59,9 @@ class FastReidModel(Victim):
             load_weights(module, state, f"{file}, in {name},", ignore=lambda key: key.startswith(_CLASSIFIERS))
         self.module = module.eval()
         self.name, self.input_size = name, (input_size[0], input_size[1])
-        by_itself = hasattr(module, "pixel_mean")
-        self.mean = tuple(value / 255.0 for value in ((0.0, 0.0, 0.0) if by_itself else mean))
-        self.std = tuple(value / 255.0 for value in ((1.0, 1.0, 1.0) if by_itself else std))
+        normalises = hasattr(module, "pixel_mean")
+        self.mean = tuple(value / 255.0 for value in ((0.0, 0.0, 0.0) if normalises else mean))
+        self.std = tuple(value / 255.0 for value in ((1.0, 1.0, 1.0) if normalises else std))
         self.distance, self.defence, self.trained_on, self.output = distance, defence, trained_on, output
 
     def embed(self, images: Tensor) -> Tensor:

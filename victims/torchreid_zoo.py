@@ -1,4 +1,4 @@
-"""Every model of torchreid's factory, trained by the bench (Zhou & Xiang, arXiv 1910.10093)."""
+"""The architectures of torchreid (Zhou & Xiang, arXiv 1910.10093), trained by the bench."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.torchreid_import import torchreid_module
 from reid_attack_bench.validation import Count, NonNegative, Positive, Share, check_settings
 
-from .augmentation import augment
+from .augmentation import flip_shift_erase
 
 ARCHITECTURES = frozenset({
     "densenet121", "densenet121_fc512", "densenet161", "densenet169", "densenet201", "hacnn", "inceptionresnetv2",
@@ -29,40 +29,40 @@ ARCHITECTURES = frozenset({
     "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0", "squeezenet1_0",
     "squeezenet1_0_fc512", "squeezenet1_1", "xception",
 })  # fmt: skip
-"""What torchreid 0.2.5 has: a plan that names one of these need not import it."""
+"""Architectures of torchreid 0.2.5; listed here so that planning does not import torchreid."""
 
-_IDENTITIES = "bench.identities"  # how many classes the stored classifier has
+_IDENTITIES = "bench.identities"  # state entry: number of classes of the stored classifier
 
-_CHANNELS_LAST = ("osnet", "shufflenet_v2", "mobilenetv2")  # others gain nothing, or call view() on what it makes
+_CHANNELS_LAST = ("osnet", "shufflenet_v2", "mobilenetv2")  # others gain nothing, or call view() on the result
 
 
 def architectures() -> list[str]:
-    """Names that torchreid's model factory knows."""
+    """Names in the model factory of the installed torchreid."""
     models = torchreid_module("models")
     return sorted(vars(models)["__model_factory"])
 
 
 def untrained_model(arch: str, identities: int) -> nn.Module:
-    """An architecture with random weights and a classifier of so many identities.
+    """An architecture with random weights and a classifier of `identities` classes.
 
     Raises:
-        BenchError: torchreid knows no such architecture.
+        BenchError: unknown architecture.
     """
     known = architectures()
     if arch not in known:
         raise BenchError(f"torchreid has no architecture '{arch}': {nearest(arch, known)}")
-    # pretrained=False: torchreid would download weights without asking.
+    # pretrained=True would download weights
     return torchreid_module("models").build_model(
         arch, num_classes=identities, loss="triplet", pretrained=False, use_gpu=False
     )
 
 
 class TorchreidModel(Victim):
-    """A torchreid model behind the bench's contract.
+    """A torchreid model as a victim.
 
-    Logits: torchreid returns them in training mode only, and there beside the same embedding. The root module's
-    mode alone decides this, so it is switched while every layer below stays in eval mode. A model with several
-    classifiers (PCB, HACNN) gives the mean of their logits.
+    torchreid returns logits in training mode only, together with the same embedding. Only the mode of the root module
+    decides this: it is switched while all layers below stay in eval mode. Logits of models with several classifiers
+    (PCB, HACNN) are averaged.
     """
 
     def __init__(self, model: nn.Module, arch: str, input_size: tuple[int, int], distance: Distance) -> None:
@@ -99,12 +99,12 @@ class TorchreidModel(Victim):
 
 
 def _layout(arch: str) -> torch.memory_format:
-    """Channels last is up to half as fast again through depth-wise convolutions on a CPU."""
+    """Channels last for depth-wise convolutions, which it speeds up by up to 50 % on a CPU."""
     return torch.channels_last if arch.startswith(_CHANNELS_LAST) else torch.contiguous_format
 
 
 def _normalises(model: nn.Module) -> bool:
-    return type(model).__name__ in ("HACNN",)  # its eval embedding is not its training feature
+    return type(model).__name__ in ("HACNN",)  # their eval embedding differs from their training features
 
 
 def _as_list(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
@@ -113,22 +113,22 @@ def _as_list(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class TorchreidVictim(Recipe):
-    """Train one architecture from scratch: label-smoothed cross entropy, then batch-hard triplet beside it.
+    """Train an architecture from scratch: label-smoothed cross entropy, later joined by the batch-hard triplet loss.
 
     Attributes:
-        arch: a name of torchreid's factory.
-        input_size: (height, width); HACNN wants (160, 64), MuDeep (256, 128).
-        distance: how its embeddings are ranked.
-        epochs: an epoch is as many P×K batches as cover the training images once.
-        batch_identities, batch_instances: P and K.
+        arch: a name in torchreid's model factory.
+        input_size: (height, width) in pixels; HACNN needs (160, 64), MuDeep (256, 128).
+        distance: distance that ranks its embeddings.
+        epochs: passes over the training images, in P×K batches.
+        batch_identities, batch_instances: P identities and K images of each per batch.
         learning_rate: peak of a one-cycle schedule over Adam (linear warm-up, cosine decay).
         warm_up: fraction of the steps over which the learning rate rises.
         triplet_weight, margin: batch-hard triplet loss (Hermans et al., arXiv 1703.07737).
-        triplet_from: fraction of the steps after which the triplet loss joins: a small network trained from
-            scratch on it from the first step collapses to a point.
-        label_smoothing: of the cross entropy.
-        weight_decay: of Adam (decoupled).
-        erasing: probability of random erasing; flips (0.5) and translations (padding of 1/16) are always on.
+        triplet_from: fraction of the steps without the triplet loss; with it from the first step, the embeddings of a
+            small network collapse to a point.
+        label_smoothing: label smoothing of the cross entropy.
+        weight_decay: decoupled weight decay (AdamW).
+        erasing: probability of random erasing. Flips (0.5) and translations (padding of 1/16) are always on.
     """
 
     version: ClassVar[int] = 1
@@ -153,10 +153,10 @@ class TorchreidVictim(Recipe):
             raise BenchError(f"torchreid has no architecture '{self.arch}': {nearest(self.arch, known)}")
 
     def fit(self, data: TrainingData, context: FitContext) -> State:
-        """Train on `data`; returns the model's weights.
+        """Train on `data` and return the weights.
 
         Raises:
-            BenchError: the loss is not finite, or the architecture does not accept `input_size`.
+            BenchError: the loss is not finite, or the architecture does not support `input_size`.
         """
         layout = _layout(self.arch)
         model = self._build(data.identity_count).to(context.device).to(memory_format=layout).train()
@@ -170,7 +170,7 @@ class TorchreidVictim(Recipe):
 
         def prepare() -> tuple[Tensor, Tensor]:
             images, identities = data.batch(next(batches), context.device)
-            inputs = preprocess(augment(images, self.erasing), self.input_size)
+            inputs = preprocess(flip_shift_erase(images, self.erasing), self.input_size)
             return inputs.contiguous(memory_format=layout), identities
 
         inputs, identities = prepare()
@@ -188,7 +188,7 @@ class TorchreidVictim(Recipe):
             optimiser.step()
             schedule.step()
             if step + 1 < steps:
-                inputs, identities = prepare()  # while a GPU is busy with this step: what follows waits for it
+                inputs, identities = prepare()  # overlaps with this step on a GPU; the next line waits for it
             reached = loss.item()
             if not math.isfinite(reached):
                 raise BenchError(f"training {self.arch} on {data.name} diverged at step {step}: lower learning_rate")

@@ -1,4 +1,4 @@
-"""Weights from a file, without running what is in it: safetensors, or what torch.save wrote."""
+"""Read weights from safetensors files and PyTorch checkpoints without running code."""
 
 from __future__ import annotations
 
@@ -21,38 +21,41 @@ from reid_attack_bench.contracts import State
 from reid_attack_bench.errors import BenchError
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
-"""Entries of a checkpoint under which training programs keep the weights."""
+"""Keys of a checkpoint under which training programs store the state dict."""
 
 PREFIXES = ("module.", "model.")
-"""What DataParallel and wrapper modules put before every name."""
+"""Prefixes that DataParallel and wrapper modules add to every name."""
 
-_NAMED = 3  # names that an error lists
+_NAMED = 3  # names listed in an error
 
 
 def existing(file: str | Path, what: str = "weights file") -> Path:
-    """The path of a file that is there.
+    """The path of an existing file, with ~ expanded; `what` describes it in the error.
 
     Raises:
-        BenchError: it is not; relative paths are taken from the current folder.
+        BenchError: there is no such file.
     """
     path = Path(file).expanduser()
     if not path.is_file():
-        raise BenchError(f"{what} {path.absolute()} does not exist: nothing is downloaded, so say where yours is")
+        raise BenchError(
+            f"{what} {path.absolute()} does not exist; nothing is downloaded: give the path of a local file"
+        )
     return path
 
 
 def read_weights(file: str | Path, *, trust_pickle: bool = False) -> State:
-    """The named tensors of a checkpoint, on the CPU, with the names that it has.
+    """The state dict of a checkpoint, on the CPU, with its original names.
 
-    A bare state dict, or one kept under one of WRAPPERS. Files that end in .safetensors are read as such, all others
-    with torch.load and `weights_only`, which runs no code.
+    The file holds a state dict, bare or under one of `WRAPPERS`. Files that end in .safetensors are read with
+    safetensors, all others with torch.load and `weights_only`, which runs no code.
 
     Args:
-        trust_pickle: also read a pickle that needs more than weights, such as a whole pickled model. Reading one runs
-            whatever code it holds.
+        file: path of the checkpoint.
+        trust_pickle: also read pickles that hold more than weights, such as a whole model. Reading such a file runs the
+            code in it.
 
     Raises:
-        BenchError: the file is missing, corrupt, a pickle that needs more, or holds no weights.
+        BenchError: the file is missing, corrupt, needs `trust_pickle`, or holds no weights.
     """
     path = existing(file)
     content = _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path, trust_pickle)
@@ -60,7 +63,7 @@ def read_weights(file: str | Path, *, trust_pickle: bool = False) -> State:
 
 
 def without_prefix(state: State, expected: Collection[str] = ()) -> State:
-    """`state` without the PREFIXES that all its names have, as far as the `expected` names do not all have them too."""
+    """Remove each of `PREFIXES` that all names of `state` share, unless all `expected` names share it too."""
     while state:
         prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
         if prefix is None or (expected and all(name.startswith(prefix) for name in expected)):
@@ -72,18 +75,20 @@ def without_prefix(state: State, expected: Collection[str] = ()) -> State:
 def load_weights(
     module: nn.Module, state: State, what: str, ignore: Callable[[str], bool] = lambda name: False
 ) -> None:
-    """Put `state` into `module`, all of it.
+    """Load all of `state` into `module`.
 
     Args:
-        what: the model and its file, for the error.
-        ignore: names that may be missing, unexpected or of another shape; they are not loaded.
+        module: the model, changed in place.
+        state: its weights; prefixes are removed, see `without_prefix`.
+        what: model and file, for the error.
+        ignore: tells which names are not loaded; they may be missing, unexpected or of another shape.
 
     Raises:
-        BenchError: names are missing or unexpected, or shapes differ; the first few are named.
+        BenchError: names are missing or unexpected, or shapes differ; the first few are listed.
     """
     expected = module.state_dict()
     state = {name: value for name, value in without_prefix(state, expected).items() if not ignore(name)}
-    # checkpoints of before PyTorch 0.4.1 have no such counter, and nothing in eval mode reads it
+    # checkpoints from before PyTorch 0.4.1 lack this counter, and eval mode does not use it
     missing = [n for n in expected if n not in state and not ignore(n) and not n.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in expected]
     other = [
@@ -98,7 +103,7 @@ def load_weights(
     ]
     if wrong:
         raise BenchError(
-            f"{what} does not fit: {'; '.join(wrong)}. Is it of another architecture, or of other settings?"
+            f"{what} does not fit: {'; '.join(wrong)}. Check that architecture and settings match the checkpoint."
         )
     module.load_state_dict(state, strict=False)
 
@@ -116,46 +121,50 @@ def _safetensors(path: Path) -> State:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise BenchError(f"{path} is no safetensors file, or a damaged one ({_line(error)}): copy it again") from error
+        raise BenchError(
+            f"{path} is not a readable safetensors file (it may be corrupt): {_line(error)}; copy it again"
+        ) from error
 
 
 def _torch_file(path: Path, trust_pickle: bool) -> Any:
     try:
         with _plain_numpy(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TorchScript, which the error names
+            warnings.simplefilter("ignore")  # TorchScript archives, which the error names
             return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         needs = re.search(r"GLOBAL (\S+)", str(error))
         if needs:
             raise BenchError(
-                f"{path} is a pickle that needs {needs[1]}, so reading it can run code: save its state_dict alone, or "
-                "pass trust_pickle=True if you trust where it comes from"
+                f"{path} is a pickle that needs {needs[1]}, so reading it can run code: save only its state_dict, or "
+                "pass trust_pickle=True if you trust the file"
             ) from error
         raise _unreadable(path, error) from error
-    except (AttributeError, ImportError) as error:  # a trusted pickle of a class that is not here
-        raise BenchError(f"{path} is a pickle that needs code which is not here ({_line(error)})") from error
-    except Exception as error:  # what is no pickle ends in any error that there is
+    except (AttributeError, ImportError) as error:  # a trusted pickle of a class that cannot be imported
+        raise BenchError(f"{path} is a pickle that needs code which is not installed: {_line(error)}") from error
+    except Exception as error:  # other files can raise anything
         if "TorchScript" in str(error):
-            raise BenchError(f"{path} is a TorchScript archive: use TorchScriptModel, or torchscript") from error
+            raise BenchError(
+                f"{path} is a TorchScript archive: use TorchScriptModel (torchscript in a suite)"
+            ) from error
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> BenchError:
     return BenchError(
-        f"{path} is no checkpoint that torch.load reads, or a damaged one ({_line(error)}): copy it again, or save the "
+        f"{path} is not a readable PyTorch checkpoint (it may be corrupt): {_line(error)}; copy it again, or save the "
         "weights with torch.save(model.state_dict(), FILE)"
     )
 
 
 def _line(error: Exception) -> str:
-    """The reason in one line: what the unpickler says at the end, else the first sentence."""
+    """The reason in one line: the last words of the unpickler, else the first sentence."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = text.rpartition("WeightsUnpickler error: ")[2]
     return re.split(r"(?<=\w)\. |Check the documentation", text)[0].strip()
 
 
 def _plain_numpy() -> Any:
-    """Numbers of NumPy are no danger, and torchreid keeps one (rank1) in each of its checkpoints."""
+    """Allow NumPy numbers in checkpoints: they are harmless, and torchreid stores one (rank1)."""
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # PyTorch before 2.6
         return contextlib.nullcontext()
     core = np._core if hasattr(np, "_core") else np.core
@@ -171,18 +180,18 @@ def _plain_numpy() -> Any:
 
 
 def _state(content: Any, path: Path) -> State:
-    """The state dict in what a file held."""
+    """The state dict in the content of a file."""
     if isinstance(content, nn.Module):
         return dict(content.state_dict())
     if not isinstance(content, Mapping):
-        raise BenchError(f"{path} holds a {type(content).__name__} and no weights: save model.state_dict()")
+        raise BenchError(f"{path} holds a {type(content).__name__} instead of weights: save model.state_dict()")
     for name in WRAPPERS:
         if isinstance(content.get(name), (Mapping, nn.Module)):
             return _state(content[name], path)
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state or len(state) < len(content):
         raise BenchError(
-            f"{path} holds no state dict: its entries are {_first([str(name) for name in content]) or 'none'}; it must "
-            f"be one, or have it under {', '.join(WRAPPERS)}"
+            f"{path} holds no state dict: its entries are {_first([str(name) for name in content]) or 'none'}; "
+            f"expected tensors, or a state dict under {', '.join(WRAPPERS)}"
         )
     return state

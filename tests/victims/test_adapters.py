@@ -164,14 +164,14 @@ def test_a_whole_pickled_model_runs_no_code_before_it_is_trusted(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "suffix", "says"),
     [
-        (None, ".pth", r"w\.pth does not exist: nothing is downloaded"),
-        (b"", ".pth", "no checkpoint that torch.load reads, or a damaged one"),
-        (b"<!DOCTYPE html>" * 20, ".pth", "no checkpoint that torch.load reads, or a damaged one"),
-        (b"<!DOCTYPE html>" * 20, ".safetensors", "no safetensors file, or a damaged one"),
-        ("cut", ".pth", "no checkpoint that torch.load reads, or a damaged one.*zip archive"),
-        ("cut", ".safetensors", "no safetensors file, or a damaged one"),
+        (None, ".pth", r"w\.pth does not exist; nothing is downloaded"),
+        (b"", ".pth", "is not a readable PyTorch checkpoint"),
+        (b"<!DOCTYPE html>" * 20, ".pth", "is not a readable PyTorch checkpoint"),
+        (b"<!DOCTYPE html>" * 20, ".safetensors", "is not a readable safetensors file"),
+        ("cut", ".pth", "is not a readable PyTorch checkpoint.*zip archive"),
+        ("cut", ".safetensors", "is not a readable safetensors file"),
         ({"epoch": 3, "best": 0.5}, ".pth", "holds no state dict: its entries are epoch, best; .*state_dict, model"),
-        ([torch.zeros(1)], ".pth", "holds a list and no weights"),
+        ([torch.zeros(1)], ".pth", "holds a list instead of weights"),
         ("script", ".pth", "is a TorchScript archive: use TorchScriptModel"),
     ],
 )
@@ -288,7 +288,7 @@ def test_a_network_of_255_sees_what_it_was_trained_on(tmp_path: Path, kind: type
 
 
 def test_several_outputs_want_a_choice() -> None:
-    with pytest.raises(VictimError, match=r"Pair returned several outputs \(0: 3×2, 1: 3×6\): say which"):
+    with pytest.raises(VictimError, match=r"Pair returned several outputs \(0: 3×2, 1: 3×6\): select the embedding"):
         FastReidModel(Pair(), input_size=SIZE).eval().embed(IMAGES)
     chosen = FastReidModel(Pair(), input_size=SIZE, output=1).eval()
     same(chosen, FastReidModel(Net(), input_size=SIZE))
@@ -391,7 +391,9 @@ def test_an_exported_file_that_is_missing_or_damaged(tmp_path: Path, kind: str, 
     file = tmp_path / f"net.{suffix}"
     if content:
         file.write_bytes(content)
-    with pytest.raises(BenchError, match="or a damaged one" if content else "model file .* does not exist") as caught:
+    with pytest.raises(
+        BenchError, match="is not a readable .*may be corrupt" if content else "model file .* does not exist"
+    ) as caught:
         adapter(file)
     assert "\n" not in str(caught.value)
 

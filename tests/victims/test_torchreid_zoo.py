@@ -9,7 +9,7 @@ import torch
 from reid_attack_bench.contracts import FitContext, TrainingData
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.steps.examine import examine
-from reid_attack_bench.victims.augmentation import augment
+from reid_attack_bench.victims.augmentation import flip_shift_erase
 from reid_attack_bench.victims.torchreid_zoo import ARCHITECTURES, TorchreidModel, TorchreidVictim, architectures
 
 OWN_SIZE = {"hacnn": (160, 64), "mudeep": (256, 128), "inceptionv4": (256, 128), "inceptionresnetv2": (256, 128)}
@@ -129,5 +129,5 @@ def test_a_batch_is_augmented_as_torchvision_does_one_image_after_the_other(size
     expected = torch.stack([one(image) for image in images])
     left = torch.rand(1)
     torch.manual_seed(2)
-    assert torch.equal(augment(images, erasing), expected)
+    assert torch.equal(flip_shift_erase(images, erasing), expected)
     assert torch.rand(1) == left, "as many numbers drawn"

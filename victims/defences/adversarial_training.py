@@ -1,8 +1,8 @@
-"""Adversarial training: metric (Bai et al., TPAMI 2021, arXiv 1901.10650) and on the mis-ranking loss.
+"""Adversarial training with a metric objective (Bai et al., TPAMI 2021, arXiv 1901.10650) or the mis-ranking objective
+(Wang et al., CVPR 2020, arXiv 2004.04199).
 
-The mis-ranking loss is that of Wang et al. (CVPR 2020, arXiv 2004.04199). Bai et al. craft their adversarial images
-once and train on them; here they are crafted afresh on the model as it is (Madry et al., arXiv 1706.06083), which is
-the stronger defence. The model that is given is fine-tuned: it has learnt its identities already.
+Bai et al. train on adversarial images that are crafted once. Here they are crafted on the current model in every step
+(Madry et al., arXiv 1706.06083), which is the stronger defence. The given model, already trained, is fine-tuned.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ Objective = Literal["metric", "mis-ranking"]
 
 @dataclass(frozen=True)
 class AdversarialTraining(LearnedDefence):
-    """Fine-tune a victim on images that are adversarial to it at that moment, beside the clean ones.
+    """Fine-tune a victim on clean images and on adversarial images crafted on its current weights.
 
     Attributes:
-        objective: what those images climb. "metric" moves an image's embedding away from its own clean one (no label);
-            "mis-ranking" brings the farthest other identity of the batch nearer and pushes its nearest image of the
-            same identity away.
-        epsilon: of the training images, in 1/255.
-        attack_steps: signed-gradient steps of each.
+        objective: objective of the adversarial images. "metric" moves the embedding of an image away from that of the
+            clean image; "mis-ranking" moves it towards the farthest other identity of the batch and away from the
+            nearest image of its own.
+        epsilon: budget of the adversarial images, in 1/255.
+        attack_steps: signed-gradient steps per adversarial image.
         steps: training batches.
-        batch_identities, batch_instances: P identities × K images.
+        batch_identities, batch_instances: P identities and K images of each per batch.
         learning_rate: peak of a one-cycle schedule over Adam.
-        clean_weight: share of the loss that is on clean images.
-        triplet_weight, margin: batch-hard triplet loss over clean and adversarial images together.
-        label_smoothing: of the cross entropy.
+        clean_weight: weight of the cross entropy on clean images; that on adversarial images has the rest.
+        triplet_weight, margin: batch-hard triplet loss, over clean and adversarial images together.
+        label_smoothing: label smoothing of the cross entropy.
     """
 
     version: ClassVar[int] = 1
@@ -74,9 +74,9 @@ class AdversarialTraining(LearnedDefence):
         return 3.0 * (self.attack_steps + 2) * self.steps * self.batch_identities * self.batch_instances
 
     def fit(self, victim: Victim, data: TrainingData, context: FitContext) -> State:
-        """Fine-tune a copy of `victim` on `data`; returns its weights.
+        """Fine-tune a copy of `victim` on `data` and return its weights.
 
-        Layers stay in eval mode: the statistics of batch normalisation are those of clean training.
+        The model stays in eval mode: batch normalisation keeps the statistics of the clean training.
 
         Raises:
             BenchError: the victim has no logits over the identities of `data`, or the loss is not finite.
@@ -106,7 +106,7 @@ class AdversarialTraining(LearnedDefence):
         return to_cpu(model.state_dict())
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
-        assert state is not None  # it has a fit
+        assert state is not None  # a LearnedDefence always gets one
         defended = copy.deepcopy(victim)
         defended.load_state_dict(state)
         defended.defence = f"{self.objective} adversarial training, epsilon {self.epsilon}"
@@ -118,15 +118,15 @@ class AdversarialTraining(LearnedDefence):
     ) -> Tensor:
         noise = 2 * torch.rand(clean.shape, generator=generator).to(clean.device) - 1
         current = threat.project(clean + threat.radius * noise, clean)
-        climbed = self._climbed(model, clean, identities)
+        objective = self._objective(model, clean, identities)
         step_size = 1.5 * threat.radius / self.attack_steps
         for _ in range(self.attack_steps):
             current = current.detach().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(climbed(current), current)
+            (gradient,) = torch.autograd.grad(objective(current), current)
             current = threat.project(current.detach() + step_size * gradient.sign(), clean)
         return current.detach()
 
-    def _climbed(self, model: Victim, clean: Tensor, identities: Tensor) -> Callable[[Tensor], Tensor]:
+    def _objective(self, model: Victim, clean: Tensor, identities: Tensor) -> Callable[[Tensor], Tensor]:
         with torch.no_grad():
             reference = model.embed(clean)
         if self.objective == "metric":
@@ -135,9 +135,9 @@ class AdversarialTraining(LearnedDefence):
         itself = torch.eye(len(clean), dtype=torch.bool, device=clean.device)
 
         def misranked(images: Tensor) -> Tensor:
-            between = distances(model.embed(images), reference, model.distance)
-            nearest_same = between.masked_fill(~same | itself, math.inf).min(dim=1).values
-            farthest_other = between.masked_fill(same, -math.inf).max(dim=1).values
+            matrix = distances(model.embed(images), reference, model.distance)
+            nearest_same = matrix.masked_fill(~same | itself, math.inf).min(dim=1).values
+            farthest_other = matrix.masked_fill(same, -math.inf).max(dim=1).values
             return (nearest_same - farthest_other).sum()
 
         return misranked
@@ -156,17 +156,17 @@ class AdversarialTraining(LearnedDefence):
 
 
 def _paired(first: Tensor, second: Tensor, victim: Victim) -> Tensor:
-    """Distance of each row to the same row of the other, as the victim ranks: N values."""
+    """Distances between equal rows, by the distance of `victim`: N values."""
     if victim.distance == "cosine":
         return 1 - functional.cosine_similarity(first, second)
     return (first - second).square().sum(dim=1)
 
 
 def _triplet(embeddings: Tensor, identities: Tensor, victim: Victim, margin: float) -> Tensor:
-    """Batch-hard triplet loss (Hermans et al., arXiv 1703.07737) on the distances that the victim ranks by."""
-    between = distances(embeddings, embeddings, victim.distance).clamp_min(1e-12)
-    between = between.sqrt() if victim.distance == "euclidean" else between
+    """Batch-hard triplet loss (Hermans et al., arXiv 1703.07737) on the distance of `victim`."""
+    matrix = distances(embeddings, embeddings, victim.distance).clamp_min(1e-12)
+    matrix = matrix.sqrt() if victim.distance == "euclidean" else matrix
     same = identities[:, None] == identities[None, :]
-    farthest_same = between.masked_fill(~same, -math.inf).max(dim=1).values
-    nearest_other = between.masked_fill(same, math.inf).min(dim=1).values
+    farthest_same = matrix.masked_fill(~same, -math.inf).max(dim=1).values
+    nearest_other = matrix.masked_fill(same, math.inf).min(dim=1).values
     return functional.relu(farthest_same - nearest_other + margin).mean()

@@ -1,10 +1,10 @@
-"""A detector that refuses queries: feature squeezing (Xu et al., NDSS 2018, arXiv 1704.01155) on embeddings.
+"""A detector that refuses queries: feature squeezing (Xu et al., NDSS 2018, arXiv 1704.01155) of embeddings.
 
-An adversarial image is fragile: smoothed and with fewer colours it moves further in the embedding than a clean one
-does. A query that moves further than nearly all training images do is refused. How that counts: `Victim.rejects`.
+Smoothing an adversarial image or reducing its colours moves its embedding further than that of a clean image. A query
+whose embedding moves further than those of nearly all training images is refused; see `Victim.rejects`.
 
-Its threshold and squeezings are known to an adaptive attack, which He et al. (WOOT 2017, arXiv 1706.04701) showed to
-defeat feature squeezing.
+Adaptive attacks know the threshold and the squeezers; He et al. (WOOT 2017, arXiv 1706.04701) defeat feature squeezing
+that way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reid_attack_bench.validation import check_settings
 
 _BATCH = 32
 
-_LEVELS = 31  # five bits a colour
+_LEVELS = 31  # 5 bits per colour value
 
 
 class _Guarded(WrappedVictim):
@@ -38,7 +38,7 @@ class _Guarded(WrappedVictim):
 
 
 def fragility(victim: Victim, images: Tensor) -> Tensor:
-    """How far each embedding moves when its image is squeezed: N cosine distances, the larger of two squeezings."""
+    """Cosine distance by which squeezing moves each embedding: N values, the larger of two squeezers."""
     embeddings = victim.embed(images)
     smooth = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
     few = (images * _LEVELS).round() / _LEVELS
@@ -48,10 +48,10 @@ def fragility(victim: Victim, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SqueezingDetector(LearnedDefence):
-    """Refuse the queries whose embedding moves too far when squeezed.
+    """Refuse queries whose embedding moves too far when they are squeezed.
 
     Attributes:
-        refused: share of clean training images that the threshold refuses.
+        refused: share of clean training images above the threshold.
     """
 
     version: ClassVar[int] = 2
@@ -61,7 +61,7 @@ class SqueezingDetector(LearnedDefence):
         check_settings(self, "detector")
 
     def fit(self, victim: Victim, data: TrainingData, context: FitContext) -> State:
-        """Set the threshold on the training images."""
+        """Calibrate the threshold on the training images."""
         moved = []
         with torch.no_grad():
             for first in range(0, len(data.images), _BATCH):
@@ -71,5 +71,5 @@ class SqueezingDetector(LearnedDefence):
         return {"threshold": torch.quantile(torch.cat(moved).double(), 1 - self.refused)}
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
-        assert state is not None  # it has a fit
+        assert state is not None  # a LearnedDefence always gets one
         return _Guarded(victim, float(state["threshold"]))

@@ -1,4 +1,4 @@
-"""Noise on the embedding: the ranking hardly changes, the gradient is another one every time."""
+"""Noise on embeddings: the ranking hardly changes, but the gradient is random."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Noisy(WrappedVictim):
 
     def embed(self, images: Tensor) -> Tensor:
         embeddings = self.victim.embed(images)
-        # relative to the mean length of an embedding's value, so that one sigma suits every model
+        # relative to the root mean square, so that one sigma suits every model
         scale = embeddings.detach().square().mean(dim=1, keepdim=True).sqrt()
         return embeddings + self.sigma * scale * torch.randn_like(embeddings)
 
@@ -30,7 +30,7 @@ class FeatureNoise(Defence):
     """Gaussian noise on every embedding, query and gallery.
 
     Attributes:
-        sigma: standard deviation, as a share of the root mean square of an embedding's values.
+        sigma: standard deviation, relative to the root mean square of the embedding.
     """
 
     version: ClassVar[int] = 1

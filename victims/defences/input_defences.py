@@ -1,7 +1,6 @@
-"""Defences that transform the image before the model sees it, as adversaries of every strength should meet them.
+"""Input transformations as defences: the undefended model behind a `purify`. The model is not retrained.
 
-Each is the model that it is given with `purify` in front. None changes the model: what they gain is the
-transformation's. JPEG as in Guo et al. (ICLR 2018, arXiv 1711.00117), bit depth and smoothing as in Xu et al. (NDSS
+JPEG as in Guo et al. (ICLR 2018, arXiv 1711.00117), bit depth and smoothing as in Xu et al. (NDSS
 2018, arXiv 1704.01155), random resizing and padding as in Xie et al. (ICLR 2018, arXiv 1711.01991).
 """
 
@@ -24,11 +23,11 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import check_settings
 
 Transformation = Callable[[Tensor], Tensor]
-"""N×3×H×W in [0, 1] → the same."""
+"""Images N×3×H×W in [0, 1] → images of the same shape and range."""
 
 
 class Purified(WrappedVictim):
-    """`victim` behind a transformation of its images."""
+    """`victim` behind an input transformation."""
 
     def __init__(self, victim: Victim, transformation: Transformation, defence: str, citation: str) -> None:
         super().__init__(victim, defence)
@@ -55,10 +54,10 @@ class Purified(WrappedVictim):
 
 @dataclass(frozen=True)
 class Jpeg(Defence):
-    """Compress and decompress; no gradient passes through.
+    """JPEG compression; not differentiable.
 
     Attributes:
-        quality: of JPEG, 1 to 95.
+        quality: JPEG quality, 1 to 95.
     """
 
     version: ClassVar[int] = 1
@@ -85,10 +84,10 @@ class Jpeg(Defence):
 
 @dataclass(frozen=True)
 class BitDepth(Defence):
-    """Round every colour value to fewer bits: its gradient is zero almost everywhere.
+    """Round colour values to fewer bits; the gradient is zero almost everywhere.
 
     Attributes:
-        bits: that are left of 8, 1 to 7.
+        bits: bits per colour value, 1 to 7.
     """
 
     version: ClassVar[int] = 1
@@ -107,10 +106,10 @@ class BitDepth(Defence):
 
 @dataclass(frozen=True)
 class MedianSmoothing(Defence):
-    """Each value becomes the median of its neighbourhood.
+    """Median filter.
 
     Attributes:
-        size: side of the square window in pixels, odd.
+        size: side of the square window in pixels; odd, at least 3.
     """
 
     version: ClassVar[int] = 1
@@ -134,10 +133,10 @@ class MedianSmoothing(Defence):
 
 @dataclass(frozen=True)
 class GaussianSmoothing(Defence):
-    """Gaussian blur; differentiable, so an attack goes straight through it.
+    """Gaussian blur; differentiable.
 
     Attributes:
-        sigma: in pixels.
+        sigma: standard deviation in pixels, 0.1 to 10.
     """
 
     version: ClassVar[int] = 1
@@ -147,7 +146,7 @@ class GaussianSmoothing(Defence):
         check_settings(self, "gaussian")
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
-        from torchvision.transforms.v2.functional import gaussian_blur  # slow to import, and planning needs none of it
+        from torchvision.transforms.v2.functional import gaussian_blur  # slow to import, and not needed for planning
 
         size = 2 * max(1, round(3 * self.sigma)) + 1
         return Purified(
@@ -160,10 +159,10 @@ class GaussianSmoothing(Defence):
 
 @dataclass(frozen=True)
 class RandomResizePad(Defence):
-    """Shrink each batch by a random factor and put it at a random place on grey: another gradient every time.
+    """Shrink each batch by a random factor and paste it at a random place on grey; the gradient is random.
 
     Attributes:
-        smallest: the smallest factor, of both sides.
+        smallest: smallest factor for both sides, 0.1 to 1.
     """
 
     version: ClassVar[int] = 1
@@ -181,7 +180,7 @@ class RandomResizePad(Defence):
 
     def _place(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        factor, down, right = torch.rand(3).tolist()  # seeded with the step
+        factor, down, right = torch.rand(3).tolist()  # the global generator, seeded by the step
         factor = self.smallest + (1 - self.smallest) * factor
         size = max(1, round(factor * height)), max(1, round(factor * width))
         small = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
