@@ -43,7 +43,7 @@ def explained(error: ValidationError, schema: Schema, value: Any, where: str, no
     if wrong["type"] == "mistake":
         return f"{here} {wrong['msg']}"
     nodes = list(_nodes(schema, place, schema))
-    about = next((f" ({node['description']})" for node in nodes if "description" in node), "")
+    about = next((f" ({node['description'].partition(chr(10))[0]})" for node in nodes if "description" in node), "")
     if wrong["type"] == "missing" and isinstance(wrong["loc"][-1], str):
         return f"{here} is missing{about}"
     given = wrong["input"] if wrong["type"] != "missing" else _value_at(value, place)

@@ -1,25 +1,33 @@
-"""manifest.json: what a run was, on what, with which versions, and which artefacts hold its figures."""
+"""Make, read and write the record of a run, manifest.json."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from reid_attack_bench import __version__
+from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.events import Outcome
 from reid_attack_bench.execute.executor import seconds_stored
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.metrics.lpips import find_lpips_weights, lpips_missing_message
 from reid_attack_bench.plan.plan import Plan
-from reid_attack_bench.report.results import REPORT_VERSION
+from reid_attack_bench.report.record import (
+    MANIFEST,
+    REPORT_VERSION,
+    CellRecord,
+    CleanRecord,
+    Machine,
+    RunRecord,
+    StepRecord,
+    read_record,
+)
 from reid_attack_bench.store import Store
 
 _PACKAGES = (
@@ -36,37 +44,30 @@ _PACKAGES = (
 
 def describe(
     plan: Plan, store: Store, outcome: Outcome, device: torch.device, command: str, *, finished: bool = True
-) -> dict[str, Any]:
-    """The manifest of a run, as plain values; not `finished` is what a run writes before its first step."""
+) -> RunRecord:
+    """The record of a run; a run writes one that is not `finished` before its first step."""
     seconds = seconds_stored(plan, store)
-    return {
-        "bench": __version__,
-        "report_version": REPORT_VERSION,
-        "command": command,
-        "finished": finished,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "suite": asdict(plan.suite),
-        "store": str(store.root.resolve()),
-        "device": str(device),
-        "machine": machine(device),
-        "versions": versions(),
-        "notes": notes(plan, outcome),
-        "failures": outcome.failed,
-        "rebuilt": outcome.rebuilt,
-        "clean": [asdict(row) for row in plan.clean],
-        "cells": [asdict(cell) for cell in plan.cells],
-        "steps": [
-            {
-                "kind": step.kind,
-                "label": step.label,
-                "key": key,
-                "inputs": dict(step.inputs),
-                "seconds": seconds.get(key),
-                "done_in_this_run": key in outcome.seconds,
-            }
+    return RunRecord(
+        suite=plan.suite,
+        bench=__version__,
+        report_version=REPORT_VERSION,
+        command=command,
+        finished=finished,
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        store=str(store.root.resolve()),
+        device=str(device),
+        machine=machine(device),
+        versions=versions(),
+        notes=tuple(notes(plan, outcome)),
+        failures=dict(outcome.failed),
+        rebuilt=tuple(outcome.rebuilt),
+        clean=tuple(CleanRecord(**vars(row)) for row in plan.clean),
+        cells=tuple(CellRecord(**vars(cell)) for cell in plan.cells),
+        steps=tuple(
+            StepRecord(step.kind, step.label, key, dict(step.inputs), seconds.get(key), key in outcome.seconds)
             for key, step in plan.steps.items()
-        ],
-    }
+        ),
+    )
 
 
 def notes(plan: Plan, outcome: Outcome) -> list[str]:
@@ -75,25 +76,21 @@ def notes(plan: Plan, outcome: Outcome) -> list[str]:
     synthetic = sorted({row.dataset for row in plan.clean if row.synthetic})
     if synthetic:
         lines.append(
-            f"Synthetic data ({', '.join(synthetic)}): rendered, not photographed. These figures compare models and "
+            f"Synthetic data ({', '.join(synthetic)}): rendered, not photographed. The values compare models and "
             "attacks with each other and say nothing about real pedestrians."
         )
     if plan.suite.precision != "float32":
-        lines.append(f"Victims were attacked and judged in {plan.suite.precision}, not in float32.")
+        lines.append(f"Victims were attacked and evaluated in {plan.suite.precision}, not in float32.")
     if find_lpips_weights() is None:
         lines.append(lpips_missing_message())
     lines += [f"Failed: {cause}" for cause in outcome.causes]
     return lines
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    return {
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-    }
+def machine(device: torch.device) -> Machine:
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    processor = platform.processor() or platform.machine()
+    return Machine(platform.platform(), processor, os.cpu_count(), torch.get_num_threads(), gpu)
 
 
 def versions() -> dict[str, str]:
@@ -106,21 +103,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-def read(run_dir: Path) -> dict[str, Any]:
-    """The manifest in a folder, empty without one that can be read."""
+def read(run_dir: Path) -> RunRecord | None:
+    """The record in a folder, None if there is none that can be read."""
     try:
-        return dict(json.loads((run_dir / "manifest.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+        return read_record(run_dir)
+    except BenchError:
+        return None
 
 
-def is_reported(manifest: dict[str, Any], earlier: dict[str, Any], run_dir: Path) -> bool:
-    """Whether `run_dir`, of which `earlier` is the manifest, holds the report of a run with the same results."""
-    told = ("report_version", "suite", "notes", "failures", "clean", "cells")
-    same = all(earlier.get(name) == json.loads(json.dumps(manifest[name])) for name in told)
-    files = earlier.get("files", [])
-    return same and bool(files) and all((run_dir / name).is_file() for name in files)
+def is_reported(record: RunRecord, earlier: RunRecord | None, run_dir: Path) -> bool:
+    """Whether `run_dir`, whose record is `earlier`, holds the report of a run with the same results."""
+    if earlier is None or not earlier.files or _results_of(earlier) != _results_of(record):
+        return False
+    return all((run_dir / name).is_file() for name in earlier.files)
 
 
-def write(manifest: dict[str, Any], run_dir: Path) -> Path:
-    return replace_file(run_dir / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+def _results_of(record: RunRecord) -> str:
+    """The parts of a record that decide its report, as JSON."""
+    return replace(
+        RunRecord(record.suite), report_version=record.report_version, notes=record.notes, failures=record.failures,
+        clean=record.clean, cells=record.cells,
+    ).to_json()  # fmt: skip
+
+
+def write(record: RunRecord, run_dir: Path) -> Path:
+    return replace_file(run_dir / MANIFEST, record.to_json().encode())

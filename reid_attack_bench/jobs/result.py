@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.jobs import manifest
+from reid_attack_bench.report.record import CellRecord, RunRecord, read_record
 from reid_attack_bench.steps.artefacts import read_crafted, read_splits
 from reid_attack_bench.store import Store
 
@@ -55,7 +56,7 @@ class Result:
 
     out: Path
     store: Path
-    record: Mapping[str, Any]
+    record: RunRecord
     failures: tuple[str, ...] = ()
 
     @classmethod
@@ -69,13 +70,11 @@ class Result:
         Raises:
             BenchError: the folder is not that of a run, or its store does not exist.
         """
-        from reid_attack_bench.report.collect import read_manifest
-
-        record = read_manifest(Path(run_dir))
-        place = Path(store or record["store"])
+        record = read_record(Path(run_dir))
+        place = Path(store or record.store)
         if not place.is_dir():
             raise BenchError(f"the store {place} of this run does not exist; say where it is with --store")
-        failures = tuple(note.removeprefix("Failed: ") for note in record["notes"] if note.startswith("Failed: "))
+        failures = tuple(note.removeprefix("Failed: ") for note in record.notes if note.startswith("Failed: "))
         return cls(Path(run_dir), place, record, failures)
 
     @functools.cached_property
@@ -114,7 +113,7 @@ class Result:
     @property
     def is_reported(self) -> bool:
         """Whether `out` holds the report of these results."""
-        return manifest.is_reported(dict(self.record), manifest.read(self.out), self.out)
+        return manifest.is_reported(self.record, manifest.read(self.out), self.out)
 
     def report(self, progress: Callable[[int, int, str], None] = lambda done, total, note: None) -> Path:
         """Path of report.html; the whole report is written if `out` does not hold it yet."""
@@ -127,9 +126,9 @@ class Result:
         from reid_attack_bench.report.write import write_report
 
         written = write_report(self.results, self.out, progress=progress, concluded=self.conclusions)
-        if self.record.get("finished", True):  # an unfinished one is to be reported again
-            names = [str(path.relative_to(self.out)) for path in written]
-            manifest.write({**self.record, "files": names}, self.out)
+        if self.record.finished:  # an unfinished one is to be reported again
+            names = tuple(str(path.relative_to(self.out)) for path in written)
+            manifest.write(replace(self.record, files=names), self.out)
         return written
 
     def images(  # size: each argument names one column of the matrix
@@ -159,25 +158,25 @@ class Result:
         }  # fmt: skip
         cell = self._one_cell({name: value for name, value in wanted.items() if value is not None})
         store = Store(self.store)
-        crafted = read_crafted(store.open("craft", cell["craft_key"]))
+        crafted = read_crafted(store.open("craft", cell.craft_key))
         side = side or ("query" if "query" in crafted else next(iter(crafted)))
         if side not in crafted:
             raise BenchError(f"side {side!r} was not attacked: {nearest(side, crafted)}")
-        split = read_splits(store.open("data", cell["data_key"]))[side]
+        split = read_splits(store.open("data", cell.data_key))[side]
         return Images(split.images, crafted[side], split.identities, split.cameras)
 
-    def _one_cell(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _one_cell(self, wanted: Mapping[str, Any]) -> CellRecord:
         """A cell whose images are what `wanted` asks for, all of which have the same."""
-        left = [(_place(cell), cell) for cell in self.record["cells"]]
+        left = [(_place(cell), cell) for cell in self.record.cells]
         for name, value in wanted.items():
             known = {place[name] for place, _ in left}
             left = [(place, cell) for place, cell in left if place[name] == value]
             if not left:
                 raise BenchError(f"no images with {name}={value}: {nearest(str(value), map(str, known))}")
         store = Store(self.store)
-        stored = {cell["craft_key"]: (place, cell) for place, cell in left if store.has("craft", cell["craft_key"])}
+        stored = {cell.craft_key: (place, cell) for place, cell in left if store.has("craft", cell.craft_key)}
         if not stored:
-            reasons = {cell["impossible"] or self.record["failures"].get(cell["craft_key"], "") for _, cell in left}
+            reasons = {cell.impossible or self.record.failures.get(cell.craft_key, "") for _, cell in left}
             raise BenchError(f"no such images: {max(reasons) or 'the run has not made them yet'}")
         if len(stored) > 1:
             differ = [name for name in _NAMES if len({str(place[name]) for place, _ in stored.values()}) > 1]
@@ -215,6 +214,6 @@ class Result:
 _NAMES = ("attack", "source", "dataset", "epsilon", "pixels", "seed")
 
 
-def _place(cell: Mapping[str, Any]) -> dict[str, Any]:
+def _place(cell: CellRecord) -> dict[str, Any]:
     """What the matrix calls a cell, by _NAMES."""
-    return {name: cell["threat"][name] if name in ("epsilon", "pixels") else cell[name] for name in _NAMES}
+    return {name: getattr(cell.threat if name in ("epsilon", "pixels") else cell, name) for name in _NAMES}

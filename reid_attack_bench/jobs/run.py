@@ -338,7 +338,7 @@ def perform(job: Job, listener: Listener) -> Result:
         manifest.write(planned, job.out)  # so that a run which is killed can be reported
     outcome = execute(plan, store, device, listener, settings.workers or default_workers(device))
     record = manifest.describe(plan, store, outcome, device, job.command)
-    if manifest.is_reported(record, earlier, job.out):
+    if earlier is not None and manifest.is_reported(record, earlier, job.out):
         record = earlier
     manifest.write(record, job.out)
     return Result(job.out, settings.store, record, tuple(outcome.causes))
@@ -349,7 +349,7 @@ def _perform(job: Job, progress: bool | Listener) -> Result:
     with listening(progress) as listener:
         result = perform(job, listener)
     store = Store(result.store)
-    if result.failures and not any(store.has("clean-rank", row["rank_key"]) for row in result.record["clean"]):
+    if result.failures and not any(store.has("clean-rank", row.rank_key) for row in result.record.clean):
         more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
         raise BenchError(f"{result.failures[0]}{more}; no victim was evaluated")
     return result

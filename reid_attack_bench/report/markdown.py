@@ -72,10 +72,8 @@ def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Co
             lines[-1] = lines[-1].rstrip()
     lines += ["", "## Definitions", "", *(f"- {definition}" for definition in definitions())]
     lines += ["", "## How to reproduce", ""]
-    command = results.manifest.get("command")
-    if command:
-        command = command if isinstance(command, str) else " ".join(map(str, command))
-        lines += ["```sh", command, "```", ""]
+    if results.record.command:
+        lines += ["```sh", results.record.command, "```", ""]
     lines += [f"Seed {results.seed}. Versions, machine and times of each step are in the manifest of the run."]
     return "\n".join(lines) + "\n"
 
@@ -151,7 +149,7 @@ def _finding_lines(judged: list[findings.Judged]) -> list[str]:
 
 def _attack_lines(results: Results) -> list[str]:
     """Each attack on the cells that the suite is about, or white-box, and the paper's figure where there is one."""
-    relations = results.manifest.get("suite", {}).get("relations") or ["white-box"]
+    relations = results.relations
     cells = [cell for cell in rows.rows(tables.matrix(results)) if cell["relation"] in relations]
     if not cells:
         return []

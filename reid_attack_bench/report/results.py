@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reid_attack_bench.metrics import catalogue
+from reid_attack_bench.report.record import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOT_APPLICABLE = "not applicable: "
-
-REPORT_VERSION = 5
-"""Raise it when the same results give another report: a finished run then writes its report again."""
 
 
 def cell_columns() -> list[str]:
@@ -99,29 +97,43 @@ class Results:
     """Everything a report needs.
 
     Attributes:
-        suite: name of the suite.
-        seed: seed of the run.
-        headline_epsilon: the leaderboard is ordered by the worst case at this epsilon.
+        record: of the run.
         cells: `cell_columns`, one row per (attack, threat model, seed, source, target, data set).
         clean: `clean_columns`.
         per_query: rank_key → per-query outcome, for cells and clean rows with status "ok".
         sheets: images for the sheets.
         retrieved: rank_key → what the target finds for the queries of the cell's sheet, where there is one.
         galleries: data set → its gallery, uint8 RGB N×H×W×3, where `retrieved` points to it.
-        manifest: versions, seeds, machine, steps with times.
         notes: lines that every report must carry (synthetic data, missing LPIPS weights …).
         data: data set → digest of what its images are; equal in two runs on the same images.
     """
 
-    suite: str
-    seed: int
-    headline_epsilon: int
+    record: RunRecord
     cells: pd.DataFrame
     clean: pd.DataFrame
     per_query: dict[str, PerQuery]
     sheets: list[Sheet] = field(default_factory=list)
     retrieved: dict[str, Retrieved] = field(default_factory=dict)
     galleries: dict[str, np.ndarray] = field(default_factory=dict)
-    manifest: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     data: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def suite(self) -> str:
+        """Name of the suite."""
+        return self.record.suite.name
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return self.record.suite.seed
+
+    @property
+    def headline_epsilon(self) -> int:
+        """The leaderboard is ordered by the worst case at this epsilon (1/255)."""
+        return self.record.suite.headline_epsilon
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Relations of the cells that the suite is about, white-box if it names none."""
+        return self.record.suite.relations or ("white-box",)

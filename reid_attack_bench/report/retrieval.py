@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from reid_attack_bench.contracts import Distance, distances
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.metrics.ranking import top_matches
+from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import Retrieved, Sheet
 from reid_attack_bench.steps.artefacts import read_splits
 from reid_attack_bench.store import Store
@@ -25,7 +25,7 @@ _FEATURES = "features.safetensors"
 
 
 def find(
-    manifest: Mapping[str, Any], store: Store, sheets: Sequence[Sheet], ranked: Container[str]
+    record: RunRecord, store: Store, sheets: Sequence[Sheet], ranked: Container[str]
 ) -> tuple[dict[str, Retrieved], dict[str, np.ndarray]]:
     """What each target finds for the queries of `sheets`, by rank_key, and the galleries that it finds it in.
 
@@ -38,25 +38,25 @@ def find(
     found: dict[str, Retrieved] = {}
     galleries: dict[str, np.ndarray] = {}
     # target by target, so that one gallery's embeddings are in memory at a time
-    for row in manifest["clean"]:
-        if row["rank_key"] not in ranked or not store.has("clean", row["features_key"]):
+    for row in record.clean:
+        if row.rank_key not in ranked or not store.has("clean", row.features_key):
             continue
         gallery: _Gallery | None = None
         before: dict[tuple[int, ...], np.ndarray] = {}
-        for cell in manifest["cells"]:
-            here = (cell["target"], cell["dataset"]) == (row["victim"], row["dataset"]) and cell["rank_key"] in ranked
-            if not here or cell["craft_key"] not in chosen or not store.has("features", cell["features_key"]):
+        for cell in record.cells:
+            here = (cell.target, cell.dataset) == (row.victim, row.dataset) and cell.rank_key in ranked
+            if not here or cell.craft_key not in chosen or not store.has("features", cell.features_key):
                 continue
             if gallery is None:
-                splits = read_splits(store.folder("data", cell["data_key"]))
-                distance = store.manifest("victim", row["victim_key"])["facts"]["distance"]
-                gallery = _Gallery(store.folder("clean", row["features_key"]), splits, distance)
-                galleries.setdefault(row["dataset"], splits["gallery"].images)
-            queries = chosen[cell["craft_key"]]
+                splits = read_splits(store.folder("data", cell.data_key))
+                distance = store.manifest("victim", row.victim_key)["facts"]["distance"]
+                gallery = _Gallery(store.folder("clean", row.features_key), splits, distance)
+                galleries.setdefault(row.dataset, splits["gallery"].images)
+            queries = chosen[cell.craft_key]
             if tuple(queries) not in before:
                 before[tuple(queries)] = gallery.nearest(gallery.folder, queries)
-            nearest = before[tuple(queries)], gallery.nearest(store.folder("features", cell["features_key"]), queries)
-            found[cell["rank_key"]] = Retrieved(*nearest, *(gallery.correct(each, queries) for each in nearest))
+            nearest = before[tuple(queries)], gallery.nearest(store.folder("features", cell.features_key), queries)
+            found[cell.rank_key] = Retrieved(*nearest, *(gallery.correct(each, queries) for each in nearest))
     return found, galleries
 
 

@@ -159,7 +159,7 @@ def test_the_tables_are_those_of_the_report(settings) -> None:
         assert len(table) == len(written)
     assert set(result.leaderboard.victim) == {"mine", "toy@plaza"}
     assert set(result.matrix[result.matrix.source == "mine"].target) == {"mine"}
-    assert result.record["command"].startswith("reid_attack_bench.evaluate(Net, ")
+    assert result.record.command.startswith("reid_attack_bench.evaluate(Net, ")
     assert json.loads((result.out / "manifest.json").read_text())["cells"]
     written = (result.out / "report.md").stat().st_mtime_ns
     again = reid_attack_bench.evaluate(Net(), **settings, **MODULE, name="mine", progress=False)

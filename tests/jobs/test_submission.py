@@ -19,6 +19,7 @@ from reid_attack_bench.files import file_digest
 from reid_attack_bench.jobs.submission import card as submission_card
 from reid_attack_bench.jobs.submission.card import read_card
 from reid_attack_bench.jobs.submission.verify import verify
+from reid_attack_bench.report.record import parse_record, read_record
 from reid_attack_bench.suites import parse
 from reid_attack_bench.validation import schema_text
 from tests.conftest import TOY, tiny_document
@@ -200,8 +201,9 @@ def test_no_submission(tmp_path: Path) -> None:
 
 
 def test_a_suite_comes_back_from_a_manifest(packed: Path) -> None:
-    manifest = json.loads((packed / "runs/tiny/manifest.json").read_text())
-    assert parse.from_plain(manifest["suite"]) == parse.parse(document())
+    record = read_record(packed / "runs/tiny")
+    assert record.suite == parse.parse(document())
+    assert parse_record(record.to_json(), "again") == record
     assert file_digest(packed / "card.yaml")
 
 

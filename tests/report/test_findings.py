@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from scipy import stats
 
 from reid_attack_bench.report import markdown
 from reid_attack_bench.report.analysis import conclude, findings, published
+from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import PerQuery, Results, cell_columns, clean_columns
 from reid_attack_bench.suites import parse
 
@@ -30,7 +31,9 @@ def results_of(claims: list[dict], figures: dict[tuple[str, int, int], float], s
             "datasets": {"market1501": {}, "cuhk03": {}},
             "victims": {
                 "resnet50": {"use": "torchreid", "options": {"arch": "resnet50"}, "train_on": ["market1501", "cuhk03"]},
-                "hacnn": {"use": "torchreid", "options": {"arch": "hacnn"}, "train_on": ["market1501"]},
+                "hacnn": {"use": "torchreid", "options": {"arch": "hacnn"}, "train_on": ["market1501", "cuhk03"]},
+                "AlignedReID": {"use": "torchreid", "train_on": ["market1501", "cuhk03"]},
+                "aligned": {"use": "torchreid", "train_on": ["market1501"]},
             },
             "attacks": attacks,
             "findings": claims,
@@ -52,8 +55,9 @@ def results_of(claims: list[dict], figures: dict[tuple[str, int, int], float], s
         row = dict.fromkeys(clean_columns(), "") | {"victim": victim, "dataset": victim.partition("@")[2], "home": True}
         clean.append(row | {"status": "ok", "rank1": 80.0, "mAP": 60.0, "synthetic": False, "queries": 10})
     return Results(
-        suite="demo", seed=0, headline_epsilon=16, cells=pd.DataFrame(cells), clean=pd.DataFrame(clean),
-        per_query={"any": PerQuery(np.ones(10), np.ones(10), np.ones(10, bool))}, manifest={"suite": asdict(parsed)},
+        record=RunRecord(replace(parsed, name="demo", headline_epsilon=16)),
+        cells=pd.DataFrame(cells), clean=pd.DataFrame(clean),
+        per_query={"any": PerQuery(np.ones(10), np.ones(10), np.ones(10, bool))},
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from reid_attack_bench.report.analysis import conclude
 from reid_attack_bench.report.html import build as html
 from reid_attack_bench.report.results import Results, Retrieved
 from tests.report import test_report
-from tests.report.test_report import change_cells, make_results, make_sheets, without
+from tests.report.test_report import change_cells, make_results, make_sheets, with_suite, without
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 MEGABYTE = 1_000_000
@@ -104,7 +104,7 @@ def test_the_same_results_give_the_same_bytes(results: Results, page: str) -> No
 def test_a_name_is_text_and_never_markup(results: Results) -> None:
     nasty = '</script><img src=x onerror="alert(1)">'
     renamed = change_cells(results, results.cells["status"] != "ok", status=nasty)
-    renamed = dataclasses.replace(renamed, suite=nasty, notes=[nasty])
+    renamed = dataclasses.replace(with_suite(renamed, name=nasty), notes=[nasty])
     page = page_of(renamed)
     assert nasty not in page
     assert "<img src=x" not in page

@@ -23,7 +23,9 @@ from reid_attack_bench.report.analysis import conclude
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.plots import curves, sheets, visibility
 from reid_attack_bench.report.plots import heat_maps as plots
+from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import PerQuery, Results, Sheet, cell_columns, clean_columns
+from reid_attack_bench.suites.suite import Suite, VictimEntry
 
 ATTACKS = {
     "noise": 0.02,
@@ -100,11 +102,25 @@ def make_results(
                         cell |= {"ssim": 1 - epsilon * 0.01 * (1 + ATTACKS[attack]), "ms_ssim": 0.98}
                         cells.append(cell)
     return Results(
-        suite="demo", seed=7, headline_epsilon=8,
+        record=RunRecord(demo_suite(models, places), command="reid-attack-bench run demo"),
         cells=pd.DataFrame(cells, columns=cell_columns()), clean=pd.DataFrame(clean, columns=clean_columns()),
         per_query=per_query, sheets=make_sheets(victims[:2], places[:1], attacks, epsilons[-1:], images, rng),
-        manifest={"command": "reid-attack-bench run demo"}, notes=["All data are synthetic."],
+        notes=["All data are synthetic."],
     )  # fmt: skip
+
+
+def demo_suite(models: tuple[str, ...], places: tuple[str, ...]) -> Suite:
+    victims = tuple(VictimEntry(model, "torchreid", train_on=places) for model in models)
+    return Suite(
+        name="demo", description="", seed=7, image_size=(128, 64), batch_size=8, headline_epsilon=8,
+        datasets={place: {} for place in places}, victims=victims, attacks=(),
+    )  # fmt: skip
+
+
+def with_suite(results: Results, **changes: object) -> Results:
+    """The results as those of a suite with other settings."""
+    suite = dataclasses.replace(results.record.suite, **changes)
+    return dataclasses.replace(results, record=dataclasses.replace(results.record, suite=suite))
 
 
 def make_sheets(
@@ -427,7 +443,7 @@ def test_nothing_is_cut_off_at_any_size(count: int) -> None:
 def test_overview_names_the_epsilon_it_shows(small: Results) -> None:
     """Every attack has its panels, at the headline epsilon or the nearest that it was run at; the latter are marked."""
     for headline, marked in ((8, False), (5, True)):
-        figure = plots.overview_figure(dataclasses.replace(small, headline_epsilon=headline))
+        figure = plots.overview_figure(with_suite(small, headline_epsilon=headline))
         heading = next(text.get_text() for text in figure.texts if text.get_text().startswith("mAP"))
         assert heading == f"mAP under attack, ε = {headline}/255" + " unless said" * marked
         panels = {axes.get_title(loc="left") for axes in figure.axes} - {""}

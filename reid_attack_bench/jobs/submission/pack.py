@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,11 @@ from reid_attack_bench.jobs.submission.card import clean_row, read_card
 from reid_attack_bench.report import rows
 from reid_attack_bench.report.analysis import audit
 from reid_attack_bench.report.analysis import leaderboard as tables
+from reid_attack_bench.report.record import MANIFEST
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.store import Store
 
-CARD, MANIFEST, MATRIX, CLEAN, BOARD = "card.yaml", "manifest.json", "matrix.csv", "clean.csv", "leaderboard.csv"
+CARD, MATRIX, CLEAN, BOARD = "card.yaml", "matrix.csv", "clean.csv", "leaderboard.csv"
 
 
 def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path) -> Path:
@@ -38,11 +38,10 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
     flags = audit.unverified(audit.audit(results))
     board = tables.leaderboard(results, flags)
     mine = replace(results, cells=cells, clean=results.clean[results.clean["victim"] == victim])
-    manifest = {name: value for name, value in results.manifest.items() if name != "store"}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(card_path, CARD)
-        archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
+        archive.writestr(MANIFEST, replace(results.record, store="").to_json())
         for name, frame in (
             (MATRIX, tables.matrix(mine)),
             (CLEAN, tables.clean(mine)),
@@ -58,8 +57,8 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
 def carried(results: Results, victim: str, cells: pd.DataFrame) -> list[tuple[str, str]]:
     """Kind and key of what a submission takes along: its crafts, the victim and what that is made of."""
     keys = {("craft", str(key)) for key in cells["craft_key"]}
-    wanted = [row["victim_key"] for row in results.manifest["clean"] if row["victim"] == victim][:1]
-    inputs = {step["key"]: step.get("inputs", {}) for step in results.manifest["steps"]}
+    wanted = [row.victim_key for row in results.record.clean if row.victim == victim][:1]
+    inputs = {step.key: step.inputs for step in results.record.steps}
     while wanted:
         key = wanted.pop()
         keys.add(("victim", key))

@@ -8,7 +8,6 @@ embeds and ranks them again, and compares.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -26,13 +25,14 @@ from reid_attack_bench.errors import BenchError, BudgetError
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.execute.executor import execute
 from reid_attack_bench.jobs.submission.card import Card, read_card
-from reid_attack_bench.jobs.submission.pack import CARD, MANIFEST, MATRIX
+from reid_attack_bench.jobs.submission.pack import CARD, MATRIX
 from reid_attack_bench.plan.plan import Cell, Plan
 from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.report.record import MANIFEST, models, parse_record
 from reid_attack_bench.steps.artefacts import read_crafted, read_splits
 from reid_attack_bench.steps.workspace import Workspace
 from reid_attack_bench.store import Store
-from reid_attack_bench.suites import parse
+from reid_attack_bench.suites.suite import Suite
 
 TOLERANCE = 0.5
 """Points of Rank-1 and mAP by which a recomputed figure may differ: other machines round otherwise."""
@@ -80,17 +80,17 @@ def verify(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _unpack(path, root)
-        manifest = json.loads((root / MANIFEST).read_text())
+        record = parse_record((root / MANIFEST).read_text(), f"{path}: {MANIFEST}")
         claims = pd.read_csv(root / MATRIX)
         label = str(claims["target"].iloc[0])
         card = read_card(root / CARD)
-        plan = _plan(manifest, label, victim, data_root)
+        plan = _plan(record.suite, label, victim, data_root)
         cells = [cell for cell in plan.cells if cell.target == label and cell.rank_key in set(claims["rank_key"])]
         if not cells:
             raise BenchError(
                 f"{path}: none of its {len(claims)} claims is of this model, code and data: give the file that was "
                 "submitted with --victim, and use the version of the bench that its manifest names "
-                f"({manifest.get('bench')})"
+                f"({record.bench})"
             )
         rng = np.random.default_rng(seed)
         chosen = [cells[i] for i in sorted(rng.choice(len(cells), min(sample, len(cells)), replace=False))]
@@ -156,12 +156,11 @@ def _unpack(path: Path, root: Path) -> None:
             raise BenchError(f"{path} is not a submission: it has no {name}")
 
 
-def _plan(manifest: Mapping[str, Any], label: str, victim: str | None, data_root: Path | None) -> Plan:
-    submitted = parse.from_plain(manifest["suite"])
-    if victim is not None:
+def _plan(submitted: Suite, name: str, victim: str | None, data_root: Path | None) -> Plan:
+    known = models(submitted).get(name)
+    if victim is not None and known is not None:
         changed = tuple(
-            replace(entry, use=victim) if entry.label in (label, label.rpartition("@")[0]) else entry
-            for entry in submitted.victims
+            replace(entry, use=victim) if entry.label == known.label else entry for entry in submitted.victims
         )
         submitted = replace(submitted, victims=changed)
     return make_plan(submitted, data_root=data_root)

@@ -81,11 +81,10 @@ def audit(results: Results) -> list[Flag]:
     flags = []
     cells = [cell for cell in rows.rows(results.cells) if cell["status"] == "ok"]
     tested = any("gradients" in str(cell["needs"]) for cell in rows.rows(results.cells))
-    relations = results.manifest.get("suite", {}).get("relations") or ["white-box"]
     for clean in rows.home_rows(results):
         if clean["status"] != "ok":
             continue
-        if "white-box" not in relations:
+        if "white-box" not in results.relations:
             why = "the suite leaves white-box attacks out, so nothing is known of its gradients"
             flags.append(Flag(clean["victim"], clean["dataset"], "note", "not audited", why))
             continue

@@ -121,7 +121,7 @@ def to_markdown(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, s
     lines = [f"# What changed from {_plain(names[0])} to {_plain(names[1])}", ""]
     lines += ["> **Synthetic data.**", ""] if synthetic else []
     for label, name, each in zip("AB", names, (a, b), strict=True):
-        command = each.manifest.get("command", "")
+        command = each.record.command
         words = f"- {label}: {_plain(name)}, suite {_plain(each.suite)}, seed {each.seed}"
         lines.append(words + (f", `{command}`" if command else ""))
     lines += ["", *(f"- {_plain(line)}" for line in summary(a, b, table, names)), ""]

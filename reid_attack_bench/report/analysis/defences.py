@@ -11,6 +11,7 @@ from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.report import rows
 from reid_attack_bench.report import rows as result_rows
 from reid_attack_bench.report.analysis import worst_case
+from reid_attack_bench.report.record import models
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.rows import Row, home_rows
 
@@ -29,14 +30,14 @@ interval over queries; rejected: the largest share of adversarial queries that a
 
 def compare(results: Results) -> pd.DataFrame:
     """One row for each defended victim on its home data set, at the headline epsilon; empty without any."""
-    twins = {v["label"]: v.get("defends", "") for v in results.manifest.get("suite", {}).get("victims", [])}
+    known = models(results.record.suite)
     clean = {(row["victim"], row["dataset"]): row for row in home_rows(results)}
     cells = [cell for cell in result_rows.rows(results.cells) if _counts(results, cell)]
     rows = []
     for (victim, dataset), row in clean.items():
-        label, at, home = victim.partition("@")
-        twin = clean.get((f"{twins.get(label, '')}{at}{home}", dataset))
-        if twins.get(label) and twin is not None:
+        undefended = known[victim].undefended if victim in known else None
+        twin = clean.get((undefended.name, dataset)) if undefended else None
+        if twin is not None:
             rows.append(_row(results, row, twin, cells))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.metrics.catalogue import Measure, comparable, measure_of
 from reid_attack_bench.report import rows
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.rows import Row
+from reid_attack_bench.suites.suite import Claim, Contender
 
 Verdict = Literal["confirmed", "not confirmed", "undecided"]
 
@@ -68,7 +70,7 @@ def judge(results: Results) -> list[Judged]:
     victims and data as they are. A side with a single seed stands against every seed of the other.
     """
     cells = rows.rows(results.cells)
-    return [_judge(finding, cells) for finding in results.manifest.get("suite", {}).get("findings", [])]
+    return [_judge(claim, cells) for claim in results.record.suite.findings]
 
 
 def table(judged: list[Judged]) -> pd.DataFrame:
@@ -113,9 +115,9 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def _judge(finding: Mapping[str, Any], cells: list[Row]) -> Judged:
-    sides = [_figures(finding, finding[side], cells) for side in ("lower", "higher")]
-    names = [_name(finding[side]) for side in ("lower", "higher")]
+def _judge(claim: Claim, cells: list[Row]) -> Judged:
+    sides = [_values(claim, side, cells) for side in (claim.lower, claim.higher)]
+    names = [_name(side) for side in (claim.lower, claim.higher)]
     seeds = _common_seeds(*sides)
     lower, higher = (_for_seeds(side, seeds) for side in sides)
     places = sorted(set.intersection(*(set(side[seed]) for side in (lower, higher) for seed in seeds))) if seeds else []
@@ -124,7 +126,7 @@ def _judge(finding: Mapping[str, Any], cells: list[Row]) -> Judged:
     if places:
         compared = [_compare(_mean(lower[seed], places), _mean(higher[seed], places)) for seed in seeds]
         if None in compared:
-            reason = f"the two never reach the same {finding['at_equal']}"
+            reason = f"the two never reach the same {claim.at_equal}"
         else:
             pairs = np.array(compared)
     differences = pairs[:, 1] - pairs[:, 0]
@@ -134,12 +136,12 @@ def _judge(finding: Mapping[str, Any], cells: list[Row]) -> Judged:
     verdict: Verdict = "confirmed" if low > 0 else "not confirmed" if high < 0 else "undecided"
     means = pairs.mean(axis=0) if len(pairs) else np.full(2, math.nan)
     return Judged(
-        claim=finding["claim"],
+        claim=claim.claim,
         lower=names[0],
         higher=names[1],
-        measure=finding["measure"],
-        at_equal=finding["at_equal"],
-        relation=finding["relation"],
+        measure=claim.measure,
+        at_equal=claim.at_equal,
+        relation=claim.relation,
         lower_mean=float(means[0]),
         higher_mean=float(means[1]),
         difference=float(means[1] - means[0]),
@@ -152,36 +154,36 @@ def _judge(finding: Mapping[str, Any], cells: list[Row]) -> Judged:
     )
 
 
-def _figures(finding: Mapping[str, Any], contender: Mapping[str, Any], cells: list[Row]) -> Figures:
+def _values(claim: Claim, contender: Contender, cells: list[Row]) -> Figures:
     """Places where a threat model has no figure are left out."""
-    settings = [_setting(contender, threat) for threat in contender["threats"]]
+    settings = [_setting(contender, threat) for threat in contender.threats]
     found: dict[int, dict[Place, dict[rows.Setting, tuple[float, float]]]] = {}
     for cell in cells:
         setting = rows.setting_of(cell)
-        if setting not in settings or cell["relation"] != finding["relation"] or cell["status"] != "ok":
+        if setting not in settings or cell["relation"] != claim.relation or cell["status"] != "ok":
             continue
-        held = rows.number(cell[finding["at_equal"]]) if finding["at_equal"] else 0.0
-        value = rows.number(cell[finding["measure"]])
+        held = rows.number(cell[claim.at_equal]) if claim.at_equal else 0.0
+        value = rows.number(cell[claim.measure])
         if math.isnan(held) or math.isnan(value):
             continue
         place = (str(cell["source"]), str(cell["target"]), str(cell["dataset"]))
         found.setdefault(int(cell["seed"]), {}).setdefault(place, {})[setting] = (held, value)
     return {
         seed: {
-            place: [values[setting] for setting in settings]
-            for place, values in places.items()
-            if len(values) == len(settings)
+            place: [found_at[setting] for setting in settings]
+            for place, found_at in places.items()
+            if len(found_at) == len(settings)
         }
         for seed, places in found.items()
     }
 
 
-def _setting(contender: Mapping[str, Any], threat: Mapping[str, Any]) -> rows.Setting:
-    return rows.Setting(contender["attack"], threat["epsilon"], threat["pixels"] or 0, threat["perturbs"])
+def _setting(contender: Contender, threat: ThreatModel) -> rows.Setting:
+    return rows.Setting(contender.attack, threat.epsilon, threat.pixels or 0, threat.perturbs)
 
 
-def _name(contender: Mapping[str, Any]) -> str:
-    threats = [_setting(contender, threat) for threat in contender["threats"]]
+def _name(contender: Contender) -> str:
+    threats = [_setting(contender, threat) for threat in contender.threats]
     return f"{threats[0].variant}, ε = {'/'.join(str(each.epsilon) for each in threats)}"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reid_attack_bench.report import rows
+from reid_attack_bench.report.record import models
 from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.rows import Row
 
@@ -76,7 +77,7 @@ def beside(results: Results, cell: Row) -> Published | None:
         if (
             line.target_data == cell["dataset"]
             and line.source_data == source_data
-            and _is_trained_on(str(cell["source"]), line.source_data)
+            and _is_trained_on(results, str(cell["source"]), line.source_data)
             and _is(results, str(cell["source"]), line.source)
             and _is(results, str(cell["target"]), line.target)
         ):
@@ -92,15 +93,16 @@ def beside_clean(results: Results, victim: str, dataset: str) -> Published | Non
     return None
 
 
-def _is_trained_on(victim: str, dataset: str) -> bool:
-    """True also for a victim that came trained, whose label does not say on what."""
-    _, at, home = victim.rpartition("@")
-    return not at or home == dataset
+def _is_trained_on(results: Results, victim: str, dataset: str) -> bool:
+    """True also for a victim that came trained: the suite does not say on what."""
+    model = models(results.record.suite).get(victim)
+    return model is None or model.trained_on in ("", dataset)
 
 
 def _is(results: Results, victim: str, model: str) -> bool:
     """Whether a victim's label or its architecture is the paper's `model`."""
-    label = victim.rpartition("@")[0] or victim
-    entries: list[Mapping[str, Any]] = results.manifest.get("suite", {}).get("victims", [])
-    arch = next((entry["options"].get("arch", "") for entry in entries if entry["label"] == label), "")
+    suite = results.record.suite
+    known = models(suite).get(victim)
+    label = known.label if known else victim
+    arch = next((entry.options.get("arch", "") for entry in suite.victims if entry.label == label), "")
     return bool({label.lower(), str(arch).lower()} & set(ARCHITECTURES.get(model, ())))

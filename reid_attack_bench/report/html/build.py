@@ -91,7 +91,7 @@ def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Sett
         key = (setting, cell["source"], cell["target"], cell["dataset"])
         line = [plan[setting], number[cell["source"]], target, places[cell["dataset"]], str(cell["access"])]
         lines.append([*line, str(cell["status"]), seeds.get(key, []), *(_rounded(cell[name]) for name in columns[7:])])
-    height, width = results.manifest.get("suite", {}).get("image_size") or (0, 0)
+    height, width = results.record.suite.image_size
     epsilons = rows.epsilons(plan)
     return {
         "headline": results.headline_epsilon,

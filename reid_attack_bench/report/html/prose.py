@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from reid_attack_bench.report import labels, rows
 from reid_attack_bench.report.analysis import audit, defences, findings
+from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import NOT_APPLICABLE, Results
 from reid_attack_bench.report.rows import Row
 
@@ -26,8 +27,6 @@ def prose(
     notes = audit.notes(concluded.flags)
     gains = [defences.in_words(row) for row in rows.rows(concluded.gains)]
     judged = [findings.in_words(each) for each in concluded.judged]
-    suite = results.manifest.get("suite", {})
-    command = results.manifest.get("command") or ""
     sections = [("leaderboard", "Leaderboard")]
     sections += [("audit", "Audit")] if red or notes else []
     sections += [("defences", "Defences")] if gains else []
@@ -53,10 +52,10 @@ def prose(
         "judged_heads": findings.WORDS,
         "headline": results.headline_epsilon,
         "notes": results.notes,
-        "description": " ".join(str(suite.get("description", "")).split()),
-        "facts": facts_of(results.manifest),
-        "times": _times(results.manifest),
-        "command": command if isinstance(command, str) else " ".join(map(str, command)),
+        "description": " ".join(results.record.suite.description.split()),
+        "facts": facts_of(results.record),
+        "times": _times(results.record),
+        "command": results.record.command,
         "seed": results.seed,
         "definitions": [tuple(text.replace("**", "").split(": ", 1)) for text in definitions],
     }
@@ -73,24 +72,22 @@ def _plural(word: str, count: int) -> str:
     return word if count == 1 else word + "s"
 
 
-def facts_of(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    machine = manifest.get("machine", {})
+def facts_of(record: RunRecord) -> list[tuple[str, str]]:
+    machine = record.machine
     facts = [
-        ("Machine", f"{machine['gpu'] or 'no GPU'}, {machine['cores']} cores, {machine['system']}")
-        if machine
-        else None,
-        ("Device", str(manifest["device"])) if "device" in manifest else None,
-        ("Versions", ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items())),
-        ("Bench", str(manifest.get("bench", ""))),
+        ("Machine", f"{machine.gpu or 'no GPU'}, {machine.cores} cores, {machine.system}" if machine else ""),
+        ("Device", record.device),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+        ("Bench", record.bench),
     ]
-    return [fact for fact in facts if fact is not None and fact[1]]
+    return [fact for fact in facts if fact[1]]
 
 
-def _times(manifest: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+def _times(record: RunRecord) -> list[tuple[str, int, str]]:
     """Kind of step, how many, seconds in all."""
     counts: Counter[str] = Counter()
     seconds: dict[str, float] = {}
-    for step in manifest.get("steps", []):
-        counts[step["kind"]] += 1
-        seconds[step["kind"]] = seconds.get(step["kind"], 0.0) + (step["seconds"] or 0.0)
+    for step in record.steps:
+        counts[step.kind] += 1
+        seconds[step.kind] = seconds.get(step.kind, 0.0) + (step.seconds or 0.0)
     return [(kind, counts[kind], f"{seconds[kind]:,.1f}") for kind in counts]

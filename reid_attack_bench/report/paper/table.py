@@ -213,6 +213,4 @@ def _cut(reason: str) -> str:
 
 
 def _comment(results: Results) -> str:
-    command = results.manifest.get("command", "")
-    words = command if isinstance(command, str) else " ".join(map(str, command))
-    return " ".join(f"suite {results.suite}, seed {results.seed}; made by: {words}".split())
+    return " ".join(f"suite {results.suite}, seed {results.seed}; made by: {results.record.command}".split())

@@ -1,0 +1,181 @@
+"""The record of a run, manifest.json: what was asked for, on which machine, and the keys of its artefacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from reid_attack_bench.contracts import ThreatModel
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.suites.suite import Suite
+from reid_attack_bench.validation import checked
+
+MANIFEST = "manifest.json"
+
+REPORT_VERSION = 6
+"""Raise it when the same results give another report: a finished run then writes its report again."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The computer of a run: number of cores, threads of torch, and the name of the GPU if one was used."""
+
+    system: str
+    processor: str
+    cores: int | None
+    threads: int
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step: role → key of its inputs, and seconds that it took, None while it is not stored."""
+
+    kind: str
+    label: str
+    key: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+    done_in_this_run: bool = False
+
+
+@dataclass(frozen=True)
+class CleanRecord:
+    """One victim on one data set without an attack, as in plan.CleanRow."""
+
+    victim: str
+    dataset: str
+    synthetic: bool
+    home: bool
+    victim_key: str
+    features_key: str
+    rank_key: str
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One cell of the matrix, as in plan.Cell. seed None: the seed of the suite."""
+
+    attack: str
+    threat: ThreatModel
+    access: str
+    needs: tuple[str, ...]
+    source: str
+    target: str
+    dataset: str
+    synthetic: bool
+    clean_rank_key: str
+    data_key: str
+    seed: int | None = None
+    relation: str = ""
+    family: str = ""
+    steps: int = 0
+    adaptive: int = 0
+    craft_key: str = ""
+    measure_key: str = ""
+    features_key: str = ""
+    rank_key: str = ""
+    impossible: str = ""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        suite: what was asked for.
+        bench, report_version, versions: of the bench, its reports, and the packages it uses.
+        command: command line that started the run.
+        finished: False while it is running, and after it was interrupted.
+        date: of the record, ISO 8601 in UTC.
+        store: absolute path of the store; empty in a submission.
+        device: device of torch.
+        notes: lines that every report must carry.
+        failures: key → reason, for steps that failed and all that depend on them.
+        rebuilt: labels of corrupt artefacts that were made again.
+        clean, cells, steps: rows of the tables to be, and all steps.
+        files: paths of the report, relative to the folder of the run; empty before it is written.
+    """
+
+    suite: Suite
+    bench: str = ""
+    report_version: int = 0
+    command: str = ""
+    finished: bool = True
+    date: str = ""
+    store: str = ""
+    device: str = ""
+    machine: Machine | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+    rebuilt: tuple[str, ...] = ()
+    clean: tuple[CleanRecord, ...] = ()
+    cells: tuple[CellRecord, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A victim's label in the suite and the data set that the bench trained it on, empty if it came trained."""
+
+    label: str
+    trained_on: str = ""
+    defends: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return f"{self.label}@{self.trained_on}" if self.trained_on else self.label
+
+    @property
+    def undefended(self) -> Model | None:
+        """The model that a defence was added to, None for a model without defence."""
+        return Model(self.defends, self.trained_on) if self.defends else None
+
+
+def models(suite: Suite) -> dict[str, Model]:
+    """Every model of a suite by its name in tables."""
+    made: dict[str, list[Model]] = {}
+    for entry in suite.victims:
+        if entry.defends:
+            below = made.get(entry.defends, [])
+            made[entry.label] = [Model(entry.label, each.trained_on, entry.defends) for each in below]
+        else:
+            made[entry.label] = [Model(entry.label, name) for name in entry.train_on or ("",)]
+    return {model.name: model for each in made.values() for model in each}
+
+
+def read_record(folder: Path) -> RunRecord:
+    """The record of a run in `folder`, finished or not; records of earlier versions lack some fields.
+
+    Raises:
+        BenchError: the folder holds no record, or one that cannot be read.
+    """
+    path = folder / MANIFEST
+    try:
+        return parse_record(path.read_text(), str(path))
+    except FileNotFoundError:
+        raise BenchError(f"{folder} is not a run: it has no {MANIFEST}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path} cannot be read ({error}); run the suite again") from error
+
+
+def parse_record(text: str, where: str) -> RunRecord:
+    """A record from JSON; `where` names it in messages.
+
+    Raises:
+        BenchError: it is not the record of a run.
+    """
+    try:
+        return checked(RunRecord, json.loads(text), where, noun="field")
+    except ValueError as error:
+        raise BenchError(f"{where} is not valid JSON ({error}); run the suite again") from error
+    except BenchError as error:
+        raise BenchError(f"{where} is not the manifest of a run: {error}; run the suite again") from error
