@@ -202,7 +202,7 @@ def test_a_run_in_bfloat16_says_so(tiny, tmp_path: Path) -> None:
     tiny["precision"] = "bfloat16"
     plan, outcome, _ = run_here(tiny, tmp_path, only={"dataset": ["plaza"], "attack": ["pgd"]})
     assert not outcome.failed
-    assert "Victims were attacked and judged in bfloat16, not in float32." in notes(plan, outcome)
+    assert "Victims were attacked and evaluated in bfloat16, not in float32." in notes(plan, outcome)
 
 
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(monkeypatch) -> None:
