@@ -18,7 +18,6 @@ from reid_attack_bench.execute.executor import execute
 from reid_attack_bench.metrics import visibility as image_metrics
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
-from reid_attack_bench.steps.step import Step
 from reid_attack_bench.store import Store
 from reid_attack_bench.suites import parse
 
@@ -94,7 +93,7 @@ def plan_of(sources: int, targets: int) -> Plan:
 
 
 def _execute(plan: Plan, store: Store) -> Outcome:
-    outcome = execute(plan, store, torch.device("cpu"), _Silent())
+    outcome = execute(plan, store, torch.device("cpu"))
     if outcome.causes:
         raise RuntimeError(outcome.causes[0])
     return outcome
@@ -105,12 +104,3 @@ def _by_kind(plan: Plan, outcome: Outcome) -> Counter[str]:
     for key, seconds in outcome.seconds.items():
         spent[plan.steps[key].kind] += seconds  # type: ignore[assignment]
     return spent
-
-
-class _Silent:
-    def begin(self, missing: list[Step], total: int) -> None: ...
-    def start(self, step: Step) -> None: ...
-    def progress(self, step: Step, done: int, total: int, note: str) -> None: ...
-    def finish(self, step: Step, seconds: float) -> None: ...
-    def fail(self, step: Step, reason: str) -> None: ...
-    def note(self, text: str) -> None: ...

@@ -1,4 +1,4 @@
-"""Digests of files and values, and files that are written whole or not at all."""
+"""Digests of files and values, and atomic writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Settings as JSON has them: tuples become lists, paths text."""
+    """`value` as JSON types: tuples become lists, sets sorted lists, and other objects (paths) text."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -24,7 +24,8 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-_TICK = 20_000_000  # nanoseconds: a change within one tick of the kernel's clock leaves the times of a file as they are
+TICK = 20_000_000
+"""Nanoseconds. Two changes of a file within one tick of the kernel's clock may leave it the same times."""
 
 
 def canonical(value: Any) -> str:
@@ -38,22 +39,20 @@ def digest_of(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
+    """sha256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(stream)
 
 
 def fingerprint(path: Path) -> list[int]:
-    """What the system changes whenever it changes a file: inode, size, and the times of its content and of itself.
-
-    No program can set the last of them, unlike the one before it.
-    """
+    """Inode, size, mtime and ctime (nanoseconds) of a file. Programs can set mtime, but not ctime."""
     about = path.stat()
     return [about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
 
 
-def is_settled(print_: list[int]) -> bool:
-    """Whether another change would give the file another fingerprint than this one."""
-    return time.time_ns() - max(print_[2:]) > _TICK
+def is_settled(stat: list[int]) -> bool:
+    """Whether the fingerprint `stat` is older than a tick, so that a change of the file would change it."""
+    return time.time_ns() - max(stat[2:]) > TICK
 
 
 def _sha256(stream: Any) -> str:  # Python 3.10 has no hashlib.file_digest
@@ -64,7 +63,7 @@ def _sha256(stream: Any) -> str:  # Python 3.10 has no hashlib.file_digest
 
 
 def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file under a temporary name, then rename it, so that nobody ever reads half of it; returns `path`."""
+    """Write `content` to `path` atomically (temporary file, then rename); returns `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

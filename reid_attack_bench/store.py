@@ -1,4 +1,4 @@
-"""The store: artefacts addressed by what made them. Written whole or not at all, checked when read."""
+"""The store: results of steps, addressed by what made them. Written atomically, checked when read."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.files import _TICK, file_digest, fingerprint, is_settled, replace_file
+from reid_attack_bench.files import TICK, file_digest, fingerprint, is_settled, replace_file
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "manifest.json"
 
 LARGE = 2**18
-"""Bytes from which a file that was once found right is not read again while the system says that it is untouched."""
+"""Files of this many bytes or more are not read again after one check while their fingerprint is unchanged."""
 
 
-class CorruptArtefact(BenchError):  # noqa: N818  the name says what it is
-    """A stored file is not what its manifest says."""
+class CorruptArtefact(BenchError):  # noqa: N818  describes the file
+    """A stored file differs from its manifest."""
 
     def __init__(self, folder: Path, why: str) -> None:
         super().__init__(f"stored artefact {folder} is corrupt ({why})")
@@ -45,10 +50,10 @@ class Store:
         return (self.folder(kind, key) / MANIFEST).is_file()
 
     def manifest(self, kind: str, key: str) -> dict[str, Any]:
-        """The manifest of one artefact.
+        """The manifest of one result.
 
         Raises:
-            CorruptArtefact: it is not readable.
+            CorruptArtefact: it cannot be read.
         """
         folder = self.folder(kind, key)
         try:
@@ -57,9 +62,9 @@ class Store:
             raise CorruptArtefact(folder, f"{MANIFEST}: {error}") from error
 
     def open(self, kind: str, key: str) -> Path:
-        """The folder of one artefact, after checking every file against its digest.
+        """The folder of one result, after checking every file against its digest.
 
-        A LARGE file that once matched is not read again while its fingerprint is the same.
+        A LARGE file that once matched is not read again while its fingerprint is unchanged.
 
         Raises:
             CorruptArtefact: a file is missing or changed.
@@ -70,15 +75,15 @@ class Store:
         for name, expected in self.manifest(kind, key).get("files", {}).items():
             path = folder / name
             try:
-                print_ = fingerprint(path)
+                stat = fingerprint(path)
             except OSError:
                 raise CorruptArtefact(folder, f"{name} is missing") from None
             if path.stat().st_size >= LARGE:
                 known = self._checked(key) if known is None else known
-                if known.get(name) == [expected, *print_]:
+                if known.get(name) == [expected, *stat]:
                     continue
-                if is_settled(print_):  # taken before the file is read: a change meanwhile gives another
-                    fresh[name] = [expected, *print_]
+                if is_settled(stat):  # taken before the file is read: a change meanwhile gives another one
+                    fresh[name] = [expected, *stat]
             if file_digest(path) != expected:
                 raise CorruptArtefact(folder, f"{name} does not match its digest")
         if fresh:
@@ -87,23 +92,23 @@ class Store:
 
     @property
     def checked(self) -> Path:
-        """Where is kept what was found right, and when: what has not changed since is not read again."""
+        """Folder of the fingerprints of files that matched their digests."""
         return self.root / "checked"
 
     def _checked(self, key: str) -> dict[str, list[Any]]:
-        """Files that matched: name → digest, then fingerprint."""
+        """Files that matched: name → digest, followed by the fingerprint."""
         try:
             return dict(json.loads((self.checked / key).read_text()))
         except (OSError, ValueError):
             return {}
 
     def _remember(self, key: str, checked: Mapping[str, list[Any]]) -> None:
-        # a store that nobody may write to is read in full every time
+        # files of a read-only store are read every time
         with contextlib.suppress(OSError):
             replace_file(self.checked / key, json.dumps(checked).encode())
 
     def unfinished(self, key: str) -> Path:
-        """Where the step of `key` may keep what it has so far; survives a kill, and nothing else reads it."""
+        """File for checkpoints of the step with this key. It survives a kill; no other step reads it."""
         return self.root / "unfinished" / f"{key}.safetensors"
 
     def discard(self, kind: str, key: str) -> None:
@@ -112,9 +117,9 @@ class Store:
 
     @contextmanager
     def write(self, kind: str, key: str, manifest: Mapping[str, Any]) -> Iterator[Path]:
-        """A fresh folder to fill; on leaving it is sealed with its manifest and renamed into place.
+        """A new folder to fill; on exit the manifest is added and the folder is renamed into place.
 
-        `manifest` is read on leaving, so the caller may still add to it inside.
+        `manifest` is read on exit, so the caller may add to it until then.
         """
         pending = self.root / "pending" / f"{key}-{uuid.uuid4().hex[:8]}"
         pending.mkdir(parents=True)
@@ -133,11 +138,35 @@ class Store:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                shutil.rmtree(pending)  # another worker was first with the same result
+                shutil.rmtree(pending)  # another worker stored the same result first
             _sync(final.parent)
         except BaseException:
             shutil.rmtree(pending, ignore_errors=True)
             raise
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of this store; without effect where the system has no file locks.
+
+        Raises:
+            BenchError: another run uses the store, or it cannot be written to.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / "lock").open("a")
+        except OSError as error:
+            raise BenchError(
+                f"cannot write to the store {self.root}: {error.strerror}; choose another with --store"
+            ) from error
+        with lock:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BenchError(
+                    f"another run is using the store {self.root}; wait for it, or choose another with --store"
+                ) from None
+            yield
 
     def sweep(self) -> None:
         """Remove what a killed run left half written. Safe only while no other run uses the store."""
@@ -147,19 +176,19 @@ class Store:
 
 
 def _sealed(folder: Path) -> tuple[dict[str, str], dict[str, list[Any]]]:
-    """Digests of the files in a folder that is finished, and of the LARGE ones digest and fingerprint."""
+    """Digests of the files in a finished folder; for LARGE files also [digest, *fingerprint]."""
     files: dict[str, str] = {}
     checked: dict[str, list[Any]] = {}
     for path in sorted(folder.iterdir()):
-        _sync(path)  # what a memory map has yet to write
-        print_ = fingerprint(path)
+        _sync(path)  # writes what is left in a memory map
+        stat = fingerprint(path)
         large = path.stat().st_size >= LARGE
-        if large and not is_settled(print_):
-            time.sleep(1.5e-9 * _TICK)
-        settled = is_settled(print_)
+        if large and not is_settled(stat):
+            time.sleep(1.5e-9 * TICK)
+        settled = is_settled(stat)
         files[path.name] = file_digest(path)
         if large and settled:
-            checked[path.name] = [files[path.name], *print_]
+            checked[path.name] = [files[path.name], *stat]
     return files, checked
 
 

@@ -1,25 +1,24 @@
-"""Devices, workers, and settings of torch for a run."""
+"""Devices, cores and memory, and the process-wide settings of a run."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import random
+import sys
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from reid_attack_bench.errors import BenchError, nearest
 
 _DEVICES = ("auto", "cpu", "cuda", "cuda:0")
-
-
-def stay_forkable(device: str, workers: int | None) -> None:
-    """Keep torch to one thread here if steps will run in forked processes.
-
-    A ready victim is made in this process: threads that torch starts for it are not there after a fork, and a worker
-    of two threads or more would wait for them forever.
-    """
-    if (workers or default_workers(resolve_device(device))) > 1:
-        torch.set_num_threads(1)
+_MEMORY_PER_WORKER = 3.0  # GiB
+_MEMORY_IF_UNKNOWN = 8.0  # GiB
+_MOST_WORKERS = 8
+_GLIBC = sys.platform == "linux"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -45,31 +44,93 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def cpu_count() -> int:
+    """Cores that this process may use; all cores of the machine if the system does not say (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_size() -> float:
+    """Memory of the machine in GiB; 8 if the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, OSError, ValueError):
+        return _MEMORY_IF_UNKNOWN
+
+
 def default_workers(device: torch.device) -> int:
-    """How many steps to do at once: one on a GPU, else a core each as far as 3 GiB of memory each allow, at most 8."""
+    """Steps to run at once: one on a GPU, otherwise one per core and 3 GiB of memory, at most 8."""
     if device.type == "cuda":
         return 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return max(1, min(len(os.sched_getaffinity(0)), int(memory / 3), 8))
-
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
+    return max(1, min(cpu_count(), int(memory_size() / _MEMORY_PER_WORKER), _MOST_WORKERS))
 
 
 def use_deterministic_kernels() -> None:
     """Ask torch and cuBLAS for deterministic kernels; an operation without one warns instead of failing."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault(_CUBLAS, ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # a guard against reading what was never written, which costs a pass over memory
+    # a debugging aid that costs a pass over memory for each new tensor
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def keep_freed_memory() -> None:
-    """Let glibc reuse large blocks instead of giving them back: a third off the training of small networks on a CPU.
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
-    Elsewhere it does nothing. Processes forked later inherit it.
+# parameters of mallopt in <malloc.h>: trim threshold, top pad, mmap threshold
+_KEEP = {-3: 2**30, -1: 2**31 - 1, -2: 2**28}
+_USUAL = {-3: 2**25, -1: 2**26, -2: 2**17}  # glibc's own once a program has freed large blocks
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse large blocks instead of returning them to the system. No effect without glibc.
+
+    Training a small network on a CPU takes a third less time. Processes forked later inherit the setting.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter, value in ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28)):
-            mallopt(parameter, value)
+    _set_malloc(_KEEP)
+
+
+def _set_malloc(parameters: dict[int, int]) -> None:
+    library = ctypes.CDLL(None) if _GLIBC else None
+    if hasattr(library, "mallopt"):
+        for parameter, value in parameters.items():
+            library.mallopt(parameter, value)  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def settings_for_a_run() -> Iterator[None]:
+    """Deterministic kernels and reuse of freed memory; on exit, the settings and random states of before.
+
+    A notebook that runs the benchmark draws the same random numbers afterwards as if it had not.
+    """
+    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    cublas = os.environ.get(_CUBLAS)
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    use_deterministic_kernels()
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        _set_malloc(_USUAL)
+        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        if cublas is None:
+            os.environ.pop(_CUBLAS, None)
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        elif torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(torch.initial_seed())  # as torch would have on first use
+
+
+def stop_openmp_threads() -> bool:
+    """Stop the threads that torch keeps for this one, so that a fork is safe; it starts them again when needed.
+
+    A forked process that waits for a thread of its parent hangs. Returns False if the OpenMP library cannot do it.
+    """
+    hard = 2  # omp_pause_hard in <omp.h>
+    pause = getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
+    return pause is not None and pause(hard) == 0

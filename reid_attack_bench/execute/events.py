@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from reid_attack_bench.steps.step import Step
 
 
-class Listener(Protocol):
-    """Who is told how a run goes; see console.py."""
+class Listener:
+    """Receives the events of a run. Does nothing; override what you need."""
 
-    def begin(self, missing: list[Step], total: int) -> None: ...
+    def begin(self, missing: Sequence[Step], total: int) -> None:
+        """The run starts: `missing` of `total` steps must be done."""
 
-    def start(self, step: Step) -> None: ...
+    def start(self, step: Step) -> None:
+        """A step starts."""
 
-    def progress(self, step: Step, done: int, total: int, note: str) -> None: ...
+    def progress(self, step: Step, done: int, total: int, note: str) -> None:
+        """A step has done `done` of `total` units; `note` is a few words, e.g. a loss."""
 
-    def finish(self, step: Step, seconds: float) -> None: ...
+    def finish(self, step: Step, seconds: float) -> None:
+        """A step is stored."""
 
-    def fail(self, step: Step, reason: str) -> None: ...
+    def fail(self, step: Step, reason: str) -> None:
+        """A step failed; `reason` is one line."""
 
-    def note(self, text: str) -> None: ...
+    def rebuild(self, step: Step, reason: str) -> None:
+        """The stored result of a step is corrupt and will be made again."""
+        self.note(f"{reason}; making it again")
+
+    def note(self, text: str) -> None:
+        """Something a person should know."""
 
 
 @dataclass
 class Outcome:
-    """How a run went.
+    """What a run did.
 
     Attributes:
-        failed: key → reason, for steps that failed and all that stood on them.
-        causes: the reasons that came first, one line each.
-        seconds: key → time, for the steps done in this run.
-        rebuilt: labels of corrupt artefacts made again.
+        failed: key → reason, for steps that failed and all that depend on them.
+        causes: "LABEL: REASON" of each step that failed by itself, one line each.
+        seconds: key → duration in seconds of the steps done in this run.
+        rebuilt: labels of corrupt results that were made again.
     """
 
     failed: dict[str, str] = field(default_factory=dict)
@@ -41,20 +51,15 @@ class Outcome:
     rebuilt: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Recorder:
-    """Takes what happens into the outcome, and passes it on to the listener."""
+@dataclass(frozen=True)
+class Recorder(Listener):
+    """Records events in `outcome` and passes them on to `listener`."""
 
     outcome: Outcome
     listener: Listener
 
-    def blocked(self, step: Step) -> bool:
-        """Whether something that `step` stands on has failed; then so has it, for the same reason."""
-        for key in (*step.inputs.values(), *step.after):
-            if key in self.outcome.failed:
-                self.outcome.failed[step.key] = self.outcome.failed[key]
-                return True
-        return False
+    def begin(self, missing: Sequence[Step], total: int) -> None:
+        self.listener.begin(missing, total)
 
     def start(self, step: Step) -> None:
         self.listener.start(step)
@@ -74,29 +79,7 @@ class Recorder:
 
     def rebuild(self, step: Step, reason: str) -> None:
         self.outcome.rebuilt.append(step.label)
-        self.listener.note(f"{reason}; making it again")
+        self.listener.rebuild(step, reason)
 
-    def note(self, step: Step, text: str) -> None:
+    def note(self, text: str) -> None:
         self.listener.note(text)
-
-
-class Teller(Protocol):
-    """Who hears of a step while it runs."""
-
-    def start(self, step: Step) -> None: ...
-
-    def progress(self, step: Step, done: int, total: int, note: str) -> None: ...
-
-    def finish(self, step: Step, seconds: float) -> None: ...
-
-    def fail(self, step: Step, reason: str) -> None: ...
-
-    def rebuild(self, step: Step, reason: str) -> None: ...
-
-    def note(self, step: Step, text: str) -> None: ...
-
-
-class Record(Teller, Protocol):
-    """Who hears of all steps, and knows which cannot be done any more."""
-
-    def blocked(self, step: Step) -> bool: ...

@@ -1,17 +1,15 @@
-"""Carry out a plan: only what the store lacks, resumable at any step, honest about what failed."""
+"""Run the steps that are missing from the store. Interrupted runs resume; failures are reported per step."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import functools
+from collections.abc import Mapping
 
 import torch
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.execute import processes as lanes
-from reid_attack_bench.execute.device import keep_freed_memory, use_deterministic_kernels
+from reid_attack_bench.execute import processes, schedule
+from reid_attack_bench.execute.device import cpu_count, default_workers, settings_for_a_run
 from reid_attack_bench.execute.events import Listener, Outcome, Recorder
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
@@ -20,7 +18,7 @@ from reid_attack_bench.store import CorruptArtefact, Store
 
 
 def missing_steps(plan: Plan, store: Store) -> list[Step]:
-    """What the goals still need, in order: a stored result needs none of its inputs again."""
+    """Steps that the goals still need, in order. A stored result needs none of its inputs."""
     wanted: set[str] = set()
     waiting = [key for key in plan.goals if not store.has(plan.steps[key].kind, key)]
     while waiting:
@@ -28,45 +26,66 @@ def missing_steps(plan: Plan, store: Store) -> list[Step]:
         if key in wanted:
             continue
         wanted.add(key)
-        step = plan.steps[key]
-        needed = (*step.inputs.values(), *step.after)
+        needed = schedule.needs(plan.steps[key])
         waiting += [k for k in needed if k not in wanted and not store.has(plan.steps[k].kind, k)]
     return [step for key, step in plan.steps.items() if key in wanted]
 
 
-def execute(plan: Plan, store: Store, device: torch.device, listener: Listener, workers: int = 1) -> Outcome:
-    """Do every missing step of `plan`, `workers` at a time, each in a process of its own where it is more than one.
+def execute(
+    plan: Plan, store: Store, device: torch.device, listener: Listener | None = None, workers: int | None = 1
+) -> Outcome:
+    """Do every missing step of `plan`.
 
-    A step that fails fails its dependents and nothing else. Kill it at any moment: the next run takes up at the
+    A step that fails fails its dependents and nothing else. Kill a run at any moment: the next one continues with the
     first steps that were not finished. Results do not depend on `workers` as long as each has as many threads.
 
+    Args:
+        plan: the steps, and which of them are goals.
+        store: where results are kept.
+        device: where to compute.
+        listener: receives the events of the run.
+        workers: steps at once. One works in this process, whose settings and random states are restored at the end;
+            more are processes of their own. None for as many as cores and memory allow.
+
     Raises:
-        BenchError: the store is in use by another run, or the disk is full.
+        BenchError: another run uses the store, the disk is full, or this program cannot have several workers.
     """
-    with _locked(store):
+    outcome = Outcome()
+    recorder = Recorder(outcome, listener or Listener())
+    with store.locked():
         store.sweep()
         todo = missing_steps(plan, store)
-        if todo:  # importing what these take is half of a run that has nothing to do
-            use_deterministic_kernels()
-            keep_freed_memory()
-        listener.begin(todo, len(plan.steps))
-        outcome = Outcome()
-        record = Recorder(outcome, listener)
-        if workers > 1 and len(todo) > 1:
-            threads = max(1, len(os.sched_getaffinity(0)) // workers)
-            lanes.run_in_parallel(
-                todo, record, min(workers, len(todo)), lambda teller: Runner(plan, store, device, teller).run, threads
-            )
-        else:
-            runner = Runner(plan, store, device, record)
-            for step in todo:
-                if not record.blocked(step):
-                    runner.run(step)
-        return outcome
+        asked = default_workers(device) if workers is None else workers
+        start = None
+        if asked > 1 and len(todo) > 1:
+            start = processes.worker_starter(plan)  # before a listener starts a thread of its own, as progress bars do
+            if start is None and workers is not None:
+                raise BenchError(
+                    f"{asked} workers: a program with other threads, or with CUDA in use, cannot fork, and what exists "
+                    "only in memory cannot be sent to another process: use workers=1"
+                )
+        recorder.begin(todo, len(plan.steps))
+        if not todo:
+            return outcome
+        with settings_for_a_run():
+            if start is None:
+                _run_here(todo, Runner(plan.steps, store, device, recorder), outcome)
+            else:
+                job = processes.Job(plan, store, device, threads=max(1, cpu_count() // asked))
+                processes.run_in_parallel(todo, recorder, asked, functools.partial(start, job), plan.steps)
+    return outcome
+
+
+def _run_here(todo: list[Step], runner: Runner, outcome: Outcome) -> None:
+    for step in todo:
+        reasons = schedule.blocked([step], outcome.failed)
+        outcome.failed.update(reasons)
+        if not reasons:
+            runner.run(step)
 
 
 def repair(plan: Plan, store: Store) -> list[Step]:
-    """Check what the report will read and discard what is corrupt; returns the steps to do again."""
+    """Check the goals that are stored and discard those that are corrupt; returns their steps."""
     broken = []
     for key in plan.goals:
         step = plan.steps[key]
@@ -79,27 +98,8 @@ def repair(plan: Plan, store: Store) -> list[Step]:
     return broken
 
 
-@contextmanager
-def _locked(store: Store) -> Iterator[None]:
-    try:
-        store.root.mkdir(parents=True, exist_ok=True)
-        lock = (store.root / "lock").open("a")
-    except OSError as error:
-        raise BenchError(
-            f"cannot write to the store {store.root}: {error.strerror}; choose another with --store"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BenchError(
-                f"another run is using the store {store.root}; wait for it, or choose another with --store"
-            ) from None
-        yield
-
-
 def seconds_stored(plan: Plan, store: Store) -> Mapping[str, float]:
-    """Time that each stored step took when it was done."""
+    """Key → seconds that the step took when it was done, for every stored step."""
     return {
         key: float(store.manifest(step.kind, key).get("seconds", 0.0))
         for key, step in plan.steps.items()

@@ -1,134 +1,323 @@
-"""Several steps at once: worker processes that take steps from one list and tell how they went."""
+"""Run steps in parallel worker processes and report their progress.
+
+Two kinds of worker do the same work. A forked one has the plan as it is, live objects included. A spawned one is a new
+Python process that is given text only, and plans the suite again: for systems and programs in which a fork is not safe.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import multiprocessing.connection
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.execute.events import Record, Teller
-from reid_attack_bench.execute.schedule import next_step, work_behind
+from reid_attack_bench.execute import schedule
+from reid_attack_bench.execute.device import keep_freed_memory, stop_openmp_threads, use_deterministic_kernels
+from reid_attack_bench.execute.events import Listener, Recorder
+from reid_attack_bench.execute.runner import Runner
+from reid_attack_bench.plan.plan import Plan
+from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.steps.step import Step
+from reid_attack_bench.store import Store
+from reid_attack_bench.suites.parse import from_plain
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_SECONDS_TO_EXIT = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all workers of a run share.
+
+    Attributes:
+        plan: the plan whose steps they do.
+        store: where results are.
+        device: where to compute.
+        threads: of torch and OpenCV in each worker.
+    """
+
+    plan: Plan
+    store: Store
+    device: torch.device
+    threads: int
 
 
 @dataclass
-class _Process:
-    process: BaseProcess
-    wire: Connection
+class Worker:
+    """A worker process, the pipe to it, and the step that it is doing."""
+
+    process: BaseProcess | subprocess.Popen[bytes]
+    pipe: Connection
     step: Step | None = None
 
+    def exit_status(self) -> int | None:
+        """Exit status of a process that is about to end; a negative one is the signal that ended it."""
+        if isinstance(self.process, subprocess.Popen):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_SECONDS_TO_EXIT)
+            return self.process.returncode
+        self.process.join(_SECONDS_TO_EXIT)
+        return self.process.exitcode
 
-class _PipeListener:
-    """A teller at the far end of a pipe."""
+    def kill(self) -> None:
+        self.process.kill()
+        self.exit_status()
+        self.pipe.close()
 
-    def __init__(self, wire: Connection) -> None:
-        self._wire = wire
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda step, *values: self._wire.send((name, step.key, values))
+def worker_starter(plan: Plan) -> Callable[[Job], Worker] | None:
+    """How to start workers for `plan` from this thread now: `fork`, `spawn`, or None if neither is possible.
+
+    A fork is safe on Linux while no other thread runs and CUDA is not in use.
+    """
+    alone = threading.active_count() == 1 and not torch.cuda.is_initialized()
+    if sys.platform == "linux" and alone and stop_openmp_threads():
+        return fork
+    return None if plan.source is None else spawn
 
 
 def run_in_parallel(
-    todo: list[Step],
-    record: Record,
-    workers: int,
-    make_runner: Callable[[Teller], Callable[[Step], None]],
-    threads: int,
+    todo: Sequence[Step], recorder: Recorder, workers: int, start: Callable[[], Worker], steps: Mapping[str, Step]
 ) -> None:
-    """Do `todo` in `workers` processes, each step once all that it stands on is done.
+    """Do `todo` in up to `workers` processes, each step once all that it needs is done.
 
-    Of the steps that can begin, the one with most work behind it goes first. The processes are forked, so a plan
-    may hold anything; they die with this one, however it dies.
+    Of the steps that can start, the one with most work behind it goes first. A step whose process dies fails. The
+    processes end with this one, however it ends.
 
     Args:
-        todo: steps in an order that satisfies their inputs; inputs that are not among them are stored.
-        record: hears everything, here.
-        make_runner: called in each process with its teller; returns what does one step.
-        threads: of torch in each process.
+        todo: steps in an order that satisfies their needs; needs that are not among them are stored.
+        recorder: receives all events, in this process.
+        workers: most processes at once; they are started when there is a step for them.
+        start: starts one process.
+        steps: key → step, of everything that may be done, corrupt inputs included.
 
     Raises:
-        BenchError: what a runner raised, when nothing else can be done either.
+        BenchError: no step can succeed any more, e.g. because the disk is full.
     """
-    steps = {step.key: step for step in todo}
-    behind = work_behind(todo)
-    order = sorted(todo, key=lambda step: behind[step.key], reverse=True)
-    open_keys = set(steps)
-    lanes = [_open_lane(steps, make_runner, threads) for _ in range(workers)]
+    waiting = schedule.by_work_behind(todo)
+    unfinished = {step.key for step in todo}
+    team: list[Worker] = []
     try:
-        while order or any(lane.step for lane in lanes):
-            for lane in lanes:
-                if lane.step is None:
-                    lane.step = next_step(order, open_keys, record)
-                    if lane.step is not None:
-                        lane.wire.send(lane.step.key)
-            busy = {lane.wire: lane for lane in lanes if lane.step is not None}
-            for wire in multiprocessing.connection.wait(list(busy)):
-                lane = busy[wire]  # type: ignore[index]
-                try:
-                    event, key, values = lane.wire.recv()
-                except (EOFError, ConnectionResetError):
-                    assert lane.step is not None
-                    lane.process.join()
-                    record.fail(lane.step, f"its process died with exit status {lane.process.exitcode}: out of memory?")
-                    open_keys.discard(lane.step.key)
-                    lanes[lanes.index(lane)] = _open_lane(steps, make_runner, threads)
+        while True:
+            _hand_out(waiting, unfinished, team, workers, start)
+            busy = {worker.pipe: worker for worker in team if worker.step is not None}
+            if not busy:
+                return
+            for pipe in multiprocessing.connection.wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
+                if _receive(worker, recorder, steps):
                     continue
-                if event == "fatal":
-                    raise BenchError(values[0])
-                if event == "idle":
-                    open_keys.discard(key)
-                    lane.step = None
-                else:
-                    getattr(record, event)(steps[key], *values)
+                step, worker.step = worker.step, None
+                assert step is not None
+                unfinished.discard(step.key)
+                if worker.pipe.closed:
+                    team.remove(worker)
+                if step.key in recorder.outcome.failed:
+                    reasons = schedule.blocked(waiting, recorder.outcome.failed)
+                    recorder.outcome.failed.update(reasons)
+                    unfinished.difference_update(reasons)
+                    waiting = [other for other in waiting if other.key not in reasons]
     finally:
-        for lane in lanes:
-            lane.process.kill()
-            lane.process.join()
+        for worker in team:
+            worker.kill()
 
 
-def _open_lane(
-    steps: dict[str, Step], make_runner: Callable[[Teller], Callable[[Step], None]], threads: int
-) -> _Process:
+def _hand_out(
+    waiting: list[Step], unfinished: set[str], team: list[Worker], workers: int, start: Callable[[], Worker]
+) -> None:
+    """Give each worker that is free a step that can start; start another worker if there are more such steps."""
+    idle = [worker for worker in team if worker.step is None]
+    while idle or len(team) < workers:
+        step = schedule.next_step(waiting, unfinished)
+        if step is None:
+            return
+        if not idle:
+            team.append(start())
+            idle.append(team[-1])
+        worker = idle.pop(0)
+        with contextlib.suppress(BrokenPipeError):  # it died while idle: found when its answer is awaited
+            worker.pipe.send(step.key)
+        worker.step = step
+        waiting.remove(step)
+
+
+def _receive(worker: Worker, recorder: Recorder, steps: Mapping[str, Step]) -> bool:
+    """Pass on one message of a worker; returns whether it is still at its step."""
+    try:
+        message = worker.pipe.recv()
+    except (EOFError, ConnectionResetError):
+        assert worker.step is not None
+        status = worker.exit_status()
+        recorder.fail(worker.step, f"its process died with exit status {status}: out of memory?")
+        worker.kill()
+        return False
+    match message:
+        case ("start", key):
+            recorder.start(steps[key])
+        case ("progress", key, done, total, note):
+            recorder.progress(steps[key], done, total, note)
+        case ("finish", key, seconds):
+            recorder.finish(steps[key], seconds)
+        case ("fail", key, reason):
+            recorder.fail(steps[key], reason)
+        case ("rebuild", key, reason):
+            recorder.rebuild(steps[key], reason)
+        case ("note", text):
+            recorder.note(text)
+        case ("fatal", reason):
+            raise BenchError(reason)
+        case ("idle",):
+            return False
+    return True
+
+
+class _PipeListener(Listener):
+    """Sends events through a pipe, steps by key."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def start(self, step: Step) -> None:
+        self._pipe.send(("start", step.key))
+
+    def progress(self, step: Step, done: int, total: int, note: str) -> None:
+        self._pipe.send(("progress", step.key, done, total, note))
+
+    def finish(self, step: Step, seconds: float) -> None:
+        self._pipe.send(("finish", step.key, seconds))
+
+    def fail(self, step: Step, reason: str) -> None:
+        self._pipe.send(("fail", step.key, reason))
+
+    def rebuild(self, step: Step, reason: str) -> None:
+        self._pipe.send(("rebuild", step.key, reason))
+
+    def note(self, text: str) -> None:
+        self._pipe.send(("note", text))
+
+
+def fork(job: Job) -> Worker:
+    """A worker that has the plan of this process."""
+    stop_openmp_threads()
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    process = context.Process(target=_work, args=(there, steps, make_runner, threads, os.getpid()), daemon=True)
+    process = context.Process(target=_forked, args=(there, job, os.getpid()), daemon=True)
     process.start()
     there.close()
-    return _Process(process, here)
+    return Worker(process, here)
 
 
-def _work(
-    wire: Connection,
-    steps: dict[str, Step],
-    make_runner: Callable[[Teller], Callable[[Step], None]],
-    threads: int,
-    parent: int,
-) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)
+def _forked(pipe: Connection, job: Job, parent: int) -> None:
+    _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    run = make_runner(_PipeListener(wire))
+    _work(pipe, job)
+
+
+_SPAWNED = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[3])
+from reid_attack_bench.execute.processes import spawned_main
+spawned_main(int(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+def spawn(job: Job) -> Worker:
+    """A worker that plans again what `job` is about, in a new Python process.
+
+    The process does not import the main module of this one, so that scripts and notebooks need no guard.
+    """
+    here, there = multiprocessing.Pipe()
+    arguments = [sys.executable, "-c", _SPAWNED, str(there.fileno()), str(os.getpid()), json.dumps(sys.path)]
+    # in a session of its own it does not receive the Ctrl-C of a terminal; the parent decides
+    process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, pass_fds=[there.fileno()], start_new_session=True)
+    there.close()
+    with contextlib.suppress(BrokenPipeError):  # it died at once: found when its answer is awaited
+        here.send(_as_text(job))
+    return Worker(process, here)
+
+
+def spawned_main(handle: int, parent: int) -> None:
+    """Entry point of a spawned worker: `handle` is its end of the pipe, `parent` the process that started it."""
+    _end_with(parent)
+    pipe = Connection(handle)
+    try:
+        job = _from_text(pipe.recv())
+    except Exception as error:  # a plug-in may raise anything when it is made
+        pipe.send(("fatal", f"a worker process cannot plan this run again ({error}): use one worker"))
+        return
+    use_deterministic_kernels()
+    keep_freed_memory()
+    _work(pipe, job)
+
+
+def _as_text(job: Job) -> str:
+    source = job.plan.source
+    assert source is not None
+    values: dict[str, Any] = {
+        "suite": asdict(job.plan.suite),
+        "data_root": source.data_root and str(source.data_root),
+        "only": {field: list(values) for field, values in source.only.items()},
+        "remember": source.remember and str(source.remember),
+        "store": str(job.store.root),
+        "device": str(job.device),
+        "threads": job.threads,
+    }
+    return json.dumps(values)
+
+
+def _from_text(text: str) -> Job:
+    values = json.loads(text)
+    paths = {name: Path(values[name]) if values[name] else None for name in ("data_root", "remember")}
+    plan = make_plan(from_plain(values["suite"]), only=values["only"], **paths)
+    return Job(plan, Store(Path(values["store"])), torch.device(values["device"]), values["threads"])
+
+
+def _work(pipe: Connection, job: Job) -> None:
+    """Do the steps whose keys are received, until the parent ends this process."""
+    torch.set_num_threads(job.threads)
+    cv2.setNumThreads(job.threads)
+    runner = Runner(job.plan.steps, job.store, job.device, _PipeListener(pipe))
     while True:
-        step = steps[wire.recv()]
+        key = pipe.recv()
+        if key not in job.plan.steps:
+            pipe.send(("fatal", "the suite or a plug-in file changed while it ran: run the same command again"))
+            return
         try:
-            run(step)
+            runner.run(job.plan.steps[key])
         except BenchError as error:
-            wire.send(("fatal", step.key, (str(error),)))
-        wire.send(("idle", step.key, ()))
+            pipe.send(("fatal", str(error)))
+        pipe.send(("idle",))
+
+
+def _end_with(parent: int) -> None:
+    """End this process when process `parent` ends, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it ended before the lines above
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)

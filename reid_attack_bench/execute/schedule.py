@@ -1,33 +1,55 @@
-"""Order in which steps are started."""
+"""Order in which steps are started. Pure functions."""
 
 from __future__ import annotations
 
-from reid_attack_bench.execute.events import Record
+from collections.abc import Iterable, Mapping, Sequence, Set
+
 from reid_attack_bench.steps.step import Step
 
 
-def next_step(order: list[Step], open_keys: set[str], record: Record) -> Step | None:
-    """Take the first step that can begin; on the way drop those that cannot any more."""
-    position = 0
-    while position < len(order):
-        step = order[position]
-        if record.blocked(step):
-            open_keys.discard(step.key)
-            del order[position]
-            position = 0  # what stands on it may come earlier
-        elif open_keys.isdisjoint((*step.inputs.values(), *step.after)):
-            return order.pop(position)
-        else:
-            position += 1
-    return None
+def needs(step: Step) -> tuple[str, ...]:
+    """Keys of the steps that must have succeeded before `step` can start."""
+    return (*step.inputs.values(), *step.after)
 
 
-def work_behind(todo: list[Step]) -> dict[str, float]:
-    """Work of each step and of the longest chain of steps that waits for it."""
+def work_behind(steps: Sequence[Step]) -> dict[str, float]:
+    """Work on the longest path from each step to the end of the run, its own included, in image passes.
+
+    Args:
+        steps: in an order that satisfies their needs.
+    """
     behind: dict[str, float] = {}
-    for step in reversed(todo):
+    for step in reversed(steps):
         total = behind.get(step.key, 0.0) + max(step.work, 1.0)
         behind[step.key] = total
-        for key in (*step.inputs.values(), *step.after):
+        for key in needs(step):
             behind[key] = max(behind.get(key, 0.0), total)
     return behind
+
+
+def by_work_behind(steps: Sequence[Step]) -> list[Step]:
+    """The critical path first. The order satisfies the steps' needs, as the given order must."""
+    behind = work_behind(steps)
+    return sorted(steps, key=lambda step: behind[step.key], reverse=True)
+
+
+def next_step(waiting: Iterable[Step], unfinished: Set[str]) -> Step | None:
+    """The first waiting step whose needs are all finished, if there is one."""
+    return next((step for step in waiting if unfinished.isdisjoint(needs(step))), None)
+
+
+def blocked(waiting: Iterable[Step], failed: Mapping[str, str]) -> dict[str, str]:
+    """Waiting steps that can no longer be done: key → reason why the step that they need failed.
+
+    Args:
+        waiting: in an order that satisfies their needs.
+        failed: key → reason.
+    """
+    found: dict[str, str] = {}
+    for step in waiting:
+        for key in needs(step):
+            reason = failed.get(key) or found.get(key)
+            if reason is not None:
+                found[step.key] = reason
+                break
+    return found

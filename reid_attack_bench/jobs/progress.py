@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,23 +31,7 @@ _REFRESH = 0.5
 """Seconds between two updates of a notebook."""
 
 
-class Silent:
-    """A listener that shows nothing."""
-
-    def begin(self, missing: list[Step], total: int) -> None: ...
-
-    def start(self, step: Step) -> None: ...
-
-    def progress(self, step: Step, done: int, total: int, note: str) -> None: ...
-
-    def finish(self, step: Step, seconds: float) -> None: ...
-
-    def fail(self, step: Step, reason: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-
-class RichListener:
+class RichListener(Listener):
     """Bars for the run and for each running step. A terminal also gets one line per slow step that is finished.
 
     In a notebook the bars are one output that is updated from the events of the run, without a thread or a widget.
@@ -77,7 +61,7 @@ class RichListener:
         self.steps_total = 0
         self.steps_done = 0
 
-    def begin(self, missing: list[Step], total: int) -> None:
+    def begin(self, missing: Sequence[Step], total: int) -> None:
         stored = total - len(missing)
         text = f"{total} steps: {len(missing)} to do, {stored} already in the store or not needed"
         self.console.print(text, highlight=False)
@@ -143,14 +127,14 @@ class RichListener:
             self._update()
 
 
-class JsonListener:
+class JsonListener(Listener):
     """One JSON object per line on standard output, for programs."""
 
     def _say(self, event: str, **values: Any) -> None:
         sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
         sys.stdout.flush()
 
-    def begin(self, missing: list[Step], total: int) -> None:
+    def begin(self, missing: Sequence[Step], total: int) -> None:
         self._say("begin", to_do=len(missing), total=total)
 
     def start(self, step: Step) -> None:
@@ -172,7 +156,7 @@ class JsonListener:
 @contextmanager
 def listening(progress: bool | Listener) -> Iterator[Listener]:
     """A listener that lasts as long as the block: bars for True, silence for False, or the one that is given."""
-    listener = progress if not isinstance(progress, bool) else RichListener(Console()) if progress else Silent()
+    listener = progress if not isinstance(progress, bool) else RichListener(Console()) if progress else Listener()
     try:
         yield listener
     finally:

@@ -12,7 +12,7 @@ from torch import nn
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import Defence, Distance, Recipe, Victim
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.execute.device import default_workers, resolve_device, stay_forkable
+from reid_attack_bench.execute.device import resolve_device
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.execute.executor import execute, missing_steps, repair
 from reid_attack_bench.jobs import manifest
@@ -267,7 +267,6 @@ def evaluate_job(
         BenchError: no such victim or data set, or a defence without a victim to defend.
     """
     base = run_job(suite, settings, command=command)
-    stay_forkable(settings.device, settings.workers)  # a file may hold a victim that it has made
     plugin = registry.find("victim", victim)
     if plugin.makes(Defence) and not defends:
         raise BenchError(f"{victim} is a defence: say which victim of suite {base.suite.name} it defends, with defends")
@@ -328,7 +327,6 @@ def perform(job: Job, listener: Listener) -> Result:
     """
     settings, store = job.settings, Store(job.settings.store)
     device = resolve_device(settings.device)
-    stay_forkable(settings.device, settings.workers)
     plan = plan_of(job, remember=store.checked)
     for step in repair(plan, store):
         listener.note(f"stored artefact '{step.label}' was corrupt; making it again")
@@ -336,7 +334,7 @@ def perform(job: Job, listener: Listener) -> Result:
     planned = manifest.describe(plan, store, Outcome(), device, job.command, finished=False)
     if not manifest.is_reported(planned, earlier, job.out):
         manifest.write(planned, job.out)  # so that a run which is killed can be reported
-    outcome = execute(plan, store, device, listener, settings.workers or default_workers(device))
+    outcome = execute(plan, store, device, listener, settings.workers)
     record = manifest.describe(plan, store, outcome, device, job.command)
     if earlier is not None and manifest.is_reported(record, earlier, job.out):
         record = earlier

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.steps.step import Step
@@ -55,10 +56,20 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class PlanSource:
+    """Arguments of make_plan besides the suite, with which another process makes the same plan."""
+
+    data_root: Path | None
+    only: Mapping[str, Sequence[str]]
+    remember: Path | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """Steps in an order that satisfies their inputs, and what they are for.
 
-    `wanted` are the keys of what somebody is after who wants no report.
+    `source` is None if the plan cannot be made from text, e.g. of a victim that exists only in memory. `wanted` are
+    the keys of what somebody is after who wants no report.
     """
 
     suite: Suite
@@ -66,6 +77,7 @@ class Plan:
     clean: tuple[CleanRow, ...]
     cells: tuple[Cell, ...]
     wanted: tuple[str, ...] = ()
+    source: PlanSource | None = None
 
     @property
     def goals(self) -> list[str]:

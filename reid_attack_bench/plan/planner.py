@@ -13,7 +13,7 @@ from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.files import file_digest
 from reid_attack_bench.metrics.lpips import find_lpips_weights
 from reid_attack_bench.plan.attacks import plan_attacks, why_impossible
-from reid_attack_bench.plan.plan import Cell, CleanRow, Plan
+from reid_attack_bench.plan.plan import Cell, CleanRow, Plan, PlanSource
 from reid_attack_bench.plan.victims import PlannedVictim, plan_victims, relation_of
 from reid_attack_bench.registry import Plugin
 from reid_attack_bench.steps.attack_run import AttackRun
@@ -80,7 +80,8 @@ def make_plan(
         raise BenchError(f"suite {suite.name} has no victims of its own: add one with evaluate --victim")
     if not cells:
         raise BenchError("nothing to run: no attack meets a source and a target with these settings")
-    return Plan(suite, planner.steps, tuple(planner.clean.values()), tuple(cells))
+    source = None if live else PlanSource(data_root, chosen.only, remember)
+    return Plan(suite, planner.steps, tuple(planner.clean.values()), tuple(cells), source=source)
 
 
 class _Planner:
