@@ -19,6 +19,7 @@ import yaml
 from reid_attack_bench.cli import main as cli
 from reid_attack_bench.contracts import Recipe
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.execute.executor import execute, missing_steps
 from reid_attack_bench.metrics import visibility as image_metrics
 from reid_attack_bench.plan.planner import make_plan
@@ -33,17 +34,13 @@ from tests.plugins.toy import ToyVictim
 pytestmark = pytest.mark.e2e
 
 
-class Silent:
+class Silent(Listener):
     """A listener that remembers."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
         self.failures: list[str] = []
         self.notes: list[str] = []
-
-    def begin(self, missing, total) -> None: ...
-    def start(self, step) -> None: ...
-    def progress(self, step, done, total, note) -> None: ...
 
     def finish(self, step, seconds) -> None:
         self.done.append(step.label)

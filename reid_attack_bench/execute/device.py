@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 
@@ -126,11 +127,14 @@ def settings_for_a_run() -> Iterator[None]:
             torch.cuda.manual_seed_all(torch.initial_seed())  # as torch would have on first use
 
 
-def stop_openmp_threads() -> bool:
-    """Stop the threads that torch keeps for this one, so that a fork is safe; it starts them again when needed.
+def stop_threads() -> bool:
+    """Stop the threads that OpenMP and OpenCV keep for this one, so that a fork is safe; they start again when needed.
 
     A forked process that waits for a thread of its parent hangs. Returns False if the OpenMP library cannot do it.
     """
+    count = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # ends OpenCV's threads at once
+    cv2.setNumThreads(count)
     hard = 2  # omp_pause_hard in <omp.h>
     pause = getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
     return pause is not None and pause(hard) == 0

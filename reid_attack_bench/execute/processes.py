@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,14 +28,14 @@ import torch
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import schedule
-from reid_attack_bench.execute.device import keep_freed_memory, stop_openmp_threads, use_deterministic_kernels
+from reid_attack_bench.execute.device import keep_freed_memory, stop_threads, use_deterministic_kernels
 from reid_attack_bench.execute.events import Listener, Recorder
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.store import Store
-from reid_attack_bench.suites.parse import from_plain
+from reid_attack_bench.suites.parse import from_json, to_json
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _SECONDS_TO_EXIT = 10.0
@@ -87,7 +87,7 @@ def worker_starter(plan: Plan) -> Callable[[Job], Worker] | None:
     A fork is safe on Linux while no other thread runs and CUDA is not in use.
     """
     alone = threading.active_count() == 1 and not torch.cuda.is_initialized()
-    if sys.platform == "linux" and alone and stop_openmp_threads():
+    if sys.platform == "linux" and alone and stop_threads():
         return fork
     return None if plan.source is None else spawn
 
@@ -214,7 +214,7 @@ class _PipeListener(Listener):
 
 def fork(job: Job) -> Worker:
     """A worker that has the plan of this process."""
-    stop_openmp_threads()
+    stop_threads()
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
     sys.stdout.flush()
@@ -272,7 +272,7 @@ def _as_text(job: Job) -> str:
     source = job.plan.source
     assert source is not None
     values: dict[str, Any] = {
-        "suite": asdict(job.plan.suite),
+        "suite": to_json(job.plan.suite),
         "data_root": source.data_root and str(source.data_root),
         "only": {field: list(values) for field, values in source.only.items()},
         "remember": source.remember and str(source.remember),
@@ -286,7 +286,7 @@ def _as_text(job: Job) -> str:
 def _from_text(text: str) -> Job:
     values = json.loads(text)
     paths = {name: Path(values[name]) if values[name] else None for name in ("data_root", "remember")}
-    plan = make_plan(from_plain(values["suite"]), only=values["only"], **paths)
+    plan = make_plan(from_json(values["suite"]), only=values["only"], **paths)
     return Job(plan, Store(Path(values["store"])), torch.device(values["device"]), values["threads"])
 
 

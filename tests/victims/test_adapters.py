@@ -427,13 +427,13 @@ def test_a_ready_victim_runs_in_forked_processes_of_several_threads(tmp_path: Pa
     script = f"""
 import multiprocessing, torch
 from reid_attack_bench.contracts import weights_digest
-from reid_attack_bench.execute.device import stop_openmp_threads
+from reid_attack_bench.execute.device import stop_threads
 from reid_attack_bench.victims.checkpoint import TorchreidCheckpoint
 torch.set_num_threads(2)
 victim = TorchreidCheckpoint({ARCH!r}, "w.pth", input_size=(64, 32)).eval()
 weights_digest(victim)
 victim.embed(torch.rand(8, 3, 64, 32))
-assert stop_openmp_threads()
+assert stop_threads()
 def work():
     torch.set_num_threads(2)
     victim.embed(torch.rand(8, 3, 64, 32))

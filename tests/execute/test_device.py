@@ -1,0 +1,113 @@
+"""Devices by name, cores and memory on any system, and settings that are restored."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute import device
+from reid_attack_bench.execute.device import cpu_count, default_workers, memory_size, resolve_device, settings_for_a_run
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize(("name", "device"), [("auto", "cuda"), ("cpu", "cpu"), ("cuda", "cuda"), ("cuda:1", "cuda:1")])
+@pytest.mark.usefixtures("two_gpus")
+def test_a_device_is_found_by_its_name(name: str, device: str) -> None:
+    assert resolve_device(name) == torch.device(device)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("cuda:2", "finds 2 GPUs, cuda:0 to cuda:1"),
+        ("cudda", "did you mean 'cuda'"),
+        ("cuda:x", "expected auto, cpu, cuda or cuda:N"),
+        ("cuda:", "expected auto, cpu, cuda or cuda:N"),
+        ("mps", "Apple GPUs lack the deterministic kernels"),
+    ],
+)
+@pytest.mark.usefixtures("two_gpus")
+def test_a_device_that_does_not_exist_is_an_error(name: str, says: str) -> None:
+    with pytest.raises(BenchError, match=says):
+        resolve_device(name)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error() -> None:
+    assert resolve_device("auto") == CPU
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(BenchError, match=f"device {name}: torch finds no GPU; use cpu"):
+            resolve_device(name)
+
+
+def test_workers_follow_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cpu_count", lambda: 16)
+    monkeypatch.setattr(device, "memory_size", lambda: 13.0)
+    assert default_workers(CPU) == 4
+    assert default_workers(torch.device("cuda")) == 1
+    monkeypatch.setattr(device, "memory_size", lambda: 1.0)
+    assert default_workers(CPU) == 1
+    monkeypatch.setattr(device, "memory_size", lambda: 1000.0)
+    assert default_workers(CPU) == 8
+
+
+def test_cores_and_memory_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cpu_count() >= 1
+    assert memory_size() > 0
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert cpu_count() == 3
+
+    def unknown(name: str) -> int:
+        raise ValueError("unrecognized configuration name")
+
+    monkeypatch.setattr(os, "sysconf", unknown)
+    assert memory_size() == 8.0
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_run_leaves_settings_and_random_states_as_they_were(monkeypatch, deterministic: bool) -> None:
+    def state() -> tuple:
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+            torch.get_num_threads(),
+            os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+            torch.get_rng_state().tolist(),
+            str(np.random.get_state()),
+            random.getstate(),
+        )
+
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        before = state()
+        with contextlib.suppress(ZeroDivisionError), settings_for_a_run():
+            assert torch.are_deterministic_algorithms_enabled()
+            assert torch.is_deterministic_algorithms_warn_only_enabled()
+            torch.manual_seed(1)
+            np.random.seed(1)
+            random.seed(1)
+            raise ZeroDivisionError
+        assert state() == before
+    finally:
+        torch.use_deterministic_algorithms(False)

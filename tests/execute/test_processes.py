@@ -1,0 +1,156 @@
+"""Steps in worker processes, forked or spawned."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute import executor, processes
+from reid_attack_bench.execute.events import Listener, Outcome
+from reid_attack_bench.plan.plan import Plan
+from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.store import Store
+from reid_attack_bench.suites import parse
+from tests.conftest import TOY, tiny_document
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small_plan() -> Plan:
+    """One victim, one data set, two attacks."""
+    document = tiny_document()
+    del document["datasets"]["station"]
+    document["victims"]["toy"]["train_on"] = ["plaza"]
+    document["attacks"] = {"noise": {}, "learner": {"use": f"{TOY}:Learner"}}
+    return make_plan(parse.parse(document), only={"dataset": ["plaza"]})
+
+
+@pytest.fixture
+def other_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Another thread runs, as in a notebook, so that a fork is not safe."""
+    monkeypatch.setattr(executor, "cpu_count", lambda: 2)  # one thread for each of two workers, as in this process
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    yield
+    end.set()
+    thread.join()
+
+
+def results(plan: Plan, store: Store) -> dict[str, dict[str, str]]:
+    """Label → digests of the files that the step made."""
+    return {step.label: store.manifest(step.kind, key)["files"] for key, step in plan.steps.items()}
+
+
+@pytest.mark.usefixtures("other_thread")
+def test_spawned_workers_give_the_same_bytes_and_a_killed_one_fails_its_step_only(
+    small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, spawned = Store(tmp_path / "alone"), Store(tmp_path / "spawned")
+    assert executor.execute(small_plan, alone, CPU).causes == []
+    assert processes.worker_starter(small_plan) is processes.spawn
+    monkeypatch.setenv("TOY_DIES", str(tmp_path))
+    (tmp_path / "fit").touch()
+    outcome = executor.execute(small_plan, spawned, CPU, workers=2)
+    assert len(outcome.causes) == 1
+    assert "fit learner 8/255" in outcome.causes[0]
+    assert "died with exit status -9" in outcome.causes[0]
+    assert {"learner" in small_plan.steps[key].label for key in outcome.failed} == {True}
+    assert executor.execute(small_plan, spawned, CPU, workers=2).causes == []
+    assert results(small_plan, spawned) == results(small_plan, alone)
+
+
+def test_a_plan_survives_as_text(small_plan: Plan, tmp_path: Path) -> None:
+    job = processes.Job(small_plan, Store(tmp_path), CPU, threads=3)
+    again = processes._from_text(processes._as_text(job))
+    assert list(again.plan.steps) == list(small_plan.steps)
+    assert again.plan.cells == small_plan.cells
+    assert (again.store, again.device, again.threads) == (job.store, CPU, 3)
+
+
+@pytest.mark.usefixtures("other_thread")
+def test_what_exists_only_in_memory_is_done_by_one_worker(small_plan: Plan, tmp_path: Path) -> None:
+    plan = replace(small_plan, source=None)
+    with pytest.raises(BenchError, match=r"2 workers: .* use workers=1"):
+        executor.execute(plan, Store(tmp_path), CPU, workers=2)
+    outcome = executor.execute(plan, Store(tmp_path), CPU, workers=None)
+    assert set(outcome.seconds) == set(plan.steps)
+
+
+@pytest.mark.usefixtures("other_thread")
+def test_a_suite_that_cannot_be_planned_again_says_so(small_plan: Plan, tmp_path: Path) -> None:
+    (victim,) = small_plan.suite.victims
+    suite = replace(small_plan.suite, victims=(replace(victim, use="gone.py:Victim"),))
+    with pytest.raises(BenchError, match=r"cannot plan this run again \(.*gone.py.*\): use one worker"):
+        executor.execute(replace(small_plan, suite=suite), Store(tmp_path), CPU, workers=2)
+
+
+def test_a_worker_makes_a_corrupt_input_again(small_plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    executor.execute(small_plan, store, CPU)
+    before = results(small_plan, store)
+    for step in small_plan.steps.values():
+        if step.kind in ("features", "rank"):
+            store.discard(step.kind, step.key)
+    craft = next(step for step in small_plan.steps.values() if step.kind == "craft")
+    (store.folder("craft", craft.key) / "query.npy").write_bytes(b"damaged")
+    outcome = executor.execute(small_plan, store, CPU, workers=2)
+    assert outcome.causes == []
+    assert outcome.rebuilt == [craft.label]
+    assert results(small_plan, store) == before
+
+
+def test_an_interrupted_run_leaves_no_spawned_process(tmp_path: Path) -> None:
+    document = tiny_document()
+    document["victims"]["toy"]["options"] = {"steps": 1_000_000}
+    script = f"""
+import json, os, threading
+import torch
+from pathlib import Path
+from reid_attack_bench.execute.events import Listener
+from reid_attack_bench.execute.executor import execute
+from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.store import Store
+from reid_attack_bench.suites import parse
+class Print(Listener):
+    def start(self, step):
+        print(step.kind, flush=True)
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+plan = make_plan(parse.parse(json.loads({json.dumps(document)!r})))
+execute(plan, Store(Path("store")), torch.device("cpu"), Print(), workers=2)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "victim":
+            break
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 2
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+    assert errors.count("KeyboardInterrupt") == 1  # of the run itself, none of its workers
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline, "a worker outlived its run"
+        time.sleep(0.05)
+
+
+def test_a_listener_without_methods_hears_of_a_run_in_processes(small_plan: Plan, tmp_path: Path) -> None:
+    outcome = executor.execute(small_plan, Store(tmp_path), CPU, Listener(), workers=2)
+    assert isinstance(outcome, Outcome)
+    assert set(outcome.seconds) == set(small_plan.steps)
