@@ -285,8 +285,8 @@ def _as_text(job: Job) -> str:
 
 def _from_text(text: str) -> Job:
     values = json.loads(text)
-    paths = {name: Path(values[name]) if values[name] else None for name in ("data_root", "remember")}
-    plan = make_plan(from_json(values["suite"]), only=values["only"], **paths)
+    data_root, remember = (Path(values[name]) if values[name] else None for name in ("data_root", "remember"))
+    plan = make_plan(from_json(values["suite"]), data_root=data_root, only=values["only"], remember=remember)
     return Job(plan, Store(Path(values["store"])), torch.device(values["device"]), values["threads"])
 
 

@@ -54,6 +54,7 @@ def results(plan: Plan, store: Store) -> dict[str, dict[str, str]]:
     return {step.label: store.manifest(step.kind, key)["files"] for key, step in plan.steps.items()}
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("other_thread")
 def test_spawned_workers_give_the_same_bytes_and_a_killed_one_fails_its_step_only(
     small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -89,6 +90,7 @@ def test_what_exists_only_in_memory_is_done_by_one_worker(small_plan: Plan, tmp_
     assert set(outcome.seconds) == set(plan.steps)
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("other_thread")
 def test_a_suite_that_cannot_be_planned_again_says_so(small_plan: Plan, tmp_path: Path) -> None:
     (victim,) = small_plan.suite.victims
@@ -97,6 +99,7 @@ def test_a_suite_that_cannot_be_planned_again_says_so(small_plan: Plan, tmp_path
         executor.execute(replace(small_plan, suite=suite), Store(tmp_path), CPU, workers=2)
 
 
+@pytest.mark.e2e
 def test_a_worker_makes_a_corrupt_input_again(small_plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path)
     executor.execute(small_plan, store, CPU)
@@ -112,6 +115,7 @@ def test_a_worker_makes_a_corrupt_input_again(small_plan: Plan, tmp_path: Path) 
     assert results(small_plan, store) == before
 
 
+@pytest.mark.e2e
 def test_an_interrupted_run_leaves_no_spawned_process(tmp_path: Path) -> None:
     document = tiny_document()
     document["victims"]["toy"]["options"] = {"steps": 1_000_000}
@@ -150,6 +154,7 @@ execute(plan, Store(Path("store")), torch.device("cpu"), Print(), workers=2)
         time.sleep(0.05)
 
 
+@pytest.mark.e2e
 def test_a_listener_without_methods_hears_of_a_run_in_processes(small_plan: Plan, tmp_path: Path) -> None:
     outcome = executor.execute(small_plan, Store(tmp_path), CPU, Listener(), workers=2)
     assert isinstance(outcome, Outcome)
