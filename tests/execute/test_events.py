@@ -5,7 +5,7 @@ from __future__ import annotations
 from reid_attack_bench.execute.events import Listener, Outcome, Recorder
 from reid_attack_bench.steps.step import Step
 
-ONE, OTHER = (Step("data", name, {"name": name}) for name in ("one", "other"))
+ONE, OTHER = (Step("data", 1, name, {"name": name}) for name in ("one", "other"))
 
 
 class Heard(Listener):
@@ -16,16 +16,16 @@ class Heard(Listener):
         self.events.append(("begin", len(missing), total))
 
     def start(self, step) -> None:
-        self.events.append(("start", step.label))
+        self.events.append(("start", step.about))
 
     def progress(self, step, done, total, note) -> None:
-        self.events.append(("progress", step.label, done, total, note))
+        self.events.append(("progress", step.about, done, total, note))
 
     def finish(self, step, seconds) -> None:
-        self.events.append(("finish", step.label, seconds))
+        self.events.append(("finish", step.about, seconds))
 
     def fail(self, step, reason) -> None:
-        self.events.append(("fail", step.label, reason))
+        self.events.append(("fail", step.about, reason))
 
     def note(self, text) -> None:
         self.events.append(("note", text))
@@ -46,8 +46,8 @@ def test_the_recorder_adds_up_the_outcome_and_passes_everything_on() -> None:
     happen(Recorder(outcome, heard))
     assert outcome.seconds == {ONE.key: 1.5}
     assert outcome.failed == {OTHER.key: "two lines"}
-    assert outcome.causes == ["other: two lines"]
-    assert outcome.rebuilt == ["other"]
+    assert outcome.causes == ["data other: two lines"]
+    assert outcome.rebuilt == ["data other"]
     assert heard.events == [
         ("begin", 2, 3),
         ("start", "one"),

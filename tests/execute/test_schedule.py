@@ -20,7 +20,7 @@ STEPS = [DATA, SMALL, LARGE, GATED]
 
 
 def labels(steps) -> list[str]:
-    return [each.label for each in steps]
+    return [each.about for each in steps]
 
 
 def test_work_behind_is_that_of_the_longest_path() -> None:
