@@ -1,9 +1,9 @@
-"""Take finished runs into this folder, small enough for a repository: python results/publish.py runs/quick …
+"""Copy finished runs into this folder, reduced in size: python results/publish.py runs/quick …
 
-What is taken: report.md, report.html where it is small, CSVs, tables/, the manifest, overview, curves and visibility in
-fewer colours, and one sheet of example images at half its size. What is not: the heat map of each attack and the PDFs,
-which `reid-attack-bench report` writes again from a store. report.md then links what is here and nothing else.
-README.md is written again each time; without a run that is all that happens.
+Copied: report.md, report.html if it is small, CSVs, tables/, the manifest, the plots overview, curve and visibility in
+fewer colours, and one sheet of example images at half its size. Left out: the heat map of each attack and the PDFs,
+which `reid-attack-bench report` writes again from a store; report.md links only what is copied. README.md is always
+written again, also if no run is given.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ HERE = Path(__file__).parent
 PLOTS = ("overview", "curve_", "visibility")
 PLOT_COLOURS = 128
 SHEETS, SHEET_SIZE, SHEET_QUALITY = 1, 0.5, 40
-"""Sheets of a run that are taken, first by name; their scale; WebP quality: the noise still looks as it does."""
+"""Sheets of a run that are copied, first by name; their scale; WebP quality that keeps the noise visible."""
 HTML_LIMIT = 4 * 2**20
-"""Bytes: a larger report.html stays out."""
+"""Bytes; a larger report.html is left out."""
 LEFT_OUT = "Heat maps of each attack, PDFs and further sheets are left out here; the command below makes them."
 
 
@@ -56,7 +56,7 @@ def publish(run: Path, here: Path = HERE, sheet_size: float = SHEET_SIZE) -> Pat
 
 
 def _entrance(folder: Path) -> str:
-    """What a link to a folder opens: its README, or the first of its files."""
+    """Target of a link to a folder: its README, or the first of its files."""
     readme = folder / "README.md"
     first = readme if readme.is_file() else min(path for path in folder.iterdir() if path.is_file())
     return f"{folder.name}/{first.name}"
@@ -67,7 +67,7 @@ def anonymous(text: str) -> str:
 
 
 def compact(manifest: dict[str, Any]) -> str:
-    """JSON with a line for each entry, and for each item of a long list: smaller, and still readable in a diff."""
+    """JSON with one line per entry and per item of a long list: smaller, and still readable in a diff."""
 
     def entry(value: Any) -> str:
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -101,9 +101,9 @@ LINK = re.compile(r"(!?)\[((?:[^\]\\]|\\.)*)\]\(([^)\s]+)\)")
 
 
 def relinked(report: str, folder: Path) -> str:
-    """report.md with links to what `folder` holds: a .webp for a .png, else the words alone, and no image.
+    """report.md with links to files in `folder` only: a .webp for a .png; other links become their text, images go.
 
-    A chapter that thereby loses all it had goes with it.
+    A chapter that is empty afterwards is removed.
     """
 
     def link(found: re.Match[str]) -> str:
@@ -125,15 +125,18 @@ def relinked(report: str, folder: Path) -> str:
 
 
 def index(here: Path = HERE) -> str:
-    """README.md: every folder, what it is, on what, the command that made it, and what its findings say."""
+    """README.md: a table of the runs with data and command, and a table of their findings."""
     lines = [
         "# Published runs",
         "",
-        "Written by `python results/publish.py`. Each folder has its report, tables, pictures and the manifest that "
-        "reproduces it; the heat map of each attack and PDFs are left out, and what is here is reduced in colours and "
-        "size. Steps that runs share count in each.",
+        "Written by `python results/publish.py`. Each folder has the report, tables, plots and manifest of one run. The "
+        "heat map of each attack and PDFs are left out; images are reduced in colours and size. The time of a step "
+        "that several runs share counts in each.",
         "",
-        "| run | what | data | command | machine | time of its steps | version |",
+        "Runs without a date, or dated before 25 November 2026, were measured with the random numbers of 0.1.0. Keys "
+        "and seeds changed once since then, so the same command now gives other values.",
+        "",
+        "| run | description | data | command | machine | time of its steps | version |",
         "|---|---|---|---|---|--:|---|",
     ]
     folders = sorted(path.parent for path in here.glob("*/manifest.json"))
@@ -149,7 +152,7 @@ def index(here: Path = HERE) -> str:
     others = sorted(path for path in here.iterdir() if path.is_dir() and path not in folders and any(path.iterdir()))
     others = [path for path in others if not path.name.startswith(("_", "."))]
     if others:
-        lines += ["", "Beside them: " + ", ".join(f"[{path.name}]({_entrance(path)})" for path in others) + "."]
+        lines += ["", "Also here: " + ", ".join(f"[{path.name}]({_entrance(path)})" for path in others) + "."]
     found = [(folder, path) for folder in folders if (path := folder / "findings.csv").is_file()]
     if found:
         lines += ["", "## Findings", "", "| run | claim | lower | higher | measure | difference | verdict |"]
@@ -178,7 +181,7 @@ def duration(manifest: dict[str, Any]) -> str:
 
 
 def version(manifest: dict[str, Any]) -> str:
-    """Of the bench and of torch, and the day where the manifest has it."""
+    """Versions of the bench and of torch, and the date if the manifest has one."""
     texts = [manifest["bench"], f"torch {manifest['versions']['torch']}", manifest.get("date", "")[:10]]
     return ", ".join(text for text in texts if text)
 

@@ -73,7 +73,7 @@ def test_a_run_is_published_small_and_its_links_hold(run: Path, tmp_path: Path) 
     assert r"A \| B" in readme
     for words in ("plaza (**synthetic**)", "`reid-attack-bench run demo`", "2 CPU cores", "2 min", "2026-01-02"):
         assert words in readme
-    assert "Beside them: [pictures](pictures/" in readme
+    assert "Also here: [pictures](pictures/" in readme
     # again, the same
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     publish.main([str(run)], tmp_path)

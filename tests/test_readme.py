@@ -6,10 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+import reid_attack_bench
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -34,3 +37,18 @@ def test_the_tutorial_of_a_new_victim(tmp_path: Path) -> None:
     assert row["clean_rank1"] > 10, "simple, but far from the 3 % of chance"
     assert row["worst_e8_mAP"] < row["clean_mAP"]
     assert pd.isna(row["audit"]), "an honest model is not flagged"
+
+
+@pytest.mark.e2e
+def test_the_python_call_in_five_lines(tmp_path: Path, monkeypatch, capsys) -> None:
+    block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert block
+    assert len(block[1].splitlines()) == 5
+    assert textwrap.indent(block[1], "    ") in (reid_attack_bench.__doc__ or "")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(block[1], names)
+    (row,) = names["result"].leaderboard.to_dict("records")
+    assert row["victim"] == "ShuffleNetV2"
+    assert capsys.readouterr().out.strip().endswith("report.html")
+    assert (tmp_path / "runs/minute+ShuffleNetV2/report.html").is_file()
