@@ -43,8 +43,9 @@ def test_the_tutorial_of_a_new_victim(tmp_path: Path) -> None:
 def test_the_python_call_in_five_lines(tmp_path: Path, monkeypatch, capsys) -> None:
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert block
-    assert len(block[1].splitlines()) == 5
-    assert textwrap.indent(block[1], "    ") in (reid_attack_bench.__doc__ or "")
+    lines = [line for line in block[1].splitlines() if line]
+    assert len(lines) == 5
+    assert textwrap.indent("\n".join(lines), "    ") in (reid_attack_bench.__doc__ or "")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(block[1], names)
