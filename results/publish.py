@@ -129,8 +129,8 @@ def index(here: Path = HERE) -> str:
     lines = [
         "# Published runs",
         "",
-        "Written by `python results/publish.py`. Each folder has the report, tables, plots and manifest of one run. The "
-        "heat map of each attack and PDFs are left out; images are reduced in colours and size. The time of a step "
+        "Written by `python results/publish.py`. Each folder has the report, tables, plots and manifest of one run. "
+        "The heat map of each attack and PDFs are left out; images are reduced in colours and size. The time of a step "
         "that several runs share counts in each.",
         "",
         "Runs without a date, or dated before 25 November 2026, were measured with the random numbers of 0.1.0. Keys "
