@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,16 +54,37 @@ class Silent(Listener):
         self.notes.append(text)
 
 
-def bench(*arguments: str, cwd: Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess:
-    """Run the command line as a user would; error output must be one line without a traceback."""
-    process = subprocess.run(
+def bench(
+    *arguments: str, cwd: Path, expect: int = 0, process: bool = False, **environment: str
+) -> subprocess.CompletedProcess:
+    """Run the command line as a user would; error output must be one line without a traceback.
+
+    In this process, which has torch imported already, unless a `process` or an environment of its own is asked for.
+    """
+    done = _in_process(arguments, cwd, environment) if process or environment else _here(arguments, cwd)
+    assert done.returncode == expect, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def _in_process(arguments: tuple[str, ...], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    return subprocess.run(
         [sys.executable, "-m", "reid_attack_bench", *arguments],
         cwd=cwd, capture_output=True, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
-    assert process.returncode == expect, process.stdout + process.stderr
-    assert "Traceback" not in process.stderr
-    return process
+
+
+def _here(arguments: tuple[str, ...], cwd: Path) -> subprocess.CompletedProcess:
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["reid-attack-bench", *arguments])
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def run_here(document: dict, store: Path, **options) -> tuple:
@@ -75,7 +98,7 @@ def finished(tmp_path_factory) -> Path:
     """A finished run of the tiny suite: the folder it was started in."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_document(), sort_keys=False))
-    bench("run", "tiny.yaml", cwd=folder)
+    bench("run", "tiny.yaml", cwd=folder, process=True)
     return folder
 
 
@@ -430,7 +453,7 @@ def test_an_exported_domain_runs_as_market1501(tiny, write_suite, tmp_path: Path
 def test_missing_real_data_says_where_it_should_be(tiny, write_suite, tmp_path: Path) -> None:
     tiny["datasets"] = {"market1501": {}}
     tiny["victims"]["toy"]["train_on"] = ["market1501"]
-    said = bench("run", write_suite(tiny), "--data-root", str(tmp_path), cwd=tmp_path, expect=1).stderr
+    said = bench("run", write_suite(tiny), "--data-root", str(tmp_path), cwd=tmp_path, expect=1, process=True).stderr
     assert "market1501" in said
     assert "http" in said
     assert len(said.strip().splitlines()) == 1
@@ -438,7 +461,7 @@ def test_missing_real_data_says_where_it_should_be(tiny, write_suite, tmp_path: 
 
 def test_two_workers_give_the_same_tables_as_one(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text((finished / "tiny.yaml").read_text())
-    bench("run", "tiny.yaml", "--workers", "2", cwd=tmp_path)
+    bench("run", "tiny.yaml", "--workers", "2", cwd=tmp_path, process=True)
     for name in ("matrix.csv", "leaderboard.csv", "clean.csv"):
         assert (tmp_path / "runs/tiny" / name).read_bytes() == (finished / "runs/tiny" / name).read_bytes()
 
