@@ -304,10 +304,10 @@ def test_a_victim_without_gradients_is_a_target_only(tiny, tmp_path: Path) -> No
 
 
 def test_a_victim_below_its_expected_rank1_is_an_error_not_a_row(tiny, tmp_path: Path) -> None:
-    tiny["victims"]["toy"]["expected_rank1"] = 101
+    tiny["victims"]["toy"]["expected_rank1"] = 100
     plan, outcome, _ = run_here(tiny, tmp_path)
     assert len(outcome.causes) == 2
-    assert all("below the expected 101.0 %" in cause for cause in outcome.causes)
+    assert all("below the expected 100.0 %" in cause for cause in outcome.causes)
     assert all(cell.rank_key in outcome.failed for cell in plan.cells)
 
 
