@@ -80,6 +80,7 @@ def test_a_run_is_published_small_and_its_links_hold(run: Path, tmp_path: Path) 
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
 
 
+@pytest.mark.e2e
 def test_a_large_page_and_a_folder_that_is_no_run_stay_out(run: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(publish, "HTML_LIMIT", 3)
     publish.main([str(run)], tmp_path)

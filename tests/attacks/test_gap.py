@@ -85,6 +85,7 @@ def test_budgets_hold_in_8_bits(seed: int, epsilon: int, pixels: int | None, siz
     assert not (changed and epsilon == 0)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("objective", ["least_likely", "untargeted"])
 def test_it_learns_what_noise_does_not_do(objective: str) -> None:
     victim = ToyVictim().eval().requires_grad_(False)

@@ -405,6 +405,7 @@ def test_crafting_is_deterministic_and_every_image_alone(pixels: int | None, nor
 # training
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("pixels", [None, 100])
 def test_fit_is_reproducible_and_leaves_the_victim_alone(pixels: int | None) -> None:
     source = ToyVictim()
@@ -448,6 +449,7 @@ def test_every_part_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not torch.equal(parameter, before[name]), name
 
 
+@pytest.mark.e2e
 def test_the_mask_head_learns_through_the_straight_through_gradient() -> None:
     """Only bright pixels pay: the head must come to choose them, without noise at test time."""
     images, generator = toy_data().batch(range(24))[0], seeded()
@@ -507,6 +509,7 @@ def test_the_annealed_mask_comes_down_geometrically_and_then_stays() -> None:
     assert mask_size(annealed, ThreatModel(16, 600), images, 3, 12) == 600
 
 
+@pytest.mark.e2e
 def test_the_annealed_mask_is_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
     touched: list[int] = []
     adversarial = Networks.adversarial
@@ -620,6 +623,7 @@ def test_needs_follow_the_misclassification_loss() -> None:
         fit(TINY, ThreatModel(8), ToyVictim(1))
 
 
+@pytest.mark.e2e
 def test_labels_of_other_data_are_not_taken_for_the_source_s_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A source that knows other people is attacked away from the class it predicts; its own labels count at home."""
     seen: list[Tensor] = []

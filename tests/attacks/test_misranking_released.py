@@ -371,6 +371,7 @@ def test_training_unclamped_and_crafting_within_range() -> None:
 # all together
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("pixels", [None, 60])
 def test_the_released_variant_is_all_of_it_and_stays_within_the_budget(pixels: int | None) -> None:
     threat, clean = ThreatModel(16, pixels), toy_data().batch(range(6))[0]

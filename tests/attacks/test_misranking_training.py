@@ -18,6 +18,8 @@ from reid_attack_bench.contracts import Batch, FitContext, State, ThreatModel, T
 from reid_attack_bench.errors import BenchError
 from tests.attacks.test_misranking import CPU, TINY, ToyVictim, changed, fit, seeded
 
+pytestmark = pytest.mark.e2e
+
 HELD = changed(TINY, held_out=0.4, check_every=2, batch_identities=2, steps=7)
 
 
@@ -178,7 +180,6 @@ def test_without_held_out_identities_the_last_weights_are_returned() -> None:
     assert fit(TINY, ThreatModel(0))["history.losses"].shape == (0, len(LOSS_COLUMNS))
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("pixels", [None, 60])
 def test_checks_change_nothing_but_the_choice(pixels: int | None) -> None:
     """Checks draw no number and leave no trace: with one at the end only, training is the same."""
@@ -236,7 +237,6 @@ def test_the_figure_is_that_of_the_crafted_images() -> None:
 # going on after an interruption
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("fields", "pixels", "after"),
     [

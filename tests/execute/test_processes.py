@@ -81,6 +81,7 @@ def test_a_plan_survives_as_text(small_plan: Plan, tmp_path: Path) -> None:
     assert (again.store, again.device, again.threads) == (job.store, CPU, 3)
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("other_thread")
 def test_what_exists_only_in_memory_is_done_by_one_worker(small_plan: Plan, tmp_path: Path) -> None:
     plan = replace(small_plan, source=None)

@@ -8,7 +8,7 @@ from reid_attack_bench.steps.step import Step
 
 def step(name: str, *parents: Step, work: float = 1, after: tuple[str, ...] = ()) -> Step:
     return Step(
-        "data", name, {"name": name}, parents={str(i): p for i, p in enumerate(parents)}, after=after, work=work
+        "data", 1, name, {"name": name}, parents={str(i): p for i, p in enumerate(parents)}, after=after, work=work
     )
 
 

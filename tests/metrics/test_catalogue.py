@@ -41,6 +41,7 @@ def test_columns_lead_to_their_measure() -> None:
         assert catalogue.measure_of(column) is None
 
 
+@pytest.mark.e2e
 def test_a_new_metric_is_one_row_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     def brightness(pair: ImagePair) -> dict:
         return {"brightness": (pair.after - pair.before).mean(dim=(1, 2, 3)).abs()}

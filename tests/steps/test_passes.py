@@ -160,7 +160,7 @@ def test_an_image_that_is_broken_is_left_alone(counted) -> None:
     assert torch.equal(early[~broken], full[~broken])
     assert not torch.equal(early[broken], full[broken])
     assert ((early - images).abs() <= 8 / 255 + 1e-6).all()
-    with pytest.raises(BenchError, match="stop_early is of objective untargeted"):
+    with pytest.raises(BenchError, match="stop_early requires objective untargeted"):
         PGD(stop_early=True, objective="cosine")
 
 

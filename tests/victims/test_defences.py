@@ -312,7 +312,7 @@ def test_pretenders_look_robust_are_caught_and_are_broken(store) -> None:
     [
         ({"use": PRETEND}, "victim fake is a defence.*defends.*there: toy"),
         ({"use": PRETEND, "defends": "tpy"}, "victim fake is a defence"),
-        ({"use": PRETEND, "defends": "toy", "train_on": "plaza"}, "it defends toy: remove it"),
+        ({"use": PRETEND, "defends": "toy", "train_on": "plaza"}, "it defends toy: remove train_on"),
         ({"use": f"{TOY}:ToyRecipe", "defends": "toy"}, "has no defend"),
         ({"use": "jpeg", "defends": "toy", "options": {"quality": 0}}, "quality must be a whole number from 1 to 95"),
     ],
