@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from reid_attack_bench.cli.options import DEFAULT_STORE, DEVICE, bar, parse_settings, seeded
+from reid_attack_bench.cli import complete
+from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, STORE, bar, load_suite, parse_settings, suite_option
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.suites import parse
 
 if TYPE_CHECKING:
     from reid_attack_bench.jobs.single import SingleAttack
@@ -22,20 +22,23 @@ def _single_options(function: Any) -> Any:
     """Options of `fit` and `craft`: which attack on which victim, and where."""
     for option in reversed(
         [
-            click.option("--data", metavar="DATASET", help="What victim and attack are trained on."),
             click.option(
-                "--suite", "suite_name", default="quick", show_default=True, metavar="SUITE",
-                help="Whose sizes, counts, seed, victims and attacks to use by their labels.",
+                "--data", metavar="DATASET", shell_complete=complete.datasets,
+                help="Data set that victim and attack are trained on.",
             ),
-            click.option("--epsilon", type=click.IntRange(0, 255), help="Budget in 1/255 [the suite's, else 8]."),
-            click.option("--pixels", type=click.IntRange(min=1), help="At most so many pixels change [all]."),
-            click.option("--option", "settings", multiple=True, metavar="KEY=VALUE", help="Of the attack (YAML)."),
-            click.option("--seed", type=click.IntRange(min=0), help="Seed of everything [the suite's]."),
+            suite_option("Suite that supplies sizes, counts, seed, and victims and attacks by their labels."),
             click.option(
-                "--store", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True,
-                help="Folder of every artefact; shared with suites.",
+                "--epsilon", type=click.IntRange(0, 255), help="Budget in 1/255.  [default: the suite's, else 8]"
             ),
-            click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets."),
+            click.option(
+                "--pixels", type=click.IntRange(min=1), help="Largest number of pixels that change.  [default: all]"
+            ),
+            click.option(
+                "--option", "settings", multiple=True, metavar="KEY=VALUE", help="Setting of the attack (a YAML value)."
+            ),
+            click.option("--seed", type=click.IntRange(min=0), help="Seed of the run.  [default: the suite's]"),
+            STORE,
+            DATA_ROOT,
             DEVICE,
         ]
     ):  # fmt: skip
@@ -45,7 +48,7 @@ def _single_options(function: Any) -> Any:
 
 @dataclass(frozen=True)
 class SingleOptions:
-    """What `fit` and `craft` take of an attack on a victim."""
+    """Values of `_single_options`."""
 
     data: str | None
     suite_name: str
@@ -59,75 +62,90 @@ class SingleOptions:
 
 
 @click.command("fit")
-@click.argument("attack")
-@click.option("--source", required=True, metavar="VICTIM", help="Label in the suite, registered name or FILE.py:NAME.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The fitted attack.")
+@click.argument("attack", shell_complete=complete.attacks)
+@click.option(
+    "--source", required=True, metavar="VICTIM", shell_complete=complete.sources,
+    help="Victim to train against: label in the suite, registered name or FILE.py:NAME.",
+)  # fmt: skip
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="File of the fitted attack."
+)
 @_single_options
 def fit_command(attack: str, source: str, out: Path, **options: Any) -> None:
-    """Train ATTACK against one victim and write it to FILE.safetensors, for `craft` on any images.
+    """Train an attack against one victim and write it to a file.
 
-    The fit itself is kept in the store and shared with suites.
+    The file ends in .safetensors; `craft` applies it to any images. The fit is also kept in the store and shared with
+    suites.
     """
     from reid_attack_bench.jobs import attack_file
 
     if out.suffix != attack_file.SUFFIX:
         raise BenchError(f"--out {out}: name it {out.with_suffix(attack_file.SUFFIX)}, it is a safetensors file")
     single = _do_single(attack, source, SingleOptions(**options))
-    state = single.state()
-    if state is None:
-        raise BenchError(f"attack {attack} learns nothing: give its name to craft --attack {attack} --source {source}")
-    about = single.about()
-    attack_file.write(out, about, state)
+    about = single.write(out)
     pixels = f", {about.threat.pixels} pixels" if about.threat.pixels else ""
     print(f"{attack}, epsilon {about.threat.epsilon}/255{pixels}, fitted against {about.source}: {out}")
     print(f"reid-attack-bench craft --attack {shlex.quote(str(out))} --images DIR --out DIR")
 
 
 @click.command("craft")
-@click.option("--attack", required=True, metavar="FILE|NAME", help="What `fit` wrote, or the name of an attack.")
-@click.option("--images", required=True, type=click.Path(path_type=Path), metavar="DIR", help="PNG and JPEG images.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="For PNGs and measures.csv.")
-@click.option("--source", metavar="VICTIM", help="Whom to attack, where --attack is a name: as in `fit`.")
+@click.option(
+    "--attack", required=True, metavar="FILE|NAME", shell_complete=complete.attacks,
+    help="File written by `fit`, or the name of an attack.",
+)  # fmt: skip
+@click.option(
+    "--images", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of PNG and JPEG images."
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for PNGs and measures.csv."
+)
+@click.option(
+    "--source", metavar="VICTIM", shell_complete=complete.sources,
+    help="Source victim (required when --attack is a name).",
+)  # fmt: skip
 @_single_options
 def craft_command(attack: str, images: Path, out: Path, source: str | None, **options: Any) -> None:
-    """Turn a folder of images into adversarial PNGs, each at its own size, and say how visible the change is."""
+    """Turn a folder of images into adversarial PNGs.
+
+    Each keeps its size; measures.csv says how visible its change is.
+    """
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs import attack_file
-    from reid_attack_bench.jobs.folder import ReadyAttack, craft_folder
+    from reid_attack_bench.jobs.folder import craft_folder
+    from reid_attack_bench.jobs.single import ready_from_file
 
     chosen = SingleOptions(**options)
     if attack.endswith(attack_file.SUFFIX):
         if chosen.epsilon is not None or chosen.pixels is not None or chosen.settings:
             raise BenchError(f"{attack} was fitted for its budget: leave out --epsilon, --pixels and --option")
-        about, state = attack_file.read(Path(attack))
-        victim = None
-        if source is not None:  # only an attack that asks its source again, while crafting, needs it
-            single = _do_single("noise", source, replace(chosen, data=chosen.data or about.data))
-            victim = single.victim(expected=about.source_digest)
-        armed = ReadyAttack(Path(attack).name, about.attack(), about.threat, victim, state, about.seed)
+
+        def victim(data: str) -> SingleAttack | None:  # only an attack that asks its source while crafting needs it
+            return _do_single("noise", source, replace(chosen, data=chosen.data or data)) if source else None
+
+        ready = ready_from_file(Path(attack), victim)
+    elif source is None:
+        raise BenchError(f"--attack {attack} is a name: name its source with --source, or give a fitted FILE")
     else:
-        if source is None:
-            raise BenchError(f"--attack {attack} is a name: say whom to attack with --source, or give a fitted FILE")
-        armed = _do_single(attack, source, chosen).armed()
+        ready = _do_single(attack, source, chosen).ready()
     device = resolve_device(chosen.device)
     with bar("craft") as progress:
-        seed = armed.seed if chosen.seed is None else chosen.seed
-        table = craft_folder(armed, images, out, seed=seed, device=device, progress=progress)
+        seed = ready.seed if chosen.seed is None else chosen.seed
+        table = craft_folder(ready, images, out, seed=seed, device=device, progress=progress)
     print(
-        f"{len(table)} images in {out}: epsilon {armed.threat.epsilon}/255, largest change "
+        f"{len(table)} images in {out}: epsilon {ready.threat.epsilon}/255, largest change "
         f"{table['linf'].max():.0f}/255, mean SSIM {table['ssim'].mean():.3f}; each in measures.csv"
     )
 
 
 def _do_single(attack: str, source: str, options: SingleOptions) -> SingleAttack:
-    """What one attack on one victim takes, done and in the store."""
+    """One attack on one victim, with everything it needs in the store."""
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs.progress import RichListener, listening
     from reid_attack_bench.jobs.single import Request, SingleAttack, plan_single
     from reid_attack_bench.store import Store
 
     device = resolve_device(options.device)
-    base = seeded(parse.load(options.suite_name), options.seed)
+    base = load_suite(options.suite_name, options.seed)
     settings = parse_settings(options.settings)
     request = Request(attack, source, options.data, settings, options.epsilon, options.pixels)
     single = SingleAttack(plan_single(base, request, options.data_root), Store(options.store), device)

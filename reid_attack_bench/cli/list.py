@@ -6,31 +6,36 @@ import json
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from reid_attack_bench import registry
+from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.options import AS_JSON
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.suites import parse
+
+_KINDS = ("attacks", "victims", "datasets", "suites")
 
 
 @click.command("list")
-@click.argument("what", metavar="attacks|victims|datasets|suites")
+@click.argument("what", metavar="attacks|victims|datasets|suites", shell_complete=complete.values(*_KINDS))
 @AS_JSON
 def list_command(what: str, as_json: bool) -> None:
-    """List what can be named: attacks, victims, datasets or suites."""
+    """List attacks, victims, data sets or suites by name."""
     rows = _listing(what)
     if as_json:
         print(json.dumps([{"name": name, "about": about, "from": origin} for name, about, origin in rows]))
         return
-    table = Table("name", "what it is", "from", box=None, header_style="bold")
+    table = Table("name", "description", "from", box=None, header_style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 
 def _listing(what: str) -> list[tuple[str, str, str]]:
+    """Name, description and origin of everything of one kind."""
     if what in ("attacks", "victims"):
+        from reid_attack_bench import registry
+
         kind = what[:-1]
         rows = []
         for name in registry.available(kind):
@@ -43,7 +48,9 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
 
         return [(name, about, "reid-attack-bench") for name, about in datasets.names().items()]
     if what == "suites":
+        from reid_attack_bench.suites import parse
+
         return [
             (name, " ".join(parse.load(name).description.split()), str(path)) for name, path in parse.shipped().items()
         ]
-    raise BenchError(f"cannot list '{what}': {nearest(what, ('attacks', 'victims', 'datasets', 'suites'))}")
+    raise BenchError(f"cannot list '{what}': {nearest(what, _KINDS)}")

@@ -1,4 +1,4 @@
-"""The command line; each command is a function here, and what it does is in a module of its own."""
+"""The command line: wires the commands and turns errors into one line."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ import click
 
 from reid_attack_bench import __version__
 from reid_attack_bench.cli.attack import craft_command, fit_command
+from reid_attack_bench.cli.complete import VARIABLE, completion_command
 from reid_attack_bench.cli.data import data_group
 from reid_attack_bench.cli.list import list_command
 from reid_attack_bench.cli.options import Commands
 from reid_attack_bench.cli.report import compare_command, report_command
 from reid_attack_bench.cli.run import evaluate_command, run_command
+from reid_attack_bench.cli.schema import schema_command
 from reid_attack_bench.cli.submission import submit_command, verify_command
 from reid_attack_bench.cli.victim import check_victim_command, new_victim_command
 from reid_attack_bench.errors import BenchError
 
-_INTERRUPTED = "interrupted; what is finished is kept: run the same command to go on"
+_INTERRUPTED = "interrupted. Finished steps are kept; run the same command to resume."
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on standard error and exit status 1."""
+    """Entry point: a mistake of the user is one line on standard error and exit status 1."""
     try:
-        cli(standalone_mode=False)
+        cli(standalone_mode=False, complete_var=VARIABLE)
     except BenchError as error:
         _complain(str(error))
         sys.exit(1)
@@ -66,5 +68,7 @@ for _command in (
     new_victim_command,
     check_victim_command,
     data_group,
+    schema_command,
+    completion_command,
 ):
     cli.add_command(_command)

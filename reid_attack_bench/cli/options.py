@@ -3,58 +3,92 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
+from reid_attack_bench.cli import complete
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.suites import suite
-from reid_attack_bench.suites.suite import Suite
+
+if TYPE_CHECKING:
+    from reid_attack_bench.suites.suite import Suite
 
 DEFAULT_STORE = Path("runs/store")
 
 DEVICE = click.option(
     "--device", metavar="auto|cpu|cuda|cuda:N", default="auto", show_default=True,
-    help="Where to compute; auto takes the GPU where there is one.",
+    shell_complete=complete.values("auto", "cpu", "cuda", "cuda:0"),
+    help="Device to compute on; auto takes a GPU if there is one.",
 )  # fmt: skip
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+DATA_ROOT = click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
+
+MOVED_STORE = click.option("--store", type=click.Path(path_type=Path), help="Folder of the store, if it was moved.")
+
+STORE = click.option(
+    "--store", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True,
+    help="Folder of all artefacts, shared between runs.",
+)  # fmt: skip
+
+
+def suite_option(help: str, default: str = "quick") -> Any:
+    """Option --suite, passed as suite_name."""
+    return click.option(
+        "--suite", "suite_name", default=default, show_default=True, metavar="SUITE", shell_complete=complete.suites,
+        help=help,
+    )  # fmt: skip
 
 
 class Commands(click.Group):
+    """A group that names the nearest command for an unknown one, and lists commands by their whole first sentence."""
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and self.get_command(ctx, args[0]) is None:
+        if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             raise BenchError(f"no command is called '{args[0]}': {nearest(args[0], self.commands)}")
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, _first_sentence(self.commands[name].help or "")) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    return paragraph.split(". ")[0].removesuffix(".") + "."
+
 
 def run_options(function: Any) -> Any:
+    """Options of the commands that run a suite."""
     for option in reversed(
         [
-            click.option("--out", type=click.Path(path_type=Path), help="Folder of the tables and plots [runs/SUITE]."),
             click.option(
-                "--store", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True,
-                help="Folder of every artefact; shared between runs.",
+                "--out", type=click.Path(path_type=Path), help="Folder of the report.  [default: runs/SUITE]"
             ),
-            click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets."),
+            STORE,
+            DATA_ROOT,
             DEVICE,
-            click.option("--workers", type=click.IntRange(min=1), help="Steps at once [a core each; one on a GPU]."),
-            click.option("--seed", type=click.IntRange(min=0), help="Seed of the whole run [the suite's]."),
             click.option(
-                "--epsilon", metavar="N,…", help="Budgets in 1/255 for every attack, in place of the suite's."
+                "--workers", type=click.IntRange(min=1), help="Steps at once.  [default: one per core; one on a GPU]"
+            ),
+            click.option("--seed", type=click.IntRange(min=0), help="Seed of the run.  [default: the suite's]"),
+            click.option(
+                "--epsilon", metavar="N,…", help="Epsilons of every attack, in 1/255.  [default: the suite's]"
             ),
             click.option(
-                "--precision", type=click.Choice(suite.PRECISIONS),
-                help="Of victims when they are attacked and judged [the suite's].",
+                "--precision", metavar="float32|bfloat16", shell_complete=complete.values("float32", "bfloat16"),
+                help="Precision of victims while they are attacked and evaluated.  [default: the suite's]",
             ),
-            click.option("--compile", is_flag=True, help="Have torch.compile make victims faster."),
+            click.option("--compile", is_flag=True, help="Apply torch.compile to victims."),
             click.option(
-                "--only", multiple=True, metavar="KEY=VALUE,…",
-                help="Only these cells: attack=…, source=…, target=…, dataset=…; a key may come more than once.",
+                "--only", multiple=True, metavar="KEY=VALUE,…", shell_complete=complete.only,
+                help="Restrict the cells: attack=, source=, target=, dataset=. A key may be given more than once.",
             ),
-            click.option("--dry-run", is_flag=True, help="Print the plan and stop."),
-            click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of tables."),
+            click.option("--dry-run", is_flag=True, help="Print the plan and exit."),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line instead of tables."),
         ]
     ):  # fmt: skip
         function = option(function)
@@ -62,7 +96,7 @@ def run_options(function: Any) -> Any:
 
 
 class bar:  # noqa: N801  used as a function
-    """A progress callback with a bar, the time left and nothing behind it when done."""
+    """A context manager that gives a progress callback, shown as a bar that disappears at the end."""
 
     def __init__(self, title: str, quiet: bool = False) -> None:
         from rich.progress import Progress
@@ -79,7 +113,11 @@ class bar:  # noqa: N801  used as a function
         self.bars.stop()
 
 
-def seeded(chosen: Suite, seed: int | None) -> Suite:
+def load_suite(name: str, seed: int | None = None) -> Suite:
+    """A suite by name or file, with another seed if one is given."""
+    from reid_attack_bench.suites import parse
+
+    chosen = parse.load(name)
     return chosen if seed is None else chosen.with_seed(seed)
 
 

@@ -4,40 +4,54 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reid_attack_bench.cli.options import AS_JSON, bar
+from reid_attack_bench.cli.options import AS_JSON, MOVED_STORE, bar
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.jobs.result import Result
+
+if TYPE_CHECKING:
+    from reid_attack_bench.jobs.result import Result
 
 
 @click.command("report")
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
+@MOVED_STORE
 @AS_JSON
 def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
-    """Write the tables and plots of RUN_DIR again from what is stored; no model is run.
+    """Write the report of a run again from the store.
 
-    A run that was interrupted, or is still going, is reported as far as it has come.
+    No model is run. A run that was interrupted, or is still going, is reported as far as it has come.
     """
+    from reid_attack_bench.jobs.result import Result
+
     write_and_show(Result.load(run_dir, store), as_json)
 
 
 @click.command("compare")
 @click.argument("run_a", type=click.Path(path_type=Path))
 @click.argument("run_b", type=click.Path(path_type=Path))
-@click.option("--store", type=click.Path(path_type=Path), help="Where the store of both is now, if it was moved.")
+@MOVED_STORE
 @click.option(
-    "--out", "outs", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="All of it, as .csv or .md."
+    "--out",
+    "outs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write all values to a .csv or .md file.",
 )
-@click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="Figures to print.")
+@click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="Rows to print.")
 def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Path, ...], rows: int) -> None:
-    """What changed from RUN_A to RUN_B: the same cells on the same queries, with paired bootstrap intervals."""
+    """Compare two runs on the same cells and queries.
+
+    Changes have paired bootstrap intervals.
+    """
     from reid_attack_bench.files import replace_file
+    from reid_attack_bench.jobs.result import Result
     from reid_attack_bench.report import rows as tables
     from reid_attack_bench.report.analysis import compare
 

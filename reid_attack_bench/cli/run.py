@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from reid_attack_bench.cli.options import parse_only, parse_settings, run_options
+from reid_attack_bench.cli import complete
+from reid_attack_bench.cli.options import parse_only, parse_settings, run_options, suite_option
 from reid_attack_bench.cli.report import write_and_show
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.jobs import run as jobs
-from reid_attack_bench.jobs.progress import JsonListener, RichListener, listening
-from reid_attack_bench.store import Store
-from reid_attack_bench.suites import parse
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a command imports what it needs, so that --help and completion are fast
+    from reid_attack_bench.jobs.run import Job, Settings
     from reid_attack_bench.plan.plan import Plan
+    from reid_attack_bench.store import Store
 
 
 @click.command("run")
-@click.argument("suite_name", metavar="SUITE")
+@click.argument("suite_name", metavar="SUITE", shell_complete=complete.suites)
 @click.option("--full", is_flag=True, help="At the size of the paper, if the suite has one.")
 @click.option(
-    "--data", multiple=True, metavar="NAME,…",
+    "--data", multiple=True, metavar="NAME,…", shell_complete=complete.datasets,
     help="Data sets that replace the suite's, in its order; victims are trained on them.",
 )  # fmt: skip
 @run_options
@@ -36,6 +35,8 @@ def run_command(suite_name: str, full: bool, data: tuple[str, ...], **options: A
 
     SUITE is the name of a shipped suite or a YAML file. An interrupted run resumes when the same command is run again.
     """
+    from reid_attack_bench.jobs import run as jobs
+
     settings = settings_of(options)
     names = [name for text in data for name in text.split(",") if name]
     job = jobs.run_job(suite_name, settings, full=full, data=names, command=_command())
@@ -43,15 +44,27 @@ def run_command(suite_name: str, full: bool, data: tuple[str, ...], **options: A
 
 
 @click.command("evaluate")
-@click.option("--victim", required=True, metavar="FILE.py:NAME", help="Your model, or the name of a registered one.")
 @click.option(
-    "--suite", "suite_name", default="quick", show_default=True, metavar="SUITE",
-    help="Suite that supplies attacks and data sets.",
+    "--victim", required=True, metavar="FILE.py:NAME", shell_complete=complete.victims,
+    help="Your model, or the name of a registered one.",
 )  # fmt: skip
+@suite_option("Suite that supplies attacks and data sets.")
 @click.option("--name", help="Label of the victim in the tables.  [default: NAME]")
 @click.option("--option", "given", multiple=True, metavar="KEY=VALUE", help="Setting of the victim (a YAML value).")
-@click.option("--train-on", multiple=True, metavar="DATASET", help="Data set to train on, for a recipe.")
-@click.option("--defends", metavar="LABEL", default="", help="For a defence: the victim of the suite to defend.")
+@click.option(
+    "--train-on",
+    multiple=True,
+    metavar="DATASET",
+    shell_complete=complete.datasets,
+    help="For a recipe: data set to train on.",
+)
+@click.option(
+    "--defends",
+    metavar="LABEL",
+    default="",
+    shell_complete=complete.suite_victims,
+    help="For a defence: victim of the suite to defend.",
+)
 @run_options
 def evaluate_command(
     victim: str,
@@ -66,6 +79,8 @@ def evaluate_command(
 
     It is a target of every attack, and the source of white-box attacks on itself.
     """
+    from reid_attack_bench.jobs import run as jobs
+
     job = jobs.evaluate_job(
         victim, suite_name, settings_of(options), name=name, options=parse_settings(given), train_on=train_on,
         defends=defends, command=_command(),
@@ -73,19 +88,26 @@ def evaluate_command(
     _run(job, dry_run=options["dry_run"], as_json=options["as_json"])
 
 
-def settings_of(options: Mapping[str, Any]) -> jobs.Settings:
+def settings_of(options: Mapping[str, Any]) -> Settings:
     """The settings of `run_options`."""
+    from reid_attack_bench.jobs.run import Settings
+    from reid_attack_bench.suites import parse
+
     names = ("seed", "out", "store", "data_root", "device", "workers", "precision", "compile")
     given = {name: options[name] for name in names}
     epsilon = parse.read_epsilons(options["epsilon"]) if options["epsilon"] else ()
-    return jobs.Settings(**given, epsilon=epsilon, only=parse_only(options["only"]))
+    return Settings(**given, epsilon=epsilon, only=parse_only(options["only"]))
 
 
 def _command() -> str:
     return shlex.join(["reid-attack-bench", *sys.argv[1:]])
 
 
-def _run(job: jobs.Job, *, dry_run: bool, as_json: bool) -> None:
+def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
+    from reid_attack_bench.jobs import run as jobs
+    from reid_attack_bench.jobs.progress import JsonListener, RichListener, listening
+    from reid_attack_bench.store import Store
+
     if dry_run:
         _print_plan(*jobs.to_do(job), Store(job.settings.store), as_json)
         return

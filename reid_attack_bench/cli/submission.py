@@ -7,22 +7,24 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from reid_attack_bench.cli.options import DEVICE
+from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, MOVED_STORE
 from reid_attack_bench.errors import BenchError
 
 
 @click.command("submit")
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--victim", required=True, metavar="LABEL", help="Whose results, as the tables call it.")
 @click.option(
-    "--card", type=click.Path(path_type=Path), default=Path("card.yaml"), show_default=True, help="The victim's card."
+    "--victim", required=True, metavar="LABEL", help="Victim whose results are submitted, by its label in the tables."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The submission [VICTIM.zip].")
-@click.option("--store", type=click.Path(path_type=Path), help="Where the store is now, if it was moved.")
+@click.option(
+    "--card", type=click.Path(path_type=Path), default=Path("card.yaml"), show_default=True, help="Card of the victim."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File of the submission.  [default: VICTIM.zip]")
+@MOVED_STORE
 def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, store: Path | None) -> None:
-    """Pack a victim's card and its results of RUN_DIR into one file, for a pull request.
+    """Pack the card and results of a victim into one file, for a pull request.
 
-    Without a card, one is written for you to fill in.
+    If there is no card, one is written for you to fill in.
     """
     from reid_attack_bench.files import replace_file
     from reid_attack_bench.jobs.result import Result
@@ -41,15 +43,20 @@ def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, sto
 
 @click.command("verify")
 @click.argument("submission", type=click.Path(path_type=Path))
-@click.option("--victim", metavar="FILE.py:NAME", help="The submitted model, where it is a file. Its code is run.")
-@click.option("--sample", default=5, show_default=True, type=click.IntRange(min=1), help="Claims to recompute.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the sample.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
+@click.option("--victim", metavar="FILE.py:NAME", help="The submitted model, if it is a file. Its code is run.")
+@click.option(
+    "--sample", default=5, show_default=True, type=click.IntRange(min=1), help="Number of claims to recompute."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Sampling seed.")
+@DATA_ROOT
 @DEVICE
 def verify_command(
     submission: Path, victim: str | None, sample: int, seed: int, data_root: Path | None, device: str
 ) -> None:
-    """Recompute a sample of somebody's claims from the images that they were made with."""
+    """Recompute a sample of the claims of a submission.
+
+    They are recomputed from the images that they were made with.
+    """
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs.progress import RichListener, listening
     from reid_attack_bench.jobs.submission.verify import verify

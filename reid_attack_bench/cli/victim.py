@@ -15,18 +15,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reid_attack_bench import registry
+from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.data import load_data
-from reid_attack_bench.cli.options import DEVICE, parse_settings
+from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, load_suite, parse_settings, suite_option
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.suites import parse
 
 
 @click.command("new-victim")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
-@click.option("--name", default="MyDefence", show_default=True, help="Of the class in it.")
+@click.option("--name", default="MyDefence", show_default=True, help="Class name.")
 def new_victim_command(file: Path, name: str) -> None:
-    """Write FILE.py, a victim that runs as it is, with a place for your network and each part of a defence."""
+    """Write a victim that runs as it is, for you to put your model in.
+
+    FILE.py has a place for your network and for each part of a defence.
+    """
     if file.suffix != ".py":
         raise BenchError(f"{file}: name it {file.with_suffix('.py')}, it is a Python file")
     if not name.isidentifier() or keyword.iskeyword(name):
@@ -37,7 +39,7 @@ def new_victim_command(file: Path, name: str) -> None:
         with file.open("x", encoding="utf-8") as stream:
             stream.write(text)
     except FileExistsError as error:
-        raise BenchError(f"{file} is there already and is left as it is: choose another name") from error
+        raise BenchError(f"{file} exists already and was not changed: choose another name") from error
     victim = shlex.quote(f"{file}:{name}")
     print(f"{file} written; it runs as it is:")
     print(f"reid-attack-bench check-victim {victim}")
@@ -45,14 +47,17 @@ def new_victim_command(file: Path, name: str) -> None:
 
 
 @click.command("check-victim")
-@click.argument("victim", metavar="VICTIM")
-@click.option("--option", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the victim (YAML value).")
-@click.option("--suite", "suite_name", default="quick", show_default=True, metavar="SUITE", help="Whose data to use.")
-@click.option("--data", metavar="DATASET", help="Which of its data sets [the first].")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
-@click.option("--source-label", is_flag=True, help="VICTIM is a label of the suite: take its settings from there.")
+@click.argument("victim", metavar="VICTIM", shell_complete=complete.sources)
+@click.option("--option", "settings", multiple=True, metavar="KEY=VALUE", help="Setting of the victim (a YAML value).")
+@suite_option("Suite that supplies the data set.")
+@click.option(
+    "--data", metavar="DATASET", shell_complete=complete.datasets,
+    help="Data set of the suite.  [default: the first]",
+)  # fmt: skip
+@DATA_ROOT
+@click.option("--source-label", is_flag=True, help="VICTIM is a label of the suite, which has its settings.")
 @DEVICE
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def check_victim_command(
     victim: str,
     settings: tuple[str, ...],
@@ -63,15 +68,16 @@ def check_victim_command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Is VICTIM (FILE.py:NAME or a registered name) what the bench takes it for? Clean images only, no attack.
+    """Check a victim against its contract on clean images.
 
-    Exit status 1 where there is a fault.
+    VICTIM is FILE.py:NAME or a registered name. No attack is run. The exit status is 1 if there is a fault.
     """
+    from reid_attack_bench import registry
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs.check_victim import check as conformance
     from reid_attack_bench.jobs.check_victim import subject
 
-    chosen = parse.load(suite_name)
+    chosen = load_suite(suite_name)
     options = parse_settings(settings)
     if source_label:
         entries = {entry.label: entry for entry in chosen.victims}
@@ -88,7 +94,7 @@ def check_victim_command(
         print(json.dumps({"victim": victim, "dataset": name, "findings": rows}))
     else:
         colours = {"ok": "green", "note": "yellow", "fault": "red"}
-        table = Table("", "check", "what was seen, and what to do", box=None, header_style="bold")
+        table = Table("", "check", "evidence and advice", box=None, header_style="bold")
         for found in findings:
             said = Text(found.evidence)
             if found.advice:
@@ -97,4 +103,4 @@ def check_victim_command(
         Console().print(table)
     faults = list(dict.fromkeys(found.name for found in findings if found.level == "fault"))
     if faults:
-        raise BenchError(f"{victim} is not ready to be attacked: {', '.join(faults)}; repair this first")
+        raise BenchError(f"{victim} is not ready to be attacked: {', '.join(faults)}; fix this first")

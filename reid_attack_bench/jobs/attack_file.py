@@ -1,4 +1,4 @@
-"""A fitted attack in one file that says what it is: safetensors, its settings in the metadata."""
+"""A fitted attack in one safetensors file, with its settings in the metadata."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True)
 class AttackFile:
-    """A fitted attack and where it comes from.
+    """Description of a fitted attack.
 
     Attributes:
         use: registered attack, or FILE.py:NAME.
         code: version or digest of its code, see registry.Plugin.
         options: its settings.
-        threat: what it was fitted for.
+        threat: threat model that it was fitted for.
         seed: of the fit.
         source: label of the victim that it was fitted against.
         source_digest: of that victim's weights, see plan.weights_digest.
         data: data set it was fitted on.
         image_size: (height, width) of the images it was fitted on.
         key: of the fit in the store.
-        citation: where the attack was published.
+        citation: publication of the attack.
     """
 
     use: str
@@ -53,10 +53,10 @@ class AttackFile:
     citation: str
 
     def attack(self) -> Any:
-        """The attack itself, as it was when it was fitted.
+        """The attack with the settings that it was fitted with.
 
         Raises:
-            BenchError: it is not installed, or its code has changed since.
+            BenchError: it is not installed, or its code has changed since it was fitted.
         """
         plugin = registry.find("attack", self.use)
         if plugin.code != self.code:
@@ -75,10 +75,10 @@ def write(path: Path, about: AttackFile, state: State) -> Path:
 
 
 def read(path: Path) -> tuple[AttackFile, dict[str, torch.Tensor]]:
-    """What `write` wrote, tensors on the CPU.
+    """Read what `write` wrote, tensors on the CPU.
 
     Raises:
-        BenchError: no such file, or none of ours.
+        BenchError: no such file, or not a fitted attack.
     """
     if not path.is_file():
         raise BenchError(f"attack file {path} does not exist: make it with reid-attack-bench fit … --out {path}")
@@ -94,7 +94,7 @@ def read(path: Path) -> tuple[AttackFile, dict[str, torch.Tensor]]:
         about = {}
     if about.get("format") != FORMAT:
         raise BenchError(
-            f"{path} is no fitted attack (its format is {about.get('format', '')!r}, not {FORMAT!r}): make it with "
+            f"{path} is not a fitted attack (its format is {about.get('format', '')!r}, not {FORMAT!r}): make it with "
             "reid-attack-bench fit"
         )
     about["code"] = about["code"].rpartition(" ")[2]  # older files name the class too

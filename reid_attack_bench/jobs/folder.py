@@ -40,7 +40,7 @@ _ORIENTATION = 0x0112  # EXIF
 
 @dataclass(frozen=True)
 class ReadyAttack:
-    """An attack with all that it needs to craft; it is not asked for a source that is None."""
+    """An attack with everything that it needs to craft; `source` is None for one that ignores its source."""
 
     name: str
     attack: Any
@@ -51,7 +51,7 @@ class ReadyAttack:
 
 
 def craft_folder(
-    armed: ReadyAttack,
+    ready: ReadyAttack,
     images: Path,
     out: Path,
     *,
@@ -61,30 +61,30 @@ def craft_folder(
 ) -> pd.DataFrame:
     """Attack every PNG and JPEG in the folder `images`, each at its own size; PNGs of the same names go to `out`.
 
-    Images are attacked in batches of one size, in the order of their names; what they were turned by when taken
-    (EXIF) is applied first. The budget is enforced as in a run.
+    Images are attacked in batches of one size, in the order of their names, after their EXIF orientation is applied.
+    The budget is enforced as in a run.
 
     Returns:
         `columns`, one row per image, sorted by name; also written as measures.csv.
 
     Raises:
-        BenchError: no images, one that cannot be read or is too small, an attack that asks for what a folder does not
-            have, or one over its budget.
+        BenchError: no images, one that cannot be read or is too small, an attack that needs labels or a gallery, or
+            one that exceeds its budget.
     """
     device = device or torch.device("cpu")
-    _check_needs(armed)
+    _check_needs(ready)
     paths = _find(images, out)
     weights = find_lpips_weights()
     lpips = Lpips(weights, device) if weights else None
-    if armed.state is not None:
-        armed = replace(armed, state={name: value.to(device) for name, value in armed.state.items()})
+    if ready.state is not None:
+        ready = replace(ready, state={name: value.to(device) for name, value in ready.state.items()})
     generator = torch.Generator().manual_seed(seed)
     rows: list[dict[str, Any]] = []
     for group in _batches(paths):
         clean = np.stack([_read(path) for path in group])
         try:
-            adversarial = _craft(armed, to_float(clean, device), generator)
-            stored = budget.enforce(adversarial, clean, armed.threat, attack=armed.name)
+            adversarial = _craft(ready, to_float(clean, device), generator)
+            stored = budget.enforce(adversarial, clean, ready.threat, attack=ready.name)
             measured = image_metrics.measures(clean, stored, device, lpips)
         except BenchError as error:
             raise BenchError(f"{_names(group)}: {error}") from error
@@ -98,14 +98,14 @@ def craft_folder(
     return table
 
 
-def _check_needs(armed: ReadyAttack) -> None:
-    missing = sorted({"labels", "gallery"} & set(armed.attack.needs))
+def _check_needs(ready: ReadyAttack) -> None:
+    missing = sorted({"labels", "gallery"} & set(ready.attack.needs))
     if missing:
         raise BenchError(
-            f"attack {armed.name} needs {' and '.join(missing)}, which a folder of images does not have: use a suite"
+            f"attack {ready.name} needs {' and '.join(missing)}, which a folder of images does not have: use a suite"
         )
-    if armed.threat.perturbs != "query":
-        raise BenchError(f"attack {armed.name} perturbs {armed.threat.perturbs}, and a folder has no such side")
+    if ready.threat.perturbs != "query":
+        raise BenchError(f"attack {ready.name} perturbs {ready.threat.perturbs}, and a folder has no such side")
 
 
 def _find(images: Path, out: Path) -> list[Path]:
@@ -163,15 +163,15 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _craft(armed: ReadyAttack, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    learned = {} if armed.state is None else {"state": armed.state}
+def _craft(ready: ReadyAttack, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    learned = {} if ready.state is None else {"state": ready.state}
     try:
-        adversarial: torch.Tensor = armed.attack.craft(armed.source, Batch(clean), armed.threat, generator, **learned)
+        adversarial: torch.Tensor = ready.attack.craft(ready.source, Batch(clean), ready.threat, generator, **learned)
     except BenchError:
         raise
     except Exception as error:  # a plug-in may raise anything
-        hint = "; it may need the model that it was fitted against: name it with --source" if not armed.source else ""
-        raise BenchError(f"attack {armed.name} failed: {type(error).__name__}: {error}{hint}") from error
+        hint = "; it may need the model that it was fitted against: name it with --source" if not ready.source else ""
+        raise BenchError(f"attack {ready.name} failed: {type(error).__name__}: {error}{hint}") from error
     return adversarial
 
 

@@ -1,8 +1,8 @@
-"""One attack on one victim, outside a matrix: the plan that fits it, with everything shared with the suites' store."""
+"""One attack on one victim, without a matrix. Its steps are those of suites, so the store is shared with them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from reid_attack_bench.contracts import Attack, LearnedAttack, Recipe, State, Th
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.execute.executor import execute, repair
+from reid_attack_bench.jobs import attack_file
 from reid_attack_bench.jobs.attack_file import AttackFile
 from reid_attack_bench.jobs.folder import ReadyAttack
 from reid_attack_bench.plan.plan import Plan
@@ -27,12 +28,12 @@ from reid_attack_bench.suites.suite import AttackEntry, Suite, VictimEntry
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for on the command line.
+    """What to attack, and with what.
 
     Attributes:
         attack: label in the suite, registered name or FILE.py:NAME.
         source: the same for the victim; "LABEL@DATASET" says its data set too.
-        data: data set that victim and attack are trained on; None where neither is trained.
+        data: data set that victim and attack are trained on; None if neither is trained.
         options: of the attack, over those of the suite's label.
         epsilon, pixels: its budget; None for the suite's, else epsilon 8 and all pixels.
     """
@@ -58,17 +59,17 @@ class SinglePlan:
 
 @dataclass(frozen=True)
 class SingleAttack:
-    """One attack on one victim, to be done with what a store has."""
+    """One attack on one victim, its plan and the store of its steps."""
 
     laid_out: SinglePlan
     store: Store
     device: torch.device
 
     def perform(self, listener: Listener) -> None:
-        """Do what is missing.
+        """Run the steps that the store lacks.
 
         Raises:
-            BenchError: the first step that failed, and why.
+            BenchError: a step failed; the message names it and says why.
         """
         repair(self.laid_out.plan, self.store)
         outcome = execute(self.laid_out.plan, self.store, self.device, listener)
@@ -76,7 +77,7 @@ class SingleAttack:
             raise BenchError(outcome.causes[0])
 
     def state(self) -> State | None:
-        """What the attack learnt, on the CPU; None for one that does not learn."""
+        """State of the fitted attack, on the CPU; None for an attack that is not fitted."""
         fit = self.laid_out.fit
         if fit is None:
             return None
@@ -86,7 +87,7 @@ class SingleAttack:
         """The victim, ready to be attacked.
 
         Raises:
-            BenchError: its weights have not the digest that is `expected`.
+            BenchError: the digest of its weights is not `expected`.
         """
         step, steps = self.laid_out.victim, self.laid_out.plan.steps
         if expected and self._weights() != expected:
@@ -96,8 +97,8 @@ class SingleAttack:
         )
         return workspace.victim(step.key)
 
-    def armed(self) -> ReadyAttack:
-        """The attack with all that it needs to craft."""
+    def ready(self) -> ReadyAttack:
+        """The attack with its source and its state."""
         entry, attack = self.laid_out.entry, self.laid_out.attack
         threat = entry.threats[0]
         source = self.victim() if attack.needs or threat.access == "query" else None
@@ -105,12 +106,24 @@ class SingleAttack:
             entry.label, attack, craft_threat(threat), source, self.state(), self.laid_out.plan.suite.seed
         )
 
-    def about(self) -> AttackFile:
-        """What a file says of the fitted attack."""
-        entry, fit, plan = self.laid_out.entry, self.laid_out.fit, self.laid_out.plan
-        assert fit is not None
+    def write(self, path: Path) -> AttackFile:
+        """Write the fitted attack to `path`; returns its description.
+
+        Raises:
+            BenchError: the attack is not a learned one.
+        """
+        fit, state = self.laid_out.fit, self.state()
+        if fit is None or state is None:
+            name = self.laid_out.entry.label
+            raise BenchError(f"attack {name} learns nothing: give its name to craft --attack {name} --source VICTIM")
+        about = self._about(fit)
+        attack_file.write(path, about, state)
+        return about
+
+    def _about(self, fit: Step) -> AttackFile:
+        entry, plan = self.laid_out.entry, self.laid_out.plan
         path, colon, name = entry.use.rpartition(":")
-        # a file of the user's is found again from anywhere
+        # absolute, so that it is found from any folder
         use = f"{Path(path).expanduser().resolve()}:{name}" if colon and path.endswith(".py") else entry.use
         return AttackFile(
             use=use,
@@ -134,11 +147,27 @@ class SingleAttack:
         return str(self.store.manifest(step.kind, step.key)["facts"]["weights"])
 
 
-def plan_single(base: Suite, request: Request, data_root: Path | None = None) -> SinglePlan:
-    """Lay out what `request` takes: data, victim, its clean ranking and, for an attack that learns, its fit.
+def ready_from_file(path: Path, source: Callable[[str], SingleAttack | None]) -> ReadyAttack:
+    """A fitted attack from its file.
 
-    Sizes, counts, seed and the labels that may be used are those of the suite `base`, so that steps it has done are
-    not done again.
+    Args:
+        path: written by `SingleAttack.write`.
+        source: given the data set that the attack was fitted on, the victim that it was fitted against; None leaves
+            it out, for attacks that ignore their source while crafting.
+
+    Raises:
+        BenchError: not the file of a fitted attack, or another victim.
+    """
+    about, state = attack_file.read(path)
+    single = source(about.data)
+    victim = single.victim(expected=about.source_digest) if single else None
+    return ReadyAttack(path.name, about.attack(), about.threat, victim, state, about.seed)
+
+
+def plan_single(base: Suite, request: Request, data_root: Path | None = None) -> SinglePlan:
+    """Plan a request: data, victim, clean ranking and, for a learned attack, its fit.
+
+    Sizes, counts, seed and labels are those of the suite `base`, so its stored steps are used.
 
     Raises:
         BenchError: an unknown name or option, or a data set that is needed and not named.

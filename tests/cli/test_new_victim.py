@@ -60,7 +60,7 @@ def test_what_it_suggests_in_comments_is_python(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("precious")
     process = bench("new-victim", "mine.py", cwd=tmp_path, expect=1)
-    assert process.stderr.strip() == "error: mine.py is there already and is left as it is: choose another name"
+    assert process.stderr.strip() == "error: mine.py exists already and was not changed: choose another name"
     assert (tmp_path / "mine.py").read_text() == "precious"
 
 
