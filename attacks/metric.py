@@ -42,7 +42,7 @@ def _climbed(
 ) -> Tensor:
     def climb(rows: slice) -> Tensor:
         identities = None if batch.identities is None else batch.identities[rows]
-        part = Batch(batch.images[rows], identities, batch.guides)
+        part = Batch(batch.images[rows], identities, batch.references)
         objective = embedding_distance(source, part, references)
         return ascend(objective, source, part.images, start[rows], threat, steps=steps, step_size=step_size)
 

@@ -31,11 +31,11 @@ def embedding_distance(source: Victim, batch: Batch, references: References) -> 
 def _with_same_identity(source: Victim, batch: Batch, own: Tensor) -> tuple[Tensor, Tensor]:
     """Reference embeddings (guides of the batch's identities, then the images' own) and N×M weights of 0 and 1."""
     assert batch.identities is not None  # the needs declare both
-    assert batch.guides is not None
-    everyone = torch.from_numpy(batch.guides.identities)
+    assert batch.references is not None
+    everyone = torch.from_numpy(batch.references.identities)
     chosen = torch.isin(everyone, batch.identities.cpu()).nonzero().flatten()
     parts = [
-        source.embed(to_float(batch.guides.images[rows.numpy()], batch.images.device))
+        source.embed(to_float(batch.references.images[rows.numpy()], batch.images.device))
         for rows in chosen.split(_GUIDE_BATCH)
         if len(rows)
     ]

@@ -43,12 +43,12 @@ class Batch:
     Attributes:
         images: float32 RGB N×3×H×W in [0, 1], exactly representable in 8 bits.
         identities: int64 N, or None unless the attack needs "labels".
-        guides: None unless the attack needs "gallery".
+        references: None unless the attack needs "gallery".
     """
 
     images: Tensor
     identities: Tensor | None = None
-    guides: ReferenceImages | None = None
+    references: ReferenceImages | None = None
 
 
 class Attack(ABC):

@@ -1,4 +1,4 @@
-"""Distances between embeddings, as victims are ranked."""
+"""Distances between embeddings, by which galleries are ranked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Distance = Literal["euclidean", "cosine"]
 
 
 def distances(queries: Tensor, gallery: Tensor, distance: Distance) -> Tensor:
-    """Q×D and G×D embeddings → Q×G distances: squared Euclidean or 1 − cosine, as torchreid ranks them."""
+    """Q×D and G×D embeddings → Q×G distances: squared Euclidean or 1 − cosine, as in torchreid."""
     if distance == "cosine":
         return 1.0 - functional.normalize(queries, dim=1) @ functional.normalize(gallery, dim=1).T
     squares = queries.square().sum(1, keepdim=True) + gallery.square().sum(1)

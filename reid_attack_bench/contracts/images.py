@@ -14,7 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def to_float(images: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """uint8 RGB N×H×W×3 → float32 RGB N×3×H×W in [0, 1] on `device`."""
-    # copied: a slice of a read-only memory map is not for torch to write to
+    # copied, since torch refuses to share a read-only memory map
     tensor = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
     return tensor.to(device).permute(0, 3, 1, 2).contiguous().float().div(255.0)
 
@@ -33,11 +33,11 @@ def preprocess(
 ) -> Tensor:
     """Resize (bilinear, antialiased) to `size` = (height, width) and normalise; differentiable.
 
-    For use inside a victim: nothing else in the project resizes or normalises what a model sees.
+    For use inside a victim; nothing else in the project resizes or normalises the input of a model.
     """
     if images.shape[-2:] != torch.Size(size):
         images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-    # non-blocking: a GPU is not waited for in every pass
+    # non-blocking, so that no pass waits for the GPU
     shift, scale = (
         torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True) for values in (mean, std)
     )

@@ -14,15 +14,15 @@ from reid_attack_bench.files import plain
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """What an adversary may do.
+    """Budget and access of an adversary.
 
     Attributes:
         epsilon: L-inf budget per colour value, a whole number of 8-bit steps (units of 1/255).
         pixels: at most this many pixel positions may change (counted on H×W); None for all.
-        perturbs: which images are attacked; the field's default is the query.
+        perturbs: the attacked side, "query", "gallery" or "both"; attacks on ReID usually perturb queries.
         access: "transfer" crafts on a source and evaluates on every target; "white-box" evaluates only
-            where source and target are the same; "query" lets the attack see that model's outputs
-            but no gradients.
+            where source and target are the same; "query" gives the attack the outputs of that model but no
+            gradients.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  # read back, a field of a later version is refused
@@ -53,10 +53,13 @@ class ThreatModel:
         return self.epsilon / 255.0
 
     def project(self, adversarial: Tensor, clean: Tensor, scores: Tensor | None = None) -> Tensor:
-        """The nearest images inside the budget: L-inf ball, [0, 1], and at most `pixels` positions.
+        """Project onto the budget: the L-inf ball around `clean`, [0, 1], and at most `pixels` positions.
 
-        With a pixel budget the positions kept are those with the largest `scores` (N×H×W), by
-        default the largest summed change over R, G, B.
+        Args:
+            adversarial: N×3×H×W.
+            clean: N×3×H×W in [0, 1].
+            scores: N×H×W; with a pixel budget the positions with the largest scores are kept. By default the change
+                summed over R, G, B.
         """
         change = (adversarial - clean).clamp_(-self.radius, self.radius)
         if self.pixels is not None and self.pixels < clean.shape[-1] * clean.shape[-2]:
@@ -69,20 +72,23 @@ class ThreatModel:
 
 
 def fit_threat(threat: ThreatModel) -> ThreatModel:
-    """The part of a threat that an attack may see while it learns: its budget, so that all with one budget share it."""
+    """The part of a threat model that `fit` sees: the budget. Threat models with one budget share the fit."""
     return ThreatModel(epsilon=threat.epsilon, pixels=threat.pixels)
 
 
 def craft_threat(threat: ThreatModel) -> ThreatModel:
-    """The part of a threat that an attack may see while it crafts.
+    """The part of a threat model that `craft` sees.
 
-    "transfer" and "white-box" say only which targets are judged, so they share what is crafted.
+    "transfer" and "white-box" differ only in the targets that are evaluated, so they share the crafted images.
     """
     return threat if threat.access == "query" else replace(threat, access="transfer")
 
 
 def threat_values(threat: ThreatModel) -> dict[str, Any]:
-    """A threat as plain values: epsilon, and what differs from its default, so that a new field changes no key."""
+    """A threat model as plain values: epsilon, and every other field that differs from its default.
+
+    A new field with a default therefore changes no key.
+    """
     default = type(threat)()
     values = {each.name: getattr(threat, each.name) for each in fields(threat)}
     return {

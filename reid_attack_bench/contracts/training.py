@@ -1,4 +1,4 @@
-"""Training data and context handed to everything that is fitted."""
+"""Training data and context of fits: victims, learned attacks and learned defences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from reid_attack_bench.contracts.images import to_float
 
 State = dict[str, Tensor]
-"""What a fit leaves behind: named tensors, stored as safetensors."""
+"""Result of a fit: named tensors, stored as safetensors."""
 
 
 def to_cpu(state: State) -> State:
@@ -48,25 +48,27 @@ class TrainingData:
 
 
 class Checkpoint(Protocol):
-    """Where a long fit may keep what it has so far; it ends when the fit does."""
+    """Intermediate state of a long fit. It is deleted when the fit ends."""
 
     def load(self) -> State | None:
-        """What an interrupted fit of the same step saved last, or None."""
+        """The state that an interrupted fit of the same step saved last, or None."""
         ...
 
-    def save(self, state: State) -> None: ...
+    def save(self, state: State) -> None:
+        """Replace the saved state."""
+        ...
 
 
 @dataclass(frozen=True)
 class FitContext:
-    """What a fit may use beside its data.
+    """Device, random numbers, progress and checkpoint of a fit.
 
     Attributes:
-        device: where to compute.
+        device: device to train on.
         generator: seeded CPU generator; the global torch, numpy and random states are seeded too.
-        progress: call it as progress(done, total, note) after each unit of work.
-        checkpoint: where to go on after an interruption, or None. A fit that uses it must give the same result as one
-            that was never interrupted.
+        progress: to be called as progress(done, total, note) after each unit of work.
+        checkpoint: intermediate state, or None. A fit that resumes from it must give the same result as one that was
+            never interrupted.
     """
 
     device: torch.device

@@ -1,4 +1,4 @@
-"""Victims: ReID models as the bench sees them, recipes that train one, and defences that wrap one."""
+"""Victims: ReID models, recipes that train one, and defences that turn one into a defended one."""
 
 from __future__ import annotations
 
@@ -69,26 +69,26 @@ class Victim(nn.Module):
         return self.embed(images), self.logits(images)
 
     def purify(self, images: Tensor) -> Tensor:
-        """The input transformation that defends the model, N×3×H×W in [0, 1] → the same; none by default.
+        """Input transformation that defends the model, N×3×H×W in [0, 1] → the same; the identity by default.
 
-        A defence that has one puts it here, whatever it is made of, and calls `self.purify` in `embed` and `logits`:
-        an adaptive attack then goes through it with the gradient of the identity (see `adaptive`).
+        Put the transformation of a defence here, differentiable or not, and call `self.purify` in `embed` and
+        `logits`. An adaptive attack then approximates its gradient (see `adversary.adaptive`).
         """
         return images
 
     def suspicion(self, images: Tensor) -> Tensor | None:
-        """N values, positive for the queries that a detector refuses; None for a model without one.
+        """Detector scores: N values, positive for refused queries; None for a model without a detector.
 
-        Differentiable in `images`, if it can be: an adaptive attack climbs down it where an image is refused.
+        Differentiable in `images` if possible: an adaptive attack then descends it for images that are refused.
         """
         return None
 
     def rejects(self, images: Tensor) -> Tensor | None:
-        """bool N: the queries that a detector refuses; None for a model without one.
+        """Queries that a detector refuses, bool N; None for a model without a detector.
 
-        A refused clean query is a miss. A refused adversarial query counts as its clean self does: the attack has
-        gained nothing, and a detector that refuses everything gains nothing either. Override it only for a detector
-        that has no `suspicion`.
+        A refused clean query is a miss. A refused adversarial query counts as its clean version: the attack gains
+        nothing, and a detector that refuses everything gains nothing either. Override it only for a detector without
+        `suspicion`.
         """
         suspicion = self.suspicion(images)
         return None if suspicion is None else suspicion > 0

@@ -13,7 +13,12 @@ from reid_attack_bench.suites.suite import Suite
 
 @dataclass(frozen=True)
 class CleanRow:
-    """One victim on one data set without an attack, and the steps that say how it does."""
+    """One victim on one data set without an attack, and the keys of its steps.
+
+    Attributes:
+        victim: label of the model, MODEL or MODEL@DATASET.
+        home: `dataset` is the training data set of the victim.
+    """
 
     victim: str
     dataset: str
@@ -26,11 +31,17 @@ class CleanRow:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the matrix, and the steps that fill it.
+    """One cell of the matrix, and the keys of its steps.
 
-    `relation` is one of suite.RELATIONS, or empty where the target is judged on data it was not trained on.
-    `impossible` says why it can have no steps. `family`, `steps` and `adaptive` are what the audit asks of the attack:
-    what it climbs (attacks with the same are compared), in how many steps, and AttackEntry.adaptive.
+    Attributes:
+        attack: label of the attack in the suite.
+        access: "query" for query access, else "white-box" or "transfer" by source and target.
+        source, target: labels of the models.
+        relation: one of suite.RELATIONS; empty if the target was trained on another data set of the suite.
+        family: as in contracts.Attack.
+        steps: gradient steps per image; 1 for an attack that learns.
+        adaptive: as in AttackEntry.
+        impossible: reason why the cell has no steps; empty for a cell that has them.
     """
 
     attack: str
@@ -66,10 +77,12 @@ class PlanSource:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in an order that satisfies their inputs, and what they are for.
+    """Steps of a run, clean rows and cells.
 
-    `source` is None if the plan cannot be made from text, e.g. of a victim that exists only in memory. `wanted` are
-    the keys of what somebody is after who wants no report.
+    Attributes:
+        steps: key → step, in an order that satisfies their inputs.
+        wanted: keys to make instead of those that the report reads; empty for a report.
+        source: None if the plan cannot be made from text, e.g. with a victim that exists only in memory.
     """
 
     suite: Suite
@@ -81,7 +94,7 @@ class Plan:
 
     @property
     def goals(self) -> list[str]:
-        """Keys that the report reads, or that are wanted; everything else exists to make these."""
+        """Keys to make: those in `wanted`, or those that the report reads. All other steps only serve them."""
         if self.wanted:
             return list(self.wanted)
         wanted = [row.rank_key for row in self.clean]

@@ -1,4 +1,4 @@
-"""File names of what steps store, and how each is read."""
+"""Files that steps store: names and readers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from reid_attack_bench.data.split import Split
 from reid_attack_bench.metrics.ranking import Ranking
 
 REFUSED = "query_refused"
+"""Tensor in a features file, bool N: queries that the victim's detector refuses."""
 
 
 def read_splits(folder: Path) -> dict[str, Split]:
+    """The splits "train", "query" and "gallery" of a data step; images are memory-mapped."""
     index = load_file(folder / "index.safetensors")
     return {
         part: Split(
@@ -26,13 +28,15 @@ def read_splits(folder: Path) -> dict[str, Split]:
 
 
 def read_ranking(folder: Path) -> Ranking:
+    """Ranking of a rank or clean-rank step."""
     return Ranking(**{name: value.numpy() for name, value in load_file(folder / "ranking.safetensors").items()})
 
 
 def new_images(folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:
+    """New uint8 array of `shape`, memory-mapped to the file of `part` in `folder`."""
     return np.lib.format.open_memmap(folder / f"{part}.npy", mode="w+", dtype=np.uint8, shape=shape)
 
 
 def read_crafted(folder: Path) -> dict[str, np.ndarray]:
-    """The perturbed sides of one craft: part → uint8 N×H×W×3, memory-mapped."""
+    """The perturbed sides of a craft step: part → uint8 N×H×W×3, memory-mapped."""
     return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}

@@ -44,7 +44,7 @@ class AttackRun:
 
     @property
     def uses_source(self) -> bool:
-        """Whether crafting depends on the source; otherwise it is done once for all sources."""
+        """True if crafting depends on the source; otherwise it is done once for all sources."""
         return bool(self.needs) or self.threat.access == "query"
 
     @property

@@ -79,12 +79,13 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
     size = max_batch = int(step.implementation["batch_size"])
     for part in ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,):
         split = splits[part]
-        guides = _guides(splits["gallery" if part == "query" else "query"]) if "gallery" in attack.needs else None
+        other = splits["gallery" if part == "query" else "query"]
+        references = _references(other) if "gallery" in attack.needs else None
         stored = new_images(out, part, split.images.shape)
         for first in range(0, len(split.images), size):
             clean = np.asarray(split.images[first : first + size])
             labels = torch.from_numpy(split.identities[first : first + size]) if "labels" in attack.needs else None
-            batch = Batch(to_float(clean, workspace.device), labels, guides)
+            batch = Batch(to_float(clean, workspace.device), labels, references)
             crafted = functools.partial(_crafted, craft, source, batch, generator, generator.get_state())
             adversarial, max_batch = with_smaller_batches(crafted, max_batch, step.label, workspace.note)
             stored[first : first + size] = budget.enforce(
@@ -94,7 +95,7 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
     return {}
 
 
-def _guides(split: Split) -> ReferenceImages:
+def _references(split: Split) -> ReferenceImages:
     return ReferenceImages(split.images, split.identities, split.cameras)
 
 

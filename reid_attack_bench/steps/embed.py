@@ -1,4 +1,4 @@
-"""Steps clean and features: embeddings of clean and of adversarial images."""
+"""Steps clean and features: embeddings of clean images and of adversarial images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from reid_attack_bench.steps.workspace import Workspace
 
 _Rows = TypeVar("_Rows", torch.Tensor, "torch.Tensor | None")
 
-_EMBED_BATCH = {"cuda": 256, "cpu": 32}  # images per forward pass without gradients; more leave a CPU's caches
+_EMBED_BATCH = {
+    "cuda": 256,
+    "cpu": 32,
+}  # images per forward pass without gradients; larger batches fall out of the CPU's caches
 
 
 def _embed_all(
@@ -41,9 +44,9 @@ def _embed_all(
 def _in_batches(
     work: Callable[[int, int], _Rows], total: int, label: str, device: torch.device, progress: Progress, note: Note
 ) -> _Rows:
-    """`work(first, count)` of all images, as many at once as the device is good for and its memory holds.
+    """Concatenated `work(first, count)` over all images, in batches that suit the device and fit its memory.
 
-    None where it is None for the first.
+    None if `work` returns None.
     """
     size, parts, done = _EMBED_BATCH[device.type], [], 0
     while done < total:
@@ -64,7 +67,7 @@ def _embed_sides(
     progress: Progress,
     note: Note,
 ) -> State:
-    """Embeddings of each part, and which queries the victim refuses, where it has a detector."""
+    """Embeddings of each side, and REFUSED, bool N, for a victim with a detector."""
     features = {part: _embed_all(victim, values, label, device, progress, note) for part, values in images.items()}
     refused = _refusals(victim, images["query"], label, device, note) if "query" in images else None
     return features if refused is None else {**features, REFUSED: refused}

@@ -1,4 +1,4 @@
-"""Check a victim against its contract before anything is computed with it."""
+"""Check a victim against its contract before it is used."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from reid_attack_bench.steps.step import Facts
 
 
 def examine(victim: Victim, device: torch.device) -> Facts:
-    """Hold a victim against its contract on two random images.
+    """Check a victim against its contract on two random images.
 
     Returns:
-        What it was found to be: "found_randomised", two passes differ; "detector", empty without one, "suspicion" for
-        one that an attack can climb down, else "rejects"; "zero_gradient", the share of the images' values without
-        any gradient.
+        "found_randomised": two passes differ. "detector": "suspicion" if it is differentiable, "rejects" if not, empty
+        without a detector. "zero_gradient": share of the input values whose gradient is zero.
 
     Raises:
         VictimError: wrong shape or type, not finite, or no gradient though it declares to be differentiable.
@@ -36,8 +35,8 @@ def examine(victim: Victim, device: torch.device) -> Facts:
         return found
     if not embeddings.requires_grad:
         raise VictimError(
-            f"victim {name}: its embeddings carry no gradient (a detach, no_grad or numpy on the way?); keep it "
-            "differentiable, or declare differentiable = False to have it as a target only"
+            f"victim {name}: its embeddings carry no gradient (a detach, no_grad or numpy on the way?); make it "
+            "differentiable, or declare differentiable = False to use it only as a target"
         )
     # along a random direction: the length of a normalised embedding never changes
     direction = torch.randn(embeddings.shape, generator=generator).to(embeddings)

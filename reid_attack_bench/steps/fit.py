@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from reid_attack_bench.contracts import LearnedAttack, fit_threat
+from reid_attack_bench.contracts import LearnedAttack, fit_threat, to_cpu
 from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.step import Facts, Progress, Step, threat_of
 from reid_attack_bench.steps.workspace import Workspace, fit_context
@@ -37,6 +37,6 @@ def run_fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> 
     source = workspace.source(step)
     data = workspace.training_data(step.inputs["data"])
     state = step.plugin.fit(source, data, threat_of(step), fit_context(step, workspace, progress))
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, out / "state.safetensors")
+    save_file(to_cpu(state), out / "state.safetensors")
     workspace.unfinished(step.key).unlink(missing_ok=True)
     return {}

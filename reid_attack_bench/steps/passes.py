@@ -1,6 +1,6 @@
-"""How a victim's passes are computed: in a lower precision, compiled, or in parts where memory is short.
+"""Victims in lower precision, compiled, or in smaller batches when memory is short.
 
-Each is a victim that stands for another one, so that attacks and evaluation need not know.
+Each wraps another victim, so attacks and evaluation need no change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Note = Callable[[str], None]
 
 
 class MixedPrecision(WrappedVictim):
-    """A victim whose layers compute in bfloat16 where torch's autocast deems it safe; what it returns is float32."""
+    """A victim under bfloat16 autocast; it returns float32."""
 
     def embed(self, images: Tensor) -> Tensor:
         with self._autocast(images):
@@ -63,7 +63,7 @@ class Compiled(WrappedVictim):
 
 
 def compiled(victim: Victim, name: str, device: torch.device, note: Note) -> Victim:
-    """`victim` compiled, or as it is where that does not work: then `note` is told why, in one line."""
+    """`victim` compiled; if torch.compile fails, `victim` itself, and the reason goes to `note` in one line."""
     faster = Compiled(victim)
     probe = torch.rand(2, 3, *victim.input_size, generator=torch.Generator().manual_seed(0)).to(device)
     try:
@@ -76,7 +76,7 @@ def compiled(victim: Victim, name: str, device: torch.device, note: Note) -> Vic
                     values.sum().backward()
             with torch.inference_mode():
                 faster.embed(probe)
-    except Exception as error:  # a compiler may raise anything; what is the victim's own fault shows without it, too
+    except Exception as error:  # a compiler may raise anything; errors of the victim itself occur without it too
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:200]
         note(f"torch.compile does not work on {name} ({type(error).__name__}: {reason}); it runs as it is")
         return victim
@@ -84,10 +84,10 @@ def compiled(victim: Victim, name: str, device: torch.device, note: Note) -> Vic
 
 
 class Chunked(WrappedVictim):
-    """A victim that is given `max_batch` images at a time, for a GPU that does not hold more.
+    """A victim that splits its batches into chunks of `max_batch` images, for a GPU with too little memory.
 
-    With gradients a part's activations are made again in the backward pass instead of kept (Chen et al., arXiv
-    1604.06174): one more forward pass. An attack that splits its batch by `max_batch` itself pays nothing.
+    With gradients, activations are recomputed in the backward pass instead of stored (Chen et al., arXiv 1604.06174),
+    at the cost of one forward pass. An attack that splits its batches by `max_batch` itself avoids that cost.
     """
 
     def __init__(self, victim: Victim, max_batch: int) -> None:
@@ -111,7 +111,10 @@ class Chunked(WrappedVictim):
 
 
 def with_smaller_batches(work: Callable[[int], _Kept], size: int, what: str, note: Note) -> tuple[_Kept, int]:
-    """`work(size)`, with half the size as often as it runs out of GPU memory; the result, and the size that fitted.
+    """Call `work(size)`, halving the size whenever it runs out of GPU memory.
+
+    Returns:
+        The result, and the size that fitted.
 
     Raises:
         BenchError: not even one image fits.
@@ -120,7 +123,7 @@ def with_smaller_batches(work: Callable[[int], _Kept], size: int, what: str, not
         with contextlib.suppress(torch.cuda.OutOfMemoryError):
             return work(size), size
         if torch.cuda.is_available():
-            gc.collect()  # what the failed attempt held
+            gc.collect()  # frees the tensors of the failed attempt
             torch.cuda.empty_cache()
         if size == 1:
             raise BenchError(
@@ -153,7 +156,8 @@ def _float(values: Tensor | None) -> Tensor | None:
 def inference(seen: set[torch.Size], images: Tensor) -> contextlib.AbstractContextManager[Any]:
     """torch.inference_mode, but no_grad for the first images of each shape, which are added to `seen`.
 
-    What a victim makes once and keeps, such as a table of positions, would be of no use to a gradient later.
+    Tensors that a victim creates once and caches, such as position tables, must not be inference tensors: they could
+    not take part in a backward pass later.
     """
     if images.shape in seen:
         return torch.inference_mode()

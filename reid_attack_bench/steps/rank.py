@@ -66,7 +66,7 @@ def _rank_features(
     gallery: torch.Tensor,
     missed: torch.Tensor | None,
 ) -> Facts:
-    """Rank and store; the queries `missed`, bool N, are refused and find nobody."""
+    """Rank and store; `missed`, bool N, marks refused queries, which count as misses."""
     splits = workspace.splits(step.inputs["data"])
     distance = workspace.victim(step.inputs["victim"]).distance
     ranking = rank(
@@ -96,7 +96,7 @@ def run_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
     refused = attacked.get(REFUSED)
     if refused is None:
         return _rank_features(step, workspace, out, both["query"], both["gallery"], clean.get(REFUSED))
-    # a refused adversarial query counts as its clean self
+    # a refused adversarial query counts as its clean version
     query = torch.where(refused[:, None], clean["query"], both["query"])
     facts = _rank_features(step, workspace, out, query, both["gallery"], refused & clean[REFUSED])
     return {**facts, "rejected": 100.0 * float(refused.float().mean())}

@@ -15,7 +15,7 @@ from reid_attack_bench.steps.workspace import Workspace, fit_context
 
 VERSION = 2
 
-_READY_WORK = 10.0  # passes that the check takes, about
+_READY_WORK = 10.0  # forward passes that the check takes, roughly
 
 
 def ready_step(name: str, use: Configured[Victim]) -> Step:
@@ -83,7 +83,7 @@ def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) 
 
 
 def _fitted(step: Step, workspace: Workspace, progress: Progress) -> State | None:
-    """What a recipe or a learned defence trains; None for any other victim."""
+    """State of a recipe or a learned defence, newly trained; None for any other victim."""
     if isinstance(step.plugin, Recipe):
         data = workspace.training_data(step.inputs["data"])
         return step.plugin.fit(data, fit_context(step, workspace, progress))

@@ -1,4 +1,4 @@
-"""Inputs of steps, loaded once and kept while a run needs them."""
+"""Workspace of a run: inputs of steps, loaded once and cached."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ _VICTIMS_IN_MEMORY = 24
 
 @dataclass
 class Workspace:
-    """Inputs of steps, loaded once and kept while the run needs them.
+    """Inputs of steps, loaded once and cached for the run.
 
-    `obtain` returns the checked folder of a step's result (and rebuilds it where it is corrupt), `unfinished` the file
-    in which a step may keep what it has so far; `note` is told what a person should know.
+    Attributes:
+        obtain: key → folder of the step's result, checked, and rebuilt if corrupt.
+        steps: key → step.
+        unfinished: key → file for the intermediate state of the step.
+        note: receives messages for the user.
     """
 
     obtain: Callable[[str], Path]
@@ -83,7 +86,7 @@ class Workspace:
         return victim
 
     def passes(self, key: str, implementation: Mapping[str, Any]) -> Victim:
-        """The victim of one victim step, with the precision and compilation of the step that asks (see suite.Suite)."""
+        """The victim of one victim step, in the precision and compilation that `implementation` of a step asks for."""
         victim = self.victim(key)
         if implementation.get("compile"):
             if key not in self._compiled:
@@ -92,9 +95,9 @@ class Workspace:
         return MixedPrecision(victim) if implementation.get("precision") == "bfloat16" else victim
 
     def source(self, step: Step) -> Victim:
-        """The source of `step` as its attack sees it: as it is, or adapted with as many draws as its config says.
+        """The source of a fit or craft step, adapted if its config asks for an adaptive attack.
 
-        An adapted one is never compiled: what makes it differentiable is done call by call.
+        An adapted source is never compiled: its gradients are redefined on every call.
         """
         key, samples = step.inputs["source"], step.config.get("adaptive")
         if not samples:
@@ -117,7 +120,7 @@ class _Checkpoint:
         try:
             return load_file(self.path)
         except (OSError, SafetensorError):
-            return None  # none, or cut short by a full disk: the fit starts anew
+            return None  # missing, or cut short by a full disk: the fit starts from the beginning
 
     def save(self, state: State) -> None:
         replace_file(self.path, save(state))

@@ -78,7 +78,7 @@ class Learner(LearnedAttack):
     def craft(self, source, batch, threat, generator, state=None):
         die_once("craft")
         assert batch.identities is None
-        assert batch.guides is None
+        assert batch.references is None
         return threat.project(batch.images + state["noise"], batch.images)
 
 
