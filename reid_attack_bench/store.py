@@ -23,6 +23,9 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
+DEFAULT_STORE = Path("runs/store")
+"""Store of every command and function that is not given another."""
+
 MANIFEST = "manifest.json"
 
 LARGE = 2**18

@@ -206,7 +206,6 @@ MEANT = {
 # What is on its way to its place: part of a message, and who moves it.
 NOT_YET = {
     "import circle of 5 modules: attacks/misranking": "ATTACKS",
-    "cli.victim names the module 'reid_attack_bench.victims'": "API: the skeleton",
 }
 
 

@@ -10,11 +10,10 @@ from rich.console import Console
 
 from reid_attack_bench.cli import complete
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from reid_attack_bench.suites.suite import Suite
-
-DEFAULT_STORE = Path("runs/store")
 
 DEVICE = click.option(
     "--device", metavar="auto|cpu|cuda|cuda:N", default="auto", show_default=True,

@@ -17,7 +17,7 @@ from reid_attack_bench.cli.report import write_and_show
 from reid_attack_bench.errors import BenchError
 
 if TYPE_CHECKING:  # a command imports what it needs, so that --help and completion are fast
-    from reid_attack_bench.jobs.run import Job, Settings
+    from reid_attack_bench.jobs.job import Job, Settings
     from reid_attack_bench.plan.plan import Plan
     from reid_attack_bench.store import Store
 
@@ -35,7 +35,7 @@ def run_command(suite_name: str, full: bool, data: tuple[str, ...], **options: A
 
     SUITE is the name of a shipped suite or a YAML file. An interrupted run resumes when the same command is run again.
     """
-    from reid_attack_bench.jobs import run as jobs
+    from reid_attack_bench.jobs import job as jobs
 
     settings = settings_of(options)
     names = [name for text in data for name in text.split(",") if name]
@@ -79,7 +79,7 @@ def evaluate_command(
 
     It is a target of every attack, and the source of white-box attacks on itself.
     """
-    from reid_attack_bench.jobs import run as jobs
+    from reid_attack_bench.jobs import job as jobs
 
     job = jobs.evaluate_job(
         victim, suite_name, settings_of(options), name=name, options=parse_settings(given), train_on=train_on,
@@ -90,7 +90,7 @@ def evaluate_command(
 
 def settings_of(options: Mapping[str, Any]) -> Settings:
     """The settings of `run_options`."""
-    from reid_attack_bench.jobs.run import Settings
+    from reid_attack_bench.jobs.job import Settings
     from reid_attack_bench.suites import parse
 
     names = ("seed", "out", "store", "data_root", "device", "workers", "precision", "compile")
@@ -104,7 +104,7 @@ def _command() -> str:
 
 
 def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
-    from reid_attack_bench.jobs import run as jobs
+    from reid_attack_bench.jobs import job as jobs
     from reid_attack_bench.jobs.progress import JsonListener, RichListener, listening
     from reid_attack_bench.store import Store
 

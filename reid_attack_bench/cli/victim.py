@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
-import keyword
-import re
 import shlex
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -18,7 +16,12 @@ from rich.text import Text
 from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.data import load_data
 from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, load_suite, parse_settings, suite_option
-from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from reid_attack_bench.jobs.check_victim.subject import CheckResult
+
+_COLOURS = {"ok": "green", "note": "yellow", "fault": "red"}
 
 
 @click.command("new-victim")
@@ -29,23 +32,16 @@ def new_victim_command(file: Path, name: str) -> None:
 
     FILE.py has a place for your network and for each part of a defence.
     """
-    if file.suffix != ".py":
-        raise BenchError(f"{file}: name it {file.with_suffix('.py')}, it is a Python file")
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise BenchError(f"--name {name}: a class cannot be called that; use letters, digits and _")
-    template = importlib.resources.files("reid_attack_bench.victims").joinpath("skeleton.py").read_text("utf-8")
-    text = re.sub(r"\bMyDefence\b", name, template).replace("FILE.py", file.name)
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError as error:
-        raise BenchError(f"{file} exists already and was not changed: choose another name") from error
+    from reid_attack_bench.jobs.new_victim import write_victim
+
+    write_victim(file, name)
     victim = shlex.quote(f"{file}:{name}")
     print(f"{file} written; it runs as it is:")
     print(f"reid-attack-bench check-victim {victim}")
     print(f"reid-attack-bench evaluate --victim {victim} --suite quick")
 
 
+# size: one parameter per option of the command
 @click.command("check-victim")
 @click.argument("victim", metavar="VICTIM", shell_complete=complete.sources)
 @click.option("--option", "settings", multiple=True, metavar="KEY=VALUE", help="Setting of the victim (a YAML value).")
@@ -72,35 +68,30 @@ def check_victim_command(
 
     VICTIM is FILE.py:NAME or a registered name. No attack is run. The exit status is 1 if there is a fault.
     """
-    from reid_attack_bench import registry
     from reid_attack_bench.execute.device import resolve_device
-    from reid_attack_bench.jobs.check_victim import check as conformance
-    from reid_attack_bench.jobs.check_victim import subject
+    from reid_attack_bench.jobs.check_victim.check import check
+    from reid_attack_bench.jobs.check_victim.subject import find_victim, sample
 
-    chosen = load_suite(suite_name)
-    options = parse_settings(settings)
-    if source_label:
-        entries = {entry.label: entry for entry in chosen.victims}
-        if victim not in entries:
-            raise BenchError(f"suite {chosen.name} has no victim '{victim}': {nearest(victim, entries)}")
-        victim, options = entries[victim].use, {**entries[victim].options, **options}
-    model = subject.ready(registry.find("victim", victim).build(options), victim)
-    name = data or next(iter(chosen.datasets))
-    _, splits = load_data(name, chosen, data_root)
-    images = subject.sample(splits["query"], splits["gallery"])
-    findings = conformance.check(model, images.images, images.identities, images.cameras, device=resolve_device(device))
+    suite = load_suite(suite_name)
+    model = find_victim(victim, parse_settings(settings), suite if source_label else None)
+    name = data or next(iter(suite.datasets))
+    _, splits = load_data(name, suite, data_root)
+    images = sample(splits["query"], splits["gallery"])
+    results = check(model, images.images, images.identities, images.cameras, device=resolve_device(device))
     if as_json:
-        rows = [asdict(finding) for finding in findings]
-        print(json.dumps({"victim": victim, "dataset": name, "findings": rows}))
+        print(json.dumps({"victim": victim, "dataset": name, "findings": [asdict(result) for result in results]}))
     else:
-        colours = {"ok": "green", "note": "yellow", "fault": "red"}
-        table = Table("", "check", "evidence and advice", box=None, header_style="bold")
-        for found in findings:
-            said = Text(found.evidence)
-            if found.advice:
-                said.append(f"\n→ {found.advice}", style=colours[found.level])
-            table.add_row(Text(found.level, style=colours[found.level]), found.name, said)
-        Console().print(table)
-    faults = list(dict.fromkeys(found.name for found in findings if found.level == "fault"))
+        Console().print(_table(results))
+    faults = list(dict.fromkeys(result.name for result in results if result.level == "fault"))
     if faults:
         raise BenchError(f"{victim} is not ready to be attacked: {', '.join(faults)}; fix this first")
+
+
+def _table(results: list[CheckResult]) -> Table:
+    table = Table("", "check", "evidence and advice", box=None, header_style="bold")
+    for result in results:
+        text = Text(result.evidence)
+        if result.advice:
+            text.append(f"\n→ {result.advice}", style=_COLOURS[result.level])
+        table.add_row(Text(result.level, style=_COLOURS[result.level]), result.name, text)
+    return table

@@ -44,7 +44,7 @@ class Images:
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What a run gave. Tables and images are read from the store when they are asked for.
+    """Result of a run. Tables and images are read from the store when they are asked for.
 
     Attributes:
         out: folder of the report.
@@ -131,7 +131,8 @@ class Result:
             manifest.write(replace(self.record, files=names), self.out)
         return written
 
-    def images(  # size: each argument names one column of the matrix
+    # size: each argument names one column of the matrix
+    def images(
         self,
         *,
         attack: str | None = None,
@@ -215,5 +216,5 @@ _NAMES = ("attack", "source", "dataset", "epsilon", "pixels", "seed")
 
 
 def _place(cell: CellRecord) -> dict[str, Any]:
-    """What the matrix calls a cell, by _NAMES."""
+    """Values of a cell in the columns _NAMES of the matrix."""
     return {name: getattr(cell.threat if name in ("epsilon", "pixels") else cell, name) for name in _NAMES}

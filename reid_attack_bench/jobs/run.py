@@ -2,114 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from reid_attack_bench import registry
-from reid_attack_bench.contracts import Defence, Distance, Recipe, Victim
-from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.execute.device import resolve_device
-from reid_attack_bench.execute.events import Listener, Outcome
-from reid_attack_bench.execute.executor import execute, missing_steps, repair
-from reid_attack_bench.jobs import manifest
-from reid_attack_bench.jobs.live import as_victim, left_as_it_was, live_plugin
+from reid_attack_bench.contracts import Distance, Victim
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute.events import Listener
+from reid_attack_bench.jobs.job import Job, Only, Settings, evaluate_job, live_job, perform, run_job
+from reid_attack_bench.jobs.live import as_victim, left_as_it_was
 from reid_attack_bench.jobs.progress import listening
 from reid_attack_bench.jobs.result import Result
-from reid_attack_bench.plan.plan import Plan
-from reid_attack_bench.plan.planner import make_plan
-from reid_attack_bench.registry import Plugin
-from reid_attack_bench.steps.examine import examine
-from reid_attack_bench.store import Store
-from reid_attack_bench.suites import parse
-from reid_attack_bench.suites.suite import PRECISIONS, Suite, VictimEntry
-
-DEFAULT_STORE = Path("runs/store")
-
-Only = Mapping[str, str | Sequence[str]]
+from reid_attack_bench.store import DEFAULT_STORE, Store
+from reid_attack_bench.suites.suite import Suite
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a run, the same in Python and on the command line. None and empty stand for what the suite says.
-
-    Attributes:
-        seed: of the whole run.
-        epsilon: budgets in 1/255, for every attack.
-        only: restricts the cells: "attack", "source", "target", "dataset" → values.
-        out: folder of the report; by default runs/SUITE.
-        store: folder of all artefacts, shared between runs.
-        data_root: folder of the real data sets.
-        device: "auto" (a GPU if there is one), "cpu" or "cuda".
-        workers: steps at once, each in a process of its own if there are several; None for as many as the machine has
-            room for.
-        precision: "float32" or "bfloat16", for victims while they are attacked and evaluated.
-        compile: whether torch.compile is applied to victims.
-    """
-
-    seed: int | None = None
-    epsilon: tuple[int, ...] = ()
-    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    out: Path | None = None
-    store: Path = DEFAULT_STORE
-    data_root: Path | None = None
-    device: str = "auto"
-    workers: int | None = 1
-    precision: str | None = None
-    compile: bool = False
-
-    @staticmethod
-    def of(
-        *,
-        epsilon: int | Iterable[int] | None = None,
-        only: Only | None = None,
-        out: Path | str | None = None,
-        store: Path | str = DEFAULT_STORE,
-        data_root: Path | str | None = None,
-        **others: Any,
-    ) -> Settings:
-        """Settings from what is convenient to write: one value for several, text for paths."""
-        return Settings(
-            epsilon=(epsilon,) if isinstance(epsilon, int) else tuple(epsilon or ()),
-            only={name: [given] if isinstance(given, str) else list(given) for name, given in (only or {}).items()},
-            out=None if out is None else Path(out),
-            store=Path(store),
-            data_root=None if data_root is None else Path(data_root),
-            **others,
-        )
-
-    def apply(self, suite: Suite) -> Suite:
-        """The suite with the seed, epsilons, precision and compilation of these settings."""
-        if self.precision is not None and self.precision not in PRECISIONS:
-            raise BenchError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
-        chosen = suite if self.seed is None else suite.with_seed(self.seed)
-        chosen = chosen.with_epsilons(self.epsilon) if self.epsilon else chosen
-        return replace(chosen, precision=self.precision or chosen.precision, compile=self.compile or chosen.compile)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A suite that is ready to be planned and run.
-
-    Attributes:
-        suite: with its settings applied.
-        out: folder of the report.
-        settings: how and where it runs.
-        live: label → plug-in of a victim in memory.
-        command: what asked for it, for the run record.
-    """
-
-    suite: Suite
-    out: Path
-    settings: Settings
-    live: Mapping[str, Plugin] = field(default_factory=dict)
-    command: str = ""
-
-
-def run(  # size: keyword arguments of a public function, each documented in Settings
+# size: keyword arguments of a public function, for editors to complete
+def run(
     suite: str | Path | Suite,
     *,
     full: bool = False,
@@ -152,7 +63,8 @@ def run(  # size: keyword arguments of a public function, each documented in Set
     return _perform(job, progress)
 
 
-def evaluate(  # size: keyword arguments of a public function, each documented
+# size: keyword arguments of a public function, for editors to complete
+def evaluate(
     victim: Victim | nn.Module | str,
     suite: str | Path | Suite = "minute",
     *,
@@ -232,114 +144,8 @@ def evaluate(  # size: keyword arguments of a public function, each documented
         raise BenchError("options, train_on and defends are for a victim that is given by name, not for one in memory")
     live = as_victim(victim, of_module)
     with left_as_it_was(live):
-        job = _live_job(live, suite, settings, name, command)
+        job = live_job(live, suite, settings, name, command)
         return _perform(job, progress)
-
-
-def run_job(
-    suite: str | Path | Suite, settings: Settings, *, full: bool = False, data: Sequence[str] = (), command: str = ""
-) -> Job:
-    """The job of `run`."""
-    if isinstance(suite, Suite):
-        if full or data:
-            raise BenchError("full and data are for a suite that is given by name or file")
-        chosen = suite
-    else:
-        chosen = parse.load(str(suite), full=full, data=data)
-    folder = "+".join([chosen.name, *["full"] * full, *data])
-    return Job(settings.apply(chosen), settings.out or Path("runs") / folder, settings, command=command)
-
-
-def evaluate_job(
-    victim: str,
-    suite: str | Path | Suite,
-    settings: Settings,
-    *,
-    name: str | None = None,
-    options: Mapping[str, Any],
-    train_on: Sequence[str] = (),
-    defends: str = "",
-    command: str = "",
-) -> Job:
-    """The job of `evaluate` for a victim that is given by name.
-
-    Raises:
-        BenchError: no such victim or data set, or a defence without a victim to defend.
-    """
-    base = run_job(suite, settings, command=command)
-    plugin = registry.find("victim", victim)
-    if plugin.makes(Defence) and not defends:
-        raise BenchError(f"{victim} is a defence: say which victim of suite {base.suite.name} it defends, with defends")
-    if plugin.makes(Recipe) and not train_on and not defends:
-        train_on = tuple(base.suite.datasets)
-    for data_set in train_on:
-        if data_set not in base.suite.datasets:
-            raise BenchError(
-                f"train_on {data_set}: not a data set of suite {base.suite.name}: "
-                f"{nearest(data_set, base.suite.datasets)}"
-            )
-    entry = VictimEntry(
-        name or plugin.short_name, victim, options, tuple(train_on), roles=("white-box", "target"), defends=defends
-    )
-    return _with_victim(base, entry)
-
-
-def _live_job(victim: Victim, suite: str | Path | Suite, settings: Settings, name: str | None, command: str) -> Job:
-    base = run_job(suite, settings, command=command)
-    device = resolve_device(settings.device)
-    examine(victim.to(device).eval().requires_grad_(False), device)  # before any other step is spent on it
-    plugin = live_plugin(victim)
-    entry = VictimEntry(name or plugin.short_name, plugin.key, roles=("white-box", "target"))
-    return replace(_with_victim(base, entry), live={entry.label: plugin})
-
-
-def _with_victim(base: Job, entry: VictimEntry) -> Job:
-    out = base.settings.out or Path("runs") / f"{base.suite.name}+{entry.label}"
-    return replace(base, suite=base.suite.with_victim(entry), out=out)
-
-
-def plan_of(job: Job, *, remember: Path | None = None) -> Plan:
-    """The plan of a job.
-
-    Args:
-        remember: see `plan.planner.make_plan`.
-
-    Raises:
-        BenchError: an unknown name or setting.
-    """
-    root = job.settings.data_root
-    if root is not None and not root.is_dir():
-        raise BenchError(f"data root {root} is not a folder")
-    return make_plan(job.suite, data_root=root, only=job.settings.only, remember=remember, live=job.live)
-
-
-def to_do(job: Job) -> tuple[Plan, set[str]]:
-    """The plan of a job and the keys of the steps that the store lacks; nothing is written."""
-    plan = plan_of(job)
-    return plan, {step.key for step in missing_steps(plan, Store(job.settings.store))}
-
-
-def perform(job: Job, listener: Listener) -> Result:
-    """Run what the store lacks and write the run record; the report is written when it is asked of the result.
-
-    Raises:
-        BenchError: a mistake of the user, a full disk, or a store that another run uses.
-    """
-    settings, store = job.settings, Store(job.settings.store)
-    device = resolve_device(settings.device)
-    plan = plan_of(job, remember=store.checked)
-    for step in repair(plan, store):
-        listener.note(f"stored artefact '{step.label}' was corrupt; making it again")
-    earlier = manifest.read(job.out)
-    planned = manifest.describe(plan, store, Outcome(), device, job.command, finished=False)
-    if not manifest.is_reported(planned, earlier, job.out):
-        manifest.write(planned, job.out)  # so that a run which is killed can be reported
-    outcome = execute(plan, store, device, listener, settings.workers)
-    record = manifest.describe(plan, store, outcome, device, job.command)
-    if earlier is not None and manifest.is_reported(record, earlier, job.out):
-        record = earlier
-    manifest.write(record, job.out)
-    return Result(job.out, settings.store, record, tuple(outcome.causes))
 
 
 def _perform(job: Job, progress: bool | Listener) -> Result:

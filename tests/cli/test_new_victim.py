@@ -13,8 +13,8 @@ from reid_attack_bench import registry
 from reid_attack_bench.cli import main as cli
 from reid_attack_bench.contracts import Victim
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.jobs import skeleton
 from reid_attack_bench.steps.examine import examine
-from reid_attack_bench.victims import skeleton
 from tests.test_pipeline import bench
 
 

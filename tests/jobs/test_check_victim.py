@@ -16,7 +16,7 @@ from reid_attack_bench.data.split import Split
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.jobs.check_victim.check import check
 from reid_attack_bench.jobs.check_victim.subject import CheckResult, ready, sample
-from reid_attack_bench.victims.skeleton import MyDefence
+from reid_attack_bench.jobs.skeleton import MyDefence
 from tests.conftest import TOY
 from tests.plugins import malformed
 from tests.plugins.toy import ToyRecipe, ToyVictim
@@ -85,8 +85,8 @@ def test_a_network_is_judged_with_its_logits() -> None:
         ("OutputsDisagree", "logits", "outputs gives other embeddings than embed"),
         ("Changes", "side effects", "changes the images that it is given.*in-place"),
         ("NormalisesTwice", "normalisation", "mean and std undone.*normalised twice"),
-        ("NeverNormalises", "normalisation", "expects normalised images, it seems: use preprocess"),
-        ("Expects255", "value range", "expects 0 to 255, it seems: multiply by 255"),
+        ("NeverNormalises", "normalisation", "appears to expect normalised images: use preprocess"),
+        ("Expects255", "value range", "appears to expect 0 to 255: multiply by 255"),
         ("Rounds", "gradient", "zero everywhere, though noise of 8/255 moves.*put the transformation into purify"),
         ("WrongBackward", "gradient", "differs from finite differences.*leads nowhere"),
         ("PurifiesNothing", "purify", "embed does not call purify"),
@@ -134,7 +134,7 @@ def test_the_sample_has_every_query_s_matches() -> None:
 
 
 def test_what_the_bench_trains_is_not_for_this() -> None:
-    with pytest.raises(BenchError, match=r"for models that are ready, and toy\.py:ToyRecipe is trained by the bench"):
+    with pytest.raises(BenchError, match=r"takes models that are ready, and toy\.py:ToyRecipe must be trained first"):
         ready(ToyRecipe(), "toy.py:ToyRecipe")
     with pytest.raises(BenchError, match="x is a int: it must be"):
         ready(3, "x")
@@ -165,6 +165,6 @@ def test_a_label_of_the_suite_brings_its_settings(tiny, write_suite) -> None:
     said, error = run("mine", "--source-label", "--suite", suite, "--json")
     assert error is None, error
     assert "N×5, finite" in [finding["evidence"] for finding in json.loads(said)["findings"]]
-    for victim, says in (("toy", "is trained by the bench"), ("min", "did you mean 'mine'")):
+    for victim, says in (("toy", "must be trained first"), ("min", "did you mean 'mine'")):
         said, error = run(victim, "--source-label", "--suite", suite)
         assert says in str(error)

@@ -32,8 +32,9 @@ os.register_at_fork(before=refuse)
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Conv2d(3, 8, 8, 8)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.body = nn.Conv2d(3, 8, 8, 8)
 
     def forward(self, images):
         return self.body(images).flatten(1)
@@ -87,8 +88,12 @@ def shown(messages: list[dict]) -> str:
 
 
 def test_a_cell_shows_its_progress_and_its_result(kernel: Kernel) -> None:
-    threads = "print(threading.active_count(), torch.get_num_threads())"
-    before = kernel.run(threads)
+    state = (
+        "print(threading.active_count(), torch.get_num_threads(), torch.initial_seed(), "
+        "torch.are_deterministic_algorithms_enabled())"
+    )
+    kernel.run("torch.manual_seed(7)")
+    before = kernel.run(state)
     messages = kernel.run("result = evaluate()\nresult")
     assert "steps:" in shown(messages)
     updates = of_type(messages, "update_display_data")
@@ -98,7 +103,7 @@ def test_a_cell_shows_its_progress_and_its_result(kernel: Kernel) -> None:
     (result,) = of_type(messages, "execute_result")
     assert "<td>Net</td>" in result["data"]["text/html"]
     assert of_type(messages, "stream") == []  # no warning, nothing on standard output
-    assert kernel.run(threads)[-1]["content"] == before[-1]["content"]
+    assert kernel.run(state)[-1]["content"] == before[-1]["content"]
 
 
 def test_a_cell_that_is_run_again_does_no_work_until_its_class_is_edited(kernel: Kernel) -> None:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from reid_attack_bench.contracts import preprocess
-from reid_attack_bench.victims.skeleton import MyDefence
+from reid_attack_bench.jobs.skeleton import MyDefence
 
 
 class ReturnsTuple(MyDefence):

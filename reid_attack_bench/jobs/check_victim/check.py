@@ -1,7 +1,7 @@
-"""Is a victim what the bench takes it for? Checked on a few clean images before any attack is spent on it.
+"""Check a victim against its contract on a few clean images.
 
-A fault breaks the contract of `contracts.Victim`, or makes every figure of the victim suspect; a note is for the user
-to judge. Where two ways to feed or to rank a victim are compared, it is by the AP of the same queries.
+A fault breaks the contract of `contracts.Victim`, or makes every value of the victim doubtful; a note is left to the
+user. Different inputs and distances are compared by the AP of the same queries.
 """
 
 from __future__ import annotations
@@ -38,43 +38,43 @@ def check(
     *,
     device: torch.device | str = "cpu",
 ) -> list[CheckResult]:
-    """Hold `victim` against its contract, and against what usually goes wrong.
+    """Check `victim` against its contract and for common mistakes.
 
-    The victim is put on `device`, in eval mode and frozen, as the bench does. Every image is a query to all others;
-    as always, those of its identity in its camera are junk.
+    The victim is moved to `device`, put in eval mode and frozen, as in a run. Every image is a query to all others;
+    images of its identity from its camera are junk, as in every ranking.
 
     Args:
-        images: uint8 RGB N×H×W×3, clean; a few dozen identities with two or more images each tell enough.
+        images: uint8 RGB N×H×W×3, clean; a few dozen identities with two or more images each are enough.
         identities, cameras: int N.
 
     Returns:
-        What each check found, in order. Where embed does not give embeddings, nothing else is checked.
+        Results of the checks, in order. If embed does not give embeddings, nothing else is checked.
 
     Raises:
-        BenchError: no identity is seen by two cameras, so that nothing can be ranked.
+        BenchError: no identity is seen by two cameras, so images cannot be ranked.
     """
     victim.to(device).eval().requires_grad_(False)
     subject = Subject(victim, to_float(images, device), np.asarray(identities), np.asarray(cameras))
-    findings: list[CheckResult] = []
+    results: list[CheckResult] = []
     for name, function in _CHECKS.items():
-        findings += _attempt(name, function, subject)
-        if findings[-1:] and findings[-1].name == "output" and findings[-1].level == "fault":
+        results += _attempt(name, function, subject)
+        if results[-1:] and results[-1].name == "output" and results[-1].level == "fault":
             break
-    return findings
+    return results
 
 
 def _attempt(name: str, function: Callable[[Subject], Iterable[Said]], subject: Subject) -> Iterator[CheckResult]:
-    """What a check finds, or that the victim fails in it."""
+    """Results of one check; an exception of the victim is a fault."""
     try:
         for level, evidence, advice in function(subject):
             yield CheckResult(name, level, evidence, advice)
     except VictimError as error:
-        yield CheckResult(name, "fault", str(error), "it must do so for every batch of clean images")
+        yield CheckResult(name, "fault", str(error), "embed must work for every batch of clean images")
     except BenchError:
         raise
-    except Exception as error:  # whatever the user's code does wrong is a finding
+    except Exception as error:  # the user's code may raise anything
         reason = " ".join(str(error).split())[:300]
-        yield CheckResult(name, "fault", f"it fails with {type(error).__name__}: {reason}", "repair it and check again")
+        yield CheckResult(name, "fault", f"it fails with {type(error).__name__}: {reason}", "fix it and check again")
 
 
 _CHECKS: dict[str, Callable[[Subject], Iterable[Said]]] = {

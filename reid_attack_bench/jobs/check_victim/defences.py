@@ -11,7 +11,7 @@ from reid_attack_bench.adversary.adaptive import shadowed_purify
 from reid_attack_bench.jobs.check_victim.subject import BATCH, Said, Subject, fault, kind_of, note, ok
 
 REFUSED = 0.2
-"""Share of clean images that a detector may refuse without a note."""
+"""Largest share of clean images that a detector may refuse without a note."""
 
 
 def purify(subject: Subject) -> Iterator[Said]:

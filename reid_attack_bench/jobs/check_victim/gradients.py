@@ -12,13 +12,13 @@ from reid_attack_bench.report.analysis.audit import ZERO_GRADIENTS
 from reid_attack_bench.steps.examine import embed
 
 WRONG_GRADIENT = 0.3
-"""Relative error against finite differences from which a gradient is looked at more closely; kinks make 0.1 or 0.2."""
+"""Relative error against finite differences above which a gradient is examined further; kinks give 0.1 or 0.2."""
 
 _STEPS = (2 / 255, 0.5 / 255, 0.125 / 255)  # of finite differences: long ones meet kinks, short ones rounding
 
 
 def gradient(subject: Subject) -> Iterator[Said]:
-    """Present, finite, not zero, and what finite differences say it is."""
+    """The gradient is present, finite, not zero and agrees with finite differences."""
     victim = subject.victim
     if not victim.differentiable:
         yield note("it declares differentiable = False: attacks that need gradients can only transfer to it")
@@ -29,8 +29,8 @@ def gradient(subject: Subject) -> Iterator[Said]:
     if not embeddings.requires_grad:
         yield fault(
             "the embeddings carry no gradient",
-            "look for detach, no_grad, .data or NumPy on the way; or declare differentiable = False to have it as a "
-            "target only",
+            "look for detach, no_grad, .data or NumPy on the way; or declare differentiable = False to use "
+            "it only as a target",
         )
         return
     generator = torch.Generator().manual_seed(0)
@@ -45,10 +45,10 @@ def gradient(subject: Subject) -> Iterator[Said]:
             "look for square roots, norms and divisions of zero, and add a small number there",
         )
     else:
-        yield _judged(subject, images.detach(), gradient, weights, generator)
+        yield _compared(subject, images.detach(), gradient, weights, generator)
 
 
-def _judged(subject: Subject, images: Tensor, gradient: Tensor, weights: Tensor, generator: torch.Generator) -> Said:
+def _compared(subject: Subject, images: Tensor, gradient: Tensor, weights: Tensor, generator: torch.Generator) -> Said:
     excused = subject.purifies or subject.victim.randomised
     advice = (
         "attack it with adaptive: true, which takes the gradient of purify for the identity's"
@@ -73,7 +73,7 @@ def _judged(subject: Subject, images: Tensor, gradient: Tensor, weights: Tensor,
             f"{seen} and leads nowhere: attacks would look weaker than they are", advice
         )
     if error > WRONG_GRADIENT:
-        return note(f"{seen}, yet leads uphill", "is the backward pass an approximation on purpose? Else repair it")
+        return note(f"{seen}, yet leads uphill", "fix the backward pass unless it is an approximation on purpose")
     if zero >= ZERO_GRADIENTS:
         return note(
             f"{100 * zero:.0f} % of the images' values have no gradient; {seen}",

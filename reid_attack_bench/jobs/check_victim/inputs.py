@@ -11,16 +11,16 @@ from reid_attack_bench.jobs.check_victim.other_inputs import INPUTS, SWAPPED, UN
 from reid_attack_bench.jobs.check_victim.subject import Said, Subject, fault, note, ok
 
 BETTER = 5.0
-"""Points of mAP by which another input must rank better, beyond chance, to be worth a note."""
+"""Points of mAP by which another input must rank better, beyond chance, for a note."""
 
 MUCH_BETTER = 10.0
-"""The same to be a fault: on data far from its own, a victim may like a wrong input a little better by accident."""
+"""The same for a fault: on data unlike its training data, a wrong input may rank slightly better by chance."""
 
 ENOUGH = 30
-"""Queries from which such a comparison can make a fault; with fewer it is a note."""
+"""Smallest number of queries for a fault; with fewer it is a note."""
 
 BETTER_DISTANCE = 2.0
-"""Points of mAP by which the other distance must rank better to be worth a note."""
+"""Points of mAP by which the other distance must rank better for a note."""
 
 
 def ranking(subject: Subject) -> Iterator[Said]:
@@ -33,7 +33,7 @@ def ranking(subject: Subject) -> Iterator[Said]:
     if base.rank1 < 3.0 * chance:
         yield note(
             f"{seen}; chance is Rank-1 {chance:.1f} %",
-            "a model that finds nobody says nothing about attacks: are its weights loaded?",
+            "attacks on a model that finds nobody mean nothing: are its weights loaded?",
         )
     else:
         yield ok(seen)
@@ -55,26 +55,26 @@ def distance(subject: Subject) -> Iterator[Said]:
     score = subject.score(subject.embeddings, other)
     seen = f"mAP {subject.base.mean:.1f} % by the declared {subject.declared} distance, {score.mean:.1f} % by {other}"
     if score.better_than(subject.base, BETTER_DISTANCE):
-        yield note(seen, f'declare distance = "{other}", if the model was not meant otherwise')
+        yield note(seen, f'declare distance = "{other}", unless the model is meant to use this one')
     else:
         yield ok(seen)
 
 
 def other_input(name: str, subject: Subject) -> Iterator[Said]:
-    """Images as the model may have been meant to get them: the best one, if better, says what is wrong."""
+    """Compare with other forms of input: one that ranks clearly better tells what the model expects."""
     if subject.collapsed:
         return
     base = subject.base
     better = {what: score for what, score in subject.other_inputs.items() if score.better_than(base, BETTER)}
     best = max(better, key=lambda what: better[what].mean, default="")
     tried = {what: score for what, score in subject.other_inputs.items() if INPUTS[what][0] == name}
-    others = ", ".join(f"{score.mean:.1f} % {what}" for what, score in tried.items()) or "it refuses any other"
-    seen = f"mAP {base.mean:.1f} % on images as the bench gives them, {others}"
+    others = ", ".join(f"{score.mean:.1f} % {what}" for what, score in tried.items()) or "it accepts no other"
+    seen = f"mAP {base.mean:.1f} % on images in [0, 1], {others}"
     if best not in tried:
         yield ok(seen)
         return
-    # red and blue in exchange may rank better by accident where a camera has a cast, and more contrast under a defence
-    # that adds noise or rounds
+    # swapped red and blue may rank better by chance if a camera has a colour cast, more contrast under a defence that
+    # adds noise or rounds
     defended = subject.purifies or subject.victim.randomised
     accident = best == SWAPPED or (defended and best != UNDONE)
     enough = np.isfinite(base.ap).sum() >= ENOUGH and better[best].better_than(base, MUCH_BETTER)

@@ -1,4 +1,4 @@
-"""Other forms of input that a model may have been meant to get."""
+"""Other forms of input that a model may expect."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ INPUTS: dict[str, tuple[str, Callable[[Tensor], Tensor], str]] = {
     "from 0 to 255": (
         "value range",
         lambda images: 255.0 * images,
-        "the model expects 0 to 255, it seems: multiply by 255 in embed, as victims.fastreid.FastReidModel does",
+        "the model appears to expect 0 to 255: multiply by 255 in embed, as victims.fastreid.FastReidModel does",
     ),
     "from -1 to 1": (
         "value range",
         lambda images: 2.0 * images - 1.0,
-        "the model expects -1 to 1, it seems: use preprocess with mean and std of 0.5",
+        "the model appears to expect -1 to 1: use preprocess with mean and std of 0.5",
     ),
     UNDONE: (
         "normalisation",
         _undone,
-        "the images are normalised twice, it seems: leave out one of the two, here or in the model",
+        "the images appear to be normalised twice: remove one of the two, here or in the model",
     ),
     "normalised by ImageNet's mean and std": (
         "normalisation",
         _normalised,
-        "the model expects normalised images, it seems: use preprocess in embed",
+        "the model appears to expect normalised images: use preprocess in embed",
     ),
     SWAPPED: (
         "colour order",
         lambda images: images.flip(1),
-        "was it trained on BGR, as OpenCV reads? Then give it images.flip(1); on data with other colours than its own "
-        "it can be an accident",
+        "if it was trained on BGR, as OpenCV reads, give it images.flip(1); on data with other colours than its "
+        "training data this can be chance",
     ),
 }
-"""What else a model may have been meant to get: which check it belongs to, how to make it, what to do."""
+"""Form of input → the check it belongs to, its transformation of images in [0, 1], and advice."""

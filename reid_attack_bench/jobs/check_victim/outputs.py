@@ -23,7 +23,10 @@ def declarations(subject: Subject) -> Iterator[Said]:
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         yield fault(f"input_size is {size!r}", "declare (height, width) in pixels")
     elif size[0] < size[1]:
-        yield note(f"input_size is {size[0]} high and {size[1]} wide", "people stand: is it (height, width)?")
+        yield note(
+            f"input_size is {size[0]} high and {size[1]} wide",
+            "pedestrian crops are usually taller than wide; expected (height, width)",
+        )
 
 
 def output(subject: Subject) -> Iterator[Said]:
@@ -48,11 +51,11 @@ def output(subject: Subject) -> Iterator[Said]:
 
 
 def misshapen(result: Any, count: int) -> str:
-    """What to do about a result that is no float tensor N×D; empty where it is one."""
+    """Advice for a result that is not a float tensor N×D; empty if it is one."""
     if isinstance(result, (tuple, list, dict)):
         return f"return the embedding alone, N×D: pick it out of the {type(result).__name__}"
     if isinstance(result, np.ndarray):
-        return "return a torch tensor, for NumPy cuts the gradient: replace it by torch functions"
+        return "return a torch tensor: NumPy cuts the gradient, use torch functions"
     if not isinstance(result, Tensor):
         return "return a torch tensor, N×D"
     if result.ndim > 2 and len(result) == count:
@@ -107,7 +110,7 @@ def side_effects(subject: Subject) -> Iterator[Said]:
             "keep no state between calls, or results depend on their order; is batch normalisation in eval mode?",
         )
     if not any(changes):
-        yield ok("embed leaves the images and the victim as they were")
+        yield ok("embed changes neither the images nor the victim")
 
 
 def determinism(subject: Subject) -> Iterator[Said]:
@@ -126,7 +129,7 @@ def determinism(subject: Subject) -> Iterator[Said]:
 
 def batch_independence(subject: Subject) -> Iterator[Said]:
     if subject.varies > MOVED:
-        yield note("not judged: two passes over one image differ already")
+        yield note("not checked: two passes over one image differ already")
         return
     watched, others = subject.few[:3], subject.few[3:]
     noise = torch.rand(others.shape, generator=torch.Generator().manual_seed(0)).to(others)
@@ -138,19 +141,19 @@ def batch_independence(subject: Subject) -> Iterator[Said]:
     }
     alone = torch.cat([subject.embed(image[None]) for image in watched])
     moved = {}
-    for what, beside in neighbours.items():
-        first, last = subject.embed(torch.cat((watched, beside))), subject.embed(torch.cat((beside, watched)))
+    for what, batch in neighbours.items():
+        first, last = subject.embed(torch.cat((watched, batch))), subject.embed(torch.cat((batch, watched)))
         moved[what] = max(subject.moved(first[:3], alone), subject.moved(last[-3:], alone))
     worst = max(moved, key=lambda what: moved[what])
     seen = f"an embedding moves by {100 * moved[worst]:.2g} % of the distance between images"
     if moved[worst] > MOVED:
         yield fault(
-            f"{seen} when its image is beside {worst} instead of alone",
+            f"{seen} when its image is in a batch with {worst} instead of alone",
             "take statistics over each image or from training, never over the batch: batch normalisation with running "
             "statistics, sums and norms over dim=1 and not dim=0",
         )
     else:
-        yield ok(f"{seen} at most, beside {', '.join(moved)} instead of alone")
+        yield ok(f"{seen} at most in a batch with {', '.join(moved)} instead of alone")
 
 
 def logits(subject: Subject) -> Iterator[Said]:
@@ -158,9 +161,7 @@ def logits(subject: Subject) -> Iterator[Said]:
     with torch.no_grad():
         scores = subject.victim.logits(images.clone())
     if scores is None:
-        yield note(
-            "none: attacks that need logits cannot be crafted on it", "has it a classifier? Then implement logits"
-        )
+        yield note("none: attacks that need logits cannot be crafted on it", "implement logits if it has a classifier")
         return
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
         yield fault(
@@ -174,11 +175,11 @@ def logits(subject: Subject) -> Iterator[Said]:
     with torch.no_grad():
         together, scores_together = subject.victim.outputs(images.clone())
     if subject.varies <= MOVED:
-        apart = subject.moved(together, subject.embed(images)) > MOVED
+        differ = subject.moved(together, subject.embed(images)) > MOVED
         same = scores_together is not None and torch.allclose(scores_together, scores, rtol=1e-2, atol=1e-3)
-        if apart or not same:
+        if differ or not same:
             yield fault(
-                f"outputs gives other {'embeddings than embed' if apart else 'scores than logits'}",
+                f"outputs gives other {'embeddings than embed' if differ else 'scores than logits'}",
                 "make outputs agree with embed and logits, or leave it out",
             )
             return
@@ -195,7 +196,7 @@ def speed(subject: Subject) -> Iterator[Said]:
         def both() -> None:
             torch.autograd.grad(subject.victim.embed(leaf).sum(), leaf, allow_unused=True)
 
-        with contextlib.suppress(RuntimeError):  # no gradient, as another check says
+        with contextlib.suppress(RuntimeError):  # no gradient: reported by another check
             seen += f", {len(images) / _seconds(both, device):.0f} forward and backward"
     where = f"{torch.get_num_threads()} threads of a CPU" if device.type == "cpu" else device.type
     yield ok(f"{seen}, on {where}, {len(images)} at a time")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,35 +12,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_attack_bench import registry
 from reid_attack_bench.contracts import Defence, Distance, Recipe, Victim, distances
 from reid_attack_bench.data.split import Split
-from reid_attack_bench.errors import BenchError
+from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.jobs.check_victim.other_inputs import INPUTS
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.metrics.ranking import rank
 from reid_attack_bench.steps.examine import embed
+from reid_attack_bench.suites.suite import Suite
 
 Level = Literal["ok", "note", "fault"]
 
 MOVED = 0.01
-"""How far an embedding may move for no reason, as a share of the distance between those of different images."""
+"""Largest change of an embedding that counts as rounding, as a share of the distance between different images."""
 
 BATCH = 32
 
-FEW = 8  # images that most checks look at
+FEW = 8  # images used by most checks
 
-Said = tuple[Level, str, str]  # a finding before it has a name
+Said = tuple[Level, str, str]  # level, evidence, advice: a result before it has a name
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
         name: of the check.
         level: "ok", "note" (for the user to judge) or "fault".
-        evidence: what was seen, with figures.
-        advice: what to do; empty where nothing is.
+        evidence: observation, with values.
+        advice: how to fix it; empty if nothing is wrong.
     """
 
     name: str
@@ -51,7 +53,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Score:
-    """How embeddings rank their images: AP per query in % (NaN where there is no match), Rank-1 in %."""
+    """Ranking quality of embeddings: AP per query in % (NaN without a match) and Rank-1 in %."""
 
     ap: np.ndarray
     rank1: float
@@ -67,7 +69,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Subject:
-    """A victim and what it is looked at with: images N×3×H×W in [0, 1] on its device, int64 N labels."""
+    """A victim and the images it is checked on: N×3×H×W in [0, 1] on its device, with int64 N labels."""
 
     victim: Victim
     images: Tensor
@@ -84,7 +86,7 @@ class Subject:
         return type(self.victim).purify is not Victim.purify
 
     def embed(self, images: Tensor) -> Tensor:
-        """Checked, without gradients, in batches; copies, for one that writes to its images."""
+        """Checked embeddings of copies of the images, without gradients, in batches."""
         with torch.no_grad():
             return torch.cat([embed(self.victim, part.clone(), self.name).float() for part in images.split(BATCH)])
 
@@ -93,20 +95,20 @@ class Subject:
         return self.images[:FEW]
 
     @functools.cached_property
-    def apart(self) -> float:
-        """The distance between embeddings of different images: the median of a few; never nothing, for it divides."""
+    def spread(self) -> float:
+        """Median distance between the embeddings of a few different images; positive, because it divides."""
         embeddings = self.embed(self.few)
-        between = torch.cdist(embeddings, embeddings).flatten()
-        median = float(between[between > 0].median()) if (between > 0).any() else 0.0
+        pairs = torch.cdist(embeddings, embeddings).flatten()
+        median = float(pairs[pairs > 0].median()) if (pairs > 0).any() else 0.0
         return max(median, 1e-3 * float(embeddings.norm(dim=1).mean()), 1e-12)
 
     def moved(self, one: Tensor, other: Tensor) -> float:
-        """The largest distance between two embeddings of one image, as a share of `apart`."""
-        return float((one.float() - other.float()).norm(dim=1).max()) / self.apart
+        """Largest distance between two embeddings of one image, as a share of `spread`."""
+        return float((one.float() - other.float()).norm(dim=1).max()) / self.spread
 
     @functools.cached_property
     def varies(self) -> float:
-        """How far two passes over the same images are apart, as `moved`."""
+        """Difference between two passes over the same images, as `moved`."""
         return self.moved(self.embed(self.few), self.embed(self.few))
 
     @functools.cached_property
@@ -119,13 +121,13 @@ class Subject:
 
     @functools.cached_property
     def collapsed(self) -> bool:
-        """True where all images have the same embedding, so that nothing ranks."""
+        """Whether all images have the same embedding, so that they cannot be ranked."""
         mean = self.embeddings.mean(dim=0)
         return float((self.embeddings - mean).norm(dim=1).max()) <= 1e-5 * float(mean.norm())
 
     def score(self, embeddings: Tensor, distance: Distance) -> Score:
-        between = distances(embeddings, embeddings, distance).cpu().numpy()
-        ranking = rank(between, self.identities, self.identities, self.cameras, self.cameras)
+        matrix = distances(embeddings, embeddings, distance).cpu().numpy()
+        ranking = rank(matrix, self.identities, self.identities, self.cameras, self.cameras)
         return Score(100.0 * ranking.ap, 100.0 * float(ranking.hits[ranking.valid, 0].mean()))
 
     @functools.cached_property
@@ -134,22 +136,22 @@ class Subject:
 
     @functools.cached_property
     def other_inputs(self) -> dict[str, Score]:
-        """How it ranks when it is given images as in _INPUTS; without those that it refuses."""
+        """Scores on each form of input in INPUTS that the victim accepts."""
         scores = {}
         for what, (_, change, _) in INPUTS.items():
             try:
                 scores[what] = self.score(self.embed(change(self.images)), self.declared)
-            except Exception:  # it may refuse what it was never promised
+            except Exception:  # it need not accept other inputs
                 continue
         return scores
 
 
 def sample(query: Split, gallery: Split, queries: int = 64, matches: int = 2) -> Split:
-    """A few images of a data set for `check`: queries of as many identities as there are, and their gallery images.
+    """A few images of a data set for `check`: queries of different identities, and gallery images of the same.
 
     Args:
-        queries: at most so many query images.
-        matches: at most so many gallery images of each identity, from other cameras than its query.
+        queries: largest number of query images.
+        matches: largest number of gallery images per identity, from other cameras than its query.
     """
     _, firsts = np.unique(query.identities, return_index=True)
     spread = firsts[np.unique(np.linspace(0, len(firsts) - 1, min(queries, len(firsts))).round().astype(int))]
@@ -166,18 +168,37 @@ def sample(query: Split, gallery: Split, queries: int = 64, matches: int = 2) ->
     )
 
 
-def ready(subject: Any, key: str) -> Victim:
-    """`subject` itself, if it is a victim that needs no training.
+def find_victim(name: str, options: Mapping[str, Any], suite: Suite | None = None) -> Victim:
+    """A ready victim by name.
+
+    Args:
+        name: registered name, FILE.py:NAME, or with a suite the label of one of its victims.
+        options: settings, over those that the suite gives.
+        suite: where `name` is a label.
 
     Raises:
-        BenchError: the bench would have to train it first, or it is no victim.
+        BenchError: no such victim, or one that must be trained first.
+    """
+    if suite is not None:
+        entries = {entry.label: entry for entry in suite.victims}
+        if name not in entries:
+            raise BenchError(f"suite {suite.name} has no victim '{name}': {nearest(name, entries)}")
+        name, options = entries[name].use, {**entries[name].options, **options}
+    return ready(registry.find("victim", name).build(options), name)
+
+
+def ready(subject: Any, key: str) -> Victim:
+    """`subject` itself if it is a victim that needs no training.
+
+    Raises:
+        BenchError: it must be trained first, or is not a victim.
     """
     if isinstance(subject, Victim):
         return subject
     if isinstance(subject, (Recipe, Defence)):
-        what = "is made by the bench of another victim" if isinstance(subject, Defence) else "is trained by the bench"
+        what = "is a defence of another victim" if isinstance(subject, Defence) else "must be trained first"
         raise BenchError(
-            f"check-victim is for models that are ready, and {key} {what}: the bench checks it when it has made it"
+            f"check-victim takes models that are ready, and {key} {what}: it is checked when a suite makes it"
         )
     raise BenchError(f"{key} is a {type(subject).__name__}: it must be a reid_attack_bench.contracts.Victim")
 
@@ -206,7 +227,7 @@ def type_of(tensor: Tensor) -> str:
 
 @contextmanager
 def same_draw(device: torch.device) -> Iterator[None]:
-    """What a victim draws from torch's own generators is the same each time."""
+    """Seed torch's global generators, so that a randomised victim draws the same numbers each time."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         yield
