@@ -667,6 +667,7 @@ def test_decay_ends_near_zero_and_none_is_constant() -> None:
     np.testing.assert_allclose(factors[5:], [1.0, 0.8, 0.6, 0.4, 0.2])
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("pixels", [None, 40])
 def test_bfloat16_trains_close_to_float32_and_stores_float32(pixels: int | None) -> None:
     threat = ThreatModel(16, pixels)

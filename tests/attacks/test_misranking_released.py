@@ -184,6 +184,7 @@ def slow_ms_ssim(clean: Tensor, adversarial: Tensor) -> float:
     return result
 
 
+@pytest.mark.e2e
 def test_normalised_ms_ssim() -> None:
     clean = torch.rand(2, 3, 16, 17, generator=seeded(), dtype=torch.float64)
     noise = 0.2 * torch.randn(clean.shape, generator=seeded(1), dtype=torch.float64)

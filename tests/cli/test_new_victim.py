@@ -23,6 +23,7 @@ def run(*arguments: str) -> tuple[str, BaseException | None]:
     return result.stdout, result.exception
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", ["MyDefence", "Robust2"])
 def test_what_is_written_passes_the_check_as_it_is(tmp_path: Path, tiny, write_suite, name: str) -> None:
     file = tmp_path / "mine.py"

@@ -102,6 +102,7 @@ def test_same_seed_same_bits_and_another_seed_others() -> None:
         assert not np.array_equal(first[split].images, other[split].images)
 
 
+@pytest.mark.e2e
 def test_an_image_does_not_depend_on_the_counts() -> None:
     few = dict(by_place(small()))
     many = dict(by_place(small(train_identities=4, test_identities=3, images_per_camera=2, queries_per_identity=1)))
@@ -163,6 +164,7 @@ def test_progress_counts_identities() -> None:
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+@pytest.mark.e2e
 def test_contact_sheet_has_a_row_per_identity_over_the_cameras() -> None:
     split = small(images_per_camera=2)["train"]
     sheet = contact_sheet(split, identities=2, columns=6)

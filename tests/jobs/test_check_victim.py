@@ -159,6 +159,7 @@ def test_the_command_line_prints_a_table_or_json(tiny, write_suite) -> None:
     assert {"name", "level", "evidence", "advice"} == set(answer["findings"][0])
 
 
+@pytest.mark.e2e
 def test_a_label_of_the_suite_brings_its_settings(tiny, write_suite) -> None:
     tiny["victims"]["mine"] = {"use": f"{TOY}:ToyVictim", "options": {"classes": 5}}
     suite = write_suite(tiny)

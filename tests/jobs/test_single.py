@@ -79,6 +79,7 @@ def measured(out: Path) -> dict[str, dict[str, str]]:
         return {row["image"]: row for row in csv.DictReader(stream)}
 
 
+@pytest.mark.e2e
 def test_fit_and_craft(bench, tiny_yaml: Path, images: Path, tmp_path: Path) -> None:
     said = bench("fit", "learner", "--source", "toy", "--data", "plaza", "--suite", tiny_yaml, "--epsilon", 6,
                  "--out", "learner.safetensors")  # fmt: skip
@@ -104,6 +105,7 @@ def test_fit_and_craft(bench, tiny_yaml: Path, images: Path, tmp_path: Path) -> 
     assert again == {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
 
 
+@pytest.mark.e2e
 def test_the_file_says_what_it_is_and_the_fit_is_the_suite_s(bench, tiny_yaml: Path, tmp_path: Path) -> None:
     fit = ("fit", "learner", "--source", "toy@station", "--suite", tiny_yaml, "--out", "x.safetensors")
     bench(*fit)
@@ -226,6 +228,7 @@ def test_images_that_cannot_be_attacked_are_named(
     assert says in bench(*arguments, "--out", "adv", fails=True)
 
 
+@pytest.mark.e2e
 def test_another_model_is_not_taken_for_the_source(bench, tiny_yaml: Path, images: Path) -> None:
     bench("fit", "learner", "--source", "toy", "--data", "plaza", "--suite", tiny_yaml, "--out", "x.safetensors")
     craft = ("craft", "--attack", "x.safetensors", "--images", images, "--out", "adv", "--suite", tiny_yaml)

@@ -109,6 +109,7 @@ def test_rank_agrees_with_torchreid_at_size(seed: int, monkeypatch: pytest.Monke
     assert scores["mAP"] == pytest.approx(100 * mean_ap, abs=1e-6)
 
 
+@pytest.mark.e2e
 def test_rank_agrees_with_torchreid_on_a_gallery_of_market_1501() -> None:
     # as close together as cosine distances of 2,048 dimensions are, so that many are equal in 32 bits
     case = random_case(4, queries=30, gallery=15913, identities=751, cameras=6)

@@ -62,6 +62,7 @@ def page(results: Results) -> str:
     return page_of(results)
 
 
+@pytest.mark.e2e
 def test_figures_are_those_of_the_tables(results: Results, page: str) -> None:
     data = data_of(page)
     column = {name: index for index, name in enumerate(data["columns"])}

@@ -335,6 +335,7 @@ def test_contradictions_are_told(small: Results) -> None:
 # CSV
 
 
+@pytest.mark.e2e
 def test_csv_is_the_same_bytes_whatever_the_order_of_the_rows(results: Results, tmp_path: Path) -> None:
     shuffled = dataclasses.replace(
         results, cells=results.cells.sample(frac=1, random_state=1), clean=results.clean.sample(frac=1, random_state=2)
@@ -608,6 +609,7 @@ def test_two_runs_are_compared_query_by_query() -> None:
         )
 
 
+@pytest.mark.e2e
 def test_a_comparison_is_paired_over_all_shared_cells_for_the_worst_case(results: Results) -> None:
     from reid_attack_bench.report.analysis import compare
 
@@ -641,6 +643,7 @@ def test_a_comparison_is_paired_over_all_shared_cells_for_the_worst_case(results
     assert "worst case, ε = 8/255 → mudeep@plaza, on plaza" in page
 
 
+@pytest.mark.e2e
 def test_a_comparison_leaves_out_what_is_other_data(results: Results) -> None:
     from reid_attack_bench.report.analysis import compare
 

@@ -479,6 +479,7 @@ def test_one_line_is_a_whole_file(tmp_path: Path, tiny, trained) -> None:
     assert step.config["weights"] == weights_digest(plugin.build({}))
 
 
+@pytest.mark.e2e
 def test_a_registered_adapter_takes_its_options_from_the_command_line(tmp_path: Path, tiny, write_suite) -> None:
     file = scripted(Net(), tmp_path / "net.ts")
     options = [f"--option={text}" for text in (f"file={file}", "input_size=[32, 16]")]

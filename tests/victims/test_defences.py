@@ -203,6 +203,7 @@ def test_a_refused_query_is_a_miss() -> None:
     assert missed.first.tolist() == [2, 0]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("objective", ["metric", "mis-ranking"])
 def test_adversarial_training_makes_the_embedding_steadier(objective) -> None:
     rng = np.random.default_rng(0)

@@ -22,6 +22,8 @@ from reid_attack_bench.victims.torchreid_zoo import untrained_model
 from tests.plugins.toy import ToyVictim
 from tests.victims.test_adapters import Net, exported, onnx, scripted
 
+pytestmark = pytest.mark.e2e
+
 EVERY = sorted(registry.available("victim"))
 
 SMALL_NET = {"arch": "shufflenet_v2_x0_5", "input_size": (64, 32)}

@@ -37,6 +37,7 @@ def check(arch: str) -> None:
     assert (alone - beside).norm() < 1e-3 * beside.norm(), "deep untrained networks round differently, but no more"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("arch", ["osnet_x0_25", "shufflenet_v2_x1_0", "mobilenetv2_x1_0", "pcb_p4", "hacnn", "mlfn"])
 def test_a_model_of_each_shape_behind_the_contract(arch: str) -> None:
     check(arch)
