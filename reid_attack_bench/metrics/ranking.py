@@ -80,6 +80,7 @@ def distance_rows(queries: Tensor, gallery: Tensor, distance: Distance) -> Itera
         yield (part.square().sum(1, keepdim=True) + squares).addmm_(part, gallery.T, alpha=-2.0)
 
 
+# size: the signature of torchreid's `evaluate_rank`; one pass over the queries
 def rank(
     distances: np.ndarray | Tensor | Iterable[np.ndarray | Tensor],
     query_identities: np.ndarray,

@@ -91,6 +91,7 @@ def _tube(
     return field
 
 
+# size: geometry and clothing of one limb, given once for each arm and leg
 def _limb(
     canvas: Canvas, joints: tuple[Point, Point, Point], radii: tuple[float, float, float], share: float,
     cloth: Garment | Colour, pose: Pose, dark: float, side: int = 0,
@@ -248,6 +249,7 @@ def _shell(
     canvas.fill(profile(levels, halves), field)
 
 
+# size: hair, hat, face and scarf are drawn over each other, in this order
 def _head(canvas: Canvas, person: Person, pose: Pose) -> None:
     centre_x = 0.014 * sin(pose.yaw)
     middle, half, tall = 0.07, 0.047, 0.067

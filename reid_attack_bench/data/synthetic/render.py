@@ -146,6 +146,7 @@ def _check(
     return DOMAINS[name]
 
 
+# size: all keyword arguments, the settings of a domain in a suite
 def render_domain(
     name: str,
     *,
