@@ -28,7 +28,6 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from reid_attack_bench.errors import BenchError
@@ -153,23 +152,30 @@ def check_settings(settings: Any, name: str) -> None:
 
 def json_schema(kind: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a document, for editors and for others to check against."""
-    schema = kind.model_json_schema(schema_generator=_Untitled)
-    for part in (schema, *schema.get("$defs", {}).values()):
-        for titled in (part, *part.get("anyOf", ())):
-            titled.pop("title", None)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **_pruned(kind.model_json_schema()),
+    }
+
+
+def _pruned(schema: Any) -> Any:
+    """A schema without class names and without what is the default, so that versions of pydantic write the same."""
+    if isinstance(schema, list):
+        return [_pruned(each) for each in schema]
+    if isinstance(schema, float) and schema.is_integer():
+        return int(schema)
+    if not isinstance(schema, dict):
+        return schema
+    said = {name: value for name, value in schema.items() if not (name == "title" and isinstance(value, str))}
+    for name, default in (("additionalProperties", True), ("default", None)):
+        if said.get(name, default) is default:
+            said.pop(name, None)
+    return {name: _pruned(value) for name, value in said.items()}
 
 
 def schema_text(schema: Mapping[str, Any]) -> str:
     """A JSON schema as it is published."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
-class _Untitled(GenerateJsonSchema):
-    """Fields go by their names alone."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
 
 
 def read_yaml(path: Path, what: str) -> Any:

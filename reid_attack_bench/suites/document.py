@@ -178,7 +178,9 @@ class FindingDocument(Document):
     )
     measure: Measure = Field("rank1", description="column of matrix.csv")
     relation: Relation = Field("white-box", description="over which cells")
-    at_equal: Literal[""] | Measure = Field("", description="compare where this measure is the same")
+    at_equal: Annotated[str, OneOf(("", *comparable()))] = Field(
+        "", description="compare where this measure is the same"
+    )
 
     @model_validator(mode="after")
     def _has_two_sides(self) -> FindingDocument:
