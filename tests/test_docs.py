@@ -100,7 +100,9 @@ def named(text: str) -> set[str]:
 
 
 def commands(block: Block) -> list[list[str]]:
-    return [words for line in block.text.splitlines() if (words := shlex.split(line, comments=True))]
+    """The words of each command, without where its output goes."""
+    lines = (shlex.split(line, comments=True) for line in block.text.splitlines())
+    return [words[: words.index(">")] if ">" in words else words for words in lines if words]
 
 
 @pytest.fixture(scope="module")

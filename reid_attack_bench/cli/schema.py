@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from reid_attack_bench.cli import complete
@@ -14,6 +12,8 @@ from reid_attack_bench.errors import BenchError, nearest
 @click.argument("document", metavar="suite|card", shell_complete=complete.values("suite", "card"))
 def schema_command(document: str) -> None:
     """Print the JSON schema of a suite file or a victim's card, for editors to complete and check."""
+    from reid_attack_bench.validation import schema_text
+
     if document == "suite":
         from reid_attack_bench.suites.document import suite_schema
 
@@ -24,4 +24,4 @@ def schema_command(document: str) -> None:
         schema = card_schema()
     else:
         raise BenchError(f"no schema is called '{document}': {nearest(document, ('suite', 'card'))}")
-    print(json.dumps(schema, indent=2))
+    print(schema_text(schema), end="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -13,6 +14,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
+import reid_attack_bench
 from reid_attack_bench import registry
 from reid_attack_bench.cli import complete
 from reid_attack_bench.cli import main as cli
@@ -150,6 +152,9 @@ def test_schemas_are_printed() -> None:
     schema = json.loads(said("schema", "suite"))
     Draft202012Validator.check_schema(schema)
     Draft202012Validator(schema).validate(yaml.safe_load(parse.shipped()["quick"].read_text()))
+    for name, path in (("suite", "suites/suite.schema.json"), ("card", "jobs/submission/card.schema.json")):
+        published = Path(reid_attack_bench.__file__).parent / path
+        assert said("schema", name) == published.read_text(encoding="utf-8")
     assert "properties" in json.loads(said("schema", "card"))
     with pytest.raises(BenchError, match="did you mean 'suite'"):
         said("schema", "suites")
