@@ -23,6 +23,7 @@ from reid_attack_bench.report.analysis import conclude
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.plots import curves, sheets, visibility
 from reid_attack_bench.report.plots import heat_maps as plots
+from reid_attack_bench.report.plots import panels
 from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import PerQuery, Results, Sheet, cell_columns, clean_columns
 from reid_attack_bench.suites.suite import Suite, VictimEntry
@@ -453,9 +454,9 @@ def test_overview_names_the_epsilon_it_shows(small: Results) -> None:
 
 
 def test_numbers_are_dropped_where_they_would_not_fit() -> None:
-    assert plots._Look(0.35, 0.35, 8, 6.5, 1).shows_numbers()
-    assert not plots._Look(0.15, 0.35, 8, 6.5, 1).shows_numbers()
-    assert not plots._Look(0.35, 0.08, 8, 6.5, 1).shows_numbers()
+    assert panels.Look(0.35, 0.35, 8, 6.5, 1).shows_numbers()
+    assert not panels.Look(0.15, 0.35, 8, 6.5, 1).shows_numbers()
+    assert not panels.Look(0.35, 0.08, 8, 6.5, 1).shows_numbers()
 
 
 def test_curves_start_clean_and_break_at_missing_cells(results: Results) -> None:

@@ -24,6 +24,7 @@ from reid_attack_bench.report.results import Results
 from reid_attack_bench.report.rows import Row, Setting
 
 
+# size: one picture drawn top to bottom
 def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
     """Rank-1 and mAP of one victim on one data set against epsilon, with the 95 % intervals of the cells as bands.
 

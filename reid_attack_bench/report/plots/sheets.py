@@ -35,6 +35,7 @@ def triplet(clean: np.ndarray, adversarial: np.ndarray, epsilon: int) -> np.ndar
     return np.concatenate([clean, white, adversarial, white, noise], axis=1)
 
 
+# size: one picture drawn top to bottom
 def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
     """Rows: attacks against `source` on `dataset`; columns: queries, each as clean, adversarial, perturbation.
 

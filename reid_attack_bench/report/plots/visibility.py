@@ -16,6 +16,7 @@ from reid_attack_bench.report.plots.style import heading_width, line_styles, new
 from reid_attack_bench.report.results import Results
 
 
+# size: one picture drawn top to bottom
 def visibility_figure(results: Results) -> Figure:
     """Mean drop in mAP against mean SSIM and mean L2, one point per attack setting, white-box and transfer apart."""
     with styled():
