@@ -21,9 +21,8 @@ from reid_attack_bench.report import labels, rows, write
 from reid_attack_bench.report import terminal as text
 from reid_attack_bench.report.analysis import conclude
 from reid_attack_bench.report.analysis import leaderboard as tables
-from reid_attack_bench.report.plots import curves, sheets, visibility
+from reid_attack_bench.report.plots import curves, panels, sheets, visibility
 from reid_attack_bench.report.plots import heat_maps as plots
-from reid_attack_bench.report.plots import panels
 from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import PerQuery, Results, Sheet, cell_columns, clean_columns
 from reid_attack_bench.suites.suite import Suite, VictimEntry
