@@ -1,4 +1,4 @@
-"""Data sets by name: the embedded synthetic domains, and real ones from --data-root."""
+"""Data sets by name: rendered synthetic domains, and published data sets read from --data-root."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _SYNTHETIC_DEFAULTS: dict[str, int] = {
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where one data set comes from.
+    """One data set, ready to load.
 
     Attributes:
-        name: as in tables.
-        synthetic: True for the embedded domains; every result on them says so.
-        protocol: how rankings are scored, see metrics.ranking.
-        identity: what its content depends on, as plain values; part of every step's key.
+        name: name in suites and tables.
+        synthetic: True for rendered domains; results on them are marked as synthetic.
+        protocol: ranking protocol, see `metrics.ranking`.
+        identity: everything that determines its content, as plain values; part of the key of every step.
         counts: number of images of "train", "query" and "gallery"; it only serves to estimate run times.
-        load: decodes or renders everything at the suite's size.
+        load: decodes or renders the splits "train", "query" and "gallery" at the size of the suite.
     """
 
     name: str
@@ -43,9 +43,9 @@ class DataSource:
 
 
 def names() -> dict[str, str]:
-    """Every data set that a suite may name, with a line about it."""
+    """Name → one-line description of every data set that a suite may name."""
     return {
-        **dict.fromkeys(DOMAINS, "synthetic, rendered here"),
+        **dict.fromkeys(DOMAINS, "synthetic, rendered by the bench"),
         **{name: f"{entry.title}, read from --data-root" for name, entry in real.REAL.items()},
     }
 
@@ -59,10 +59,18 @@ def source(
     data_root: Path | None,
     remember: Path | None = None,
 ) -> DataSource:
-    """The data set `name` at `size` = (height, width); `remember` as in real.content_of.
+    """The data set `name`.
+
+    Args:
+        name: a key of `names()`.
+        options: options of the data set.
+        size: (height, width) in pixels to which images are rendered or resized.
+        seed: seed of the renderer.
+        data_root: folder of the published data sets.
+        remember: folder for cached digests, see `readers.torchreid.content_of`.
 
     Raises:
-        BenchError: unknown name or option, or a real data set that is not there.
+        BenchError: unknown name or option, or the files of a published data set are missing.
     """
     if name in DOMAINS:
         return _synthetic(name, options, size, seed)
@@ -103,8 +111,8 @@ def _real(
     entry = real.REAL[name]
     if data_root is None:
         raise BenchError(
-            f"data set {name} is read from disk: say where with --data-root DIR, which must hold {entry.layouts[0][0]} "
-            f"(get it from {entry.source})"
+            f"data set {name} is read from disk: give --data-root DIR, where DIR contains {entry.layouts[0][0]} "
+            f"(get it from {entry.url})"
         )
     content, counts = real.content_of(name, data_root, options, remember)
 

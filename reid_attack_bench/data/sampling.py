@@ -1,4 +1,4 @@
-"""P×K batches: P identities with K images each, as ReID losses need them."""
+"""P×K batches for ReID losses: P identities with K images of each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from reid_attack_bench.errors import BenchError
 
 
 def pk_batches(identities: np.ndarray, p: int, k: int, generator: torch.Generator) -> Iterator[np.ndarray]:
-    """Yield for ever arrays of P·K indices: P different identities, their K images next to each other.
+    """Yield P·K image indices per batch, without end; the K images of an identity are adjacent.
 
-    Every identity comes once before any comes again, except that the P identities of one batch are always
-    different ones. An identity's images are used up before one comes again; with fewer than K images some
-    are repeated within a batch.
+    Each pass visits every identity once, in random order; the P identities of a batch that spans two passes are still
+    distinct. The images of an identity are also visited in random order; an identity with fewer than K images repeats
+    some in a batch.
+
+    Args:
+        identities: int64 N, the identity of each image.
+        p: identities per batch.
+        k: images of each.
+        generator: CPU generator of all random numbers.
 
     Raises:
         BenchError: fewer than P identities.
@@ -36,7 +42,7 @@ def pk_batches(identities: np.ndarray, p: int, k: int, generator: torch.Generato
     waiting: list[int] = []
     while True:
         if len(waiting) < p:
-            # The left-over identities come first; the new round's copies of them wait behind.
+            # leftovers of the last pass come first; their copies in the new pass come last
             fresh = shuffled(len(members))
             held = set(waiting)
             waiting += [i for i in fresh if i not in held] + [i for i in fresh if i in held]

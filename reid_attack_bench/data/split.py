@@ -1,4 +1,4 @@
-"""One side of a data set: images, identities and cameras."""
+"""Splits of a data set: images, identities and cameras."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 from reid_attack_bench.errors import BenchError
 
 Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, note)."""
 
 Allocate = Callable[[str, tuple[int, ...]], np.ndarray]
-"""(part, shape) → uint8 array to fill with that part's images, such as a memory map; MSMT17 does not fit otherwise."""
+"""(split name, shape) → uint8 array to fill with its images. A memory map, because MSMT17 may not fit in memory."""
 
 
 def in_memory(part: str, shape: tuple[int, ...]) -> np.ndarray:
-    """An `Allocate` for a data set that fits."""
+    """An `Allocate` that returns arrays in memory."""
     return np.empty(shape, np.uint8)
 
 
 def check(splits: Mapping[str, Split], name: str) -> None:
-    """Refuse a data set that cannot be trained on or ranked."""
+    """Raise BenchError for an empty split, or if no query identity is in the gallery."""
     for part in ("train", "query", "gallery"):
         if len(splits[part].images) == 0:
             raise BenchError(f"data set {name} has no {part} images")

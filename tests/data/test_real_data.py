@@ -191,7 +191,7 @@ def test_a_missing_folder_is_named_and_nothing_is_downloaded(
         read_real(name, tmp_path)
     message = str(caught.value)
     assert str(tmp_path / REAL[name].layouts[0][0]) in message
-    assert REAL[name].source in message
+    assert REAL[name].url in message
     assert "\n" not in message
     assert list(tmp_path.iterdir()) == []
 
@@ -287,15 +287,15 @@ def test_an_export_reads_back(tmp_path: Path) -> None:
 def test_an_export_refuses_what_market1501_cannot_express(tmp_path: Path) -> None:
     good = {"train": split(0, 6, 3), "query": split(1, 2, 2), "gallery": split(2, 4, 2)}
     for broken, message in (
-        (replace(good["gallery"], identities=np.array([0, 1, 2, 1502])), r"identities 0 … 1501, .* 0 … 1502"),
+        (replace(good["gallery"], identities=np.array([0, 1, 2, 1502])), r"identities to 0 … 1501, .* 0 … 1502"),
         (replace(good["gallery"], identities=np.array([-1, 1, 2, 3])), "identities"),
-        (replace(good["gallery"], cameras=np.array([0, 1, 2, 6])), r"cameras 0 … 5, .* 0 … 6"),
+        (replace(good["gallery"], cameras=np.array([0, 1, 2, 6])), r"cameras to 0 … 5, .* 0 … 6"),
         (replace(good["gallery"], cameras=np.array([0, 1])), "4 images, but 2 cameras"),
-        (replace(good["gallery"], images=good["gallery"].images[:0]), "'gallery' has none"),
+        (replace(good["gallery"], images=good["gallery"].images[:0]), "'gallery' has no images"),
     ):
         with pytest.raises(BenchError, match=message):
             write_market1501({**good, "gallery": broken}, tmp_path)
-    with pytest.raises(BenchError, match="'query' has none"):
+    with pytest.raises(BenchError, match="'query' has no images"):
         write_market1501({"train": good["train"], "gallery": good["gallery"]}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Write a data set in the layout of Market-1501."""
+"""Write a data set in the folder layout of Market-1501."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from reid_attack_bench.data.readers.torchreid import _MARKET, _MARKET_FOLDERS
+from reid_attack_bench.data.readers.torchreid import MARKET, MARKET_FOLDERS
 from reid_attack_bench.errors import BenchError
 
 
@@ -25,27 +25,26 @@ class Labelled(Protocol):
 
 
 def write_market1501(splits: Mapping[str, Labelled], root: Path) -> Path:
-    """Write a data set as Market-1501, for any tool that reads that; `read_real("market1501", root)` is one.
+    """Write a data set as Market-1501, to be read with `read_real("market1501", root)` or by any other tool.
 
-    The folders bounding_box_train, query and bounding_box_test of <root>/market1501/Market-1501-v15.09.15 hold files
-    0001_c2s1_000345_00.jpg: identity, camera (from 1) and a running number. Readers of Market-1501 look
-    for JPEG only, so the images lose what JPEG loses at quality 100 without chroma subsampling: a few
-    steps of 1/255 per colour value, which is no format for adversarial images.
+    Files in bounding_box_train, query and bounding_box_test below <root>/market1501/Market-1501-v15.09.15 are named
+    IDENTITY_cCAMERAs1_NUMBER_00.jpg, with cameras counted from 1. Readers of Market-1501 only accept JPEG. Quality 100
+    without chroma subsampling still changes colour values by a few 1/255: do not store adversarial images this way.
 
     Args:
-        splits: "train", "query" and "gallery". Identities 0 … 1501 and cameras 0 … 5, which is all that the
-            file names and their readers can express.
+        splits: "train", "query" and "gallery". File names and their readers limit identities to 0 … 1501 and cameras to
+            0 … 5.
         root: the data root.
 
     Returns:
         The folder Market-1501-v15.09.15.
 
     Raises:
-        BenchError: a split is missing or empty, a label is out of range, or the folder holds files already.
+        BenchError: a split is missing or empty, a label is out of range, or the folder is not empty.
     """
-    for split in _MARKET_FOLDERS:
+    for split in MARKET_FOLDERS:
         if split not in splits or len(splits[split].images) == 0:
-            raise BenchError(f"cannot write Market-1501 without images to train, query and rank: '{split}' has none")
+            raise BenchError(f"cannot write Market-1501: split '{split}' has no images")
         for label, values, top in (
             ("identities", splits[split].identities, 1501),
             ("cameras", splits[split].cameras, 5),
@@ -54,13 +53,13 @@ def write_market1501(splits: Mapping[str, Labelled], root: Path) -> Path:
                 raise BenchError(f"{split} has {len(splits[split].images)} images, but {len(values)} {label}")
             if values.min() < 0 or values.max() > top:
                 raise BenchError(
-                    f"Market-1501 can express {label} 0 … {top}, but those of {split} are "
+                    f"Market-1501 limits {label} to 0 … {top}, but those of {split} are "
                     f"{values.min()} … {values.max()}: renumber them, or export fewer"
                 )
-    folder = Path(root) / _MARKET
+    folder = Path(root) / MARKET
     if folder.exists() and any(folder.iterdir()):
         raise BenchError(f"{folder} is not empty: remove it, or export to another folder")
-    for split, name in _MARKET_FOLDERS.items():
+    for split, name in MARKET_FOLDERS.items():
         (folder / name).mkdir(parents=True)
         labelled = splits[split]
         for index, (identity, camera) in enumerate(zip(labelled.identities, labelled.cameras, strict=True)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reid_attack_bench.data.split import Progress
 from reid_attack_bench.errors import BenchError
 
-Progress = Callable[[int, int, str], None]
-
-THREADS = 4  # Pillow decodes outside Python's lock
+THREADS = 4  # Pillow releases the GIL while it decodes
 
 
 @dataclass(frozen=True)
 class ImageList:
-    """One split: N image files, sorted by path.
+    """Image files of one split, sorted by path.
 
     Attributes:
         paths: N absolute paths.
-        identities: int64 N; contiguous labels 0 … K−1 in a training split, the data set's own numbers elsewhere.
+        identities: int64 N; contiguous labels 0 … K−1 in the training split, the numbers of the data set elsewhere.
         cameras: int64 N, from 0.
     """
 
@@ -40,16 +39,16 @@ def load_images(
     progress: Progress = lambda done, total, note: None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Decode to RGB and resize (bilinear, antialiased): uint8 N×H×W×3.
+    """Decode images to RGB and resize them (bilinear, antialiased): uint8 N×H×W×3.
 
     Args:
         paths: N image files.
         size: (H, W) in pixels.
         progress: called as progress(done, total, note), every hundred images and at the end.
-        out: uint8 N×H×W×3 to write to and return, such as a memory map; MSMT17 at 256×128 takes 12 GB.
+        out: uint8 N×H×W×3 to fill and return, such as a memory map (MSMT17 at 256×128 has 12 GB); None for a new array.
 
     Raises:
-        BenchError: a file is missing or cannot be decoded, with its path.
+        BenchError: a file is missing or cannot be decoded; names its path.
     """
     height, width = size
     shape = (len(paths), height, width, 3)
@@ -68,9 +67,7 @@ def load_images(
 
 
 def content_digest(lists: Mapping[str, ImageList]) -> str:
-    """SHA-256 (hex) of a data set: every split's names, labels and file contents, wherever the folder is.
-
-    It changes when a file does, so it can key what is computed from the images.
+    """SHA-256 (hex) over the file names, labels and file contents of all splits, independent of the folder's path.
 
     Raises:
         BenchError: a file cannot be read.
@@ -95,8 +92,10 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except FileNotFoundError as error:
-        raise BenchError(f"{path} is missing, although the data set lists it: restore it from the archive") from error
-    # what Pillow raises on a damaged file depends on the format and on where the damage is
+        raise BenchError(
+            f"{path} is missing, although the data set lists it: restore it from the archive of the data set"
+        ) from error
+    # the type that Pillow raises depends on the format and on what is corrupt
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BenchError(f"{path} cannot be decoded ({error}): restore it from the archive of the data set") from error
     if image.size != size:
