@@ -114,7 +114,7 @@ def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
     console = Console(stderr=as_json)
     with listening(JsonListener() if as_json else RichListener(console)) as listener:
         result = jobs.perform(job, listener)
-    if not result.is_reported:
+    if not result.record.files:  # a run whose report is there has them
         write_and_show(result, as_json)
     elif not as_json:
         print(f"nothing to do: {result.out} is up to date (reid-attack-bench report {result.out} writes it again)")

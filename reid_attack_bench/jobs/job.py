@@ -201,11 +201,19 @@ def perform(job: Job, listener: Listener) -> Result:
         listener.note(f"stored artefact '{step.label}' was corrupt; making it again")
     earlier = manifest.read(job.out)
     planned = manifest.describe(plan, store, Outcome(), device, job.command, finished=False)
-    if not manifest.is_reported(planned, earlier, job.out):
+    untouched = manifest.is_reported(planned, earlier, job.out)
+    if not untouched:
         manifest.write(planned, job.out)  # so that a run which is killed can be reported
     outcome = execute(plan, store, device, listener, settings.workers)
-    record = manifest.describe(plan, store, outcome, device, job.command)
+    record = replace(planned, finished=True)
+    if (
+        outcome.seconds or outcome.failed or outcome.rebuilt
+    ):  # else nothing is different, and the store need not be read
+        record = manifest.describe(plan, store, outcome, device, job.command)
     if earlier is not None and manifest.is_reported(record, earlier, job.out):
         record = earlier
-    manifest.write(record, job.out)
+    else:
+        untouched = False
+    if not untouched:
+        manifest.write(record, job.out)
     return Result(job.out, settings.store, record, tuple(outcome.causes))
