@@ -71,7 +71,8 @@ def execute(
             if start is None:
                 _run_here(todo, Runner(plan.steps, store, device, recorder), outcome)
             else:
-                job = processes.Job(plan, store, device, threads=max(1, cpu_count() // asked))
+                outcome.threads = max(1, cpu_count() // asked)
+                job = processes.Job(plan, store, device, outcome.threads)
                 processes.run_in_parallel(todo, recorder, asked, functools.partial(start, job), plan.steps)
     return outcome
 

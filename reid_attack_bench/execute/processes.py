@@ -161,7 +161,7 @@ def _receive(worker: Worker, recorder: Recorder, steps: Mapping[str, Step]) -> b
     """Pass on one message of a worker; returns whether it is still at its step."""
     try:
         message = worker.pipe.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # OSError also if it died in the middle of a message
         assert worker.step is not None
         status = worker.exit_status()
         recorder.fail(worker.step, f"its process died with exit status {status}: out of memory?")
@@ -296,7 +296,10 @@ def _work(pipe: Connection, job: Job) -> None:
     cv2.setNumThreads(job.threads)
     runner = Runner(job.plan.steps, job.store, job.device, _PipeListener(pipe))
     while True:
-        key = pipe.recv()
+        try:
+            key = pipe.recv()
+        except EOFError:  # the parent ended
+            return
         if key not in job.plan.steps:
             pipe.send(("fatal", "the suite or a plug-in file changed while it ran: run the same command again"))
             return

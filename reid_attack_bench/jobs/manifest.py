@@ -56,7 +56,7 @@ def describe(
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         store=str(store.root.resolve()),
         device=str(device),
-        machine=machine(device),
+        machine=machine(device, outcome.threads),
         versions=versions(),
         notes=tuple(notes(plan, outcome)),
         failures=dict(outcome.failed),
@@ -87,10 +87,10 @@ def notes(plan: Plan, outcome: Outcome) -> list[str]:
     return lines
 
 
-def machine(device: torch.device) -> Machine:
+def machine(device: torch.device, threads: int) -> Machine:
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     processor = platform.processor() or platform.machine()
-    return Machine(platform.platform(), processor, os.cpu_count(), torch.get_num_threads(), gpu)
+    return Machine(platform.platform(), processor, os.cpu_count(), threads, gpu)
 
 
 def versions() -> dict[str, str]:

@@ -65,6 +65,7 @@ def test_spawned_workers_give_the_same_bytes_and_a_killed_one_fails_its_step_onl
     monkeypatch.setenv("TOY_DIES", str(tmp_path))
     (tmp_path / "fit").touch()
     outcome = executor.execute(small_plan, spawned, CPU, workers=2)
+    assert outcome.threads == 1
     assert len(outcome.causes) == 1
     assert "fit learner 8/255" in outcome.causes[0]
     assert "died with exit status -9" in outcome.causes[0]
