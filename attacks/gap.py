@@ -1,8 +1,7 @@
-"""Generative Adversarial Perturbations (Poursaeed et al., CVPR 2018, arXiv 1712.02328): Mis-Ranking's own baseline.
+"""Generative Adversarial Perturbations (Poursaeed et al., CVPR 2018, arXiv 1712.02328), a baseline of Mis-Ranking.
 
-A generator learns, image by image, the noise that fools the source's classifier; no discriminator, no ranking. It is
-the image-dependent form, with the generator of `common.generator`, so that the two attacks differ in what they learn
-and in nothing else.
+A generator learns image-dependent noise that fools the source's classifier, without discriminator and ranking loss. The
+generator is that of Mis-Ranking, so the two attacks differ in their objective only.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ from .common.objectives import logits_of
 
 Objective = Literal["least_likely", "untargeted"]
 
-FLOOR = 1e-6  # of the cross entropy under the logarithm: a batch that is fooled for certain has an infinite loss
+FLOOR = 1e-6  # least cross entropy under the logarithm, which keeps the loss of a fully fooled batch finite
 
 
 def gap_loss(adversarial_logits: Tensor, clean_logits: Tensor, objective: Objective = "least_likely") -> Tensor:
-    """The fooling loss, a scalar to minimise: log H towards the least likely class, or −log H away from the predicted.
+    """Fooling loss, a scalar to minimise: log H of the least likely class, or −log H of the predicted class.
 
-    H is the mean cross entropy of the batch. Test identities are not among the classifier's and the attack asks
-    for no labels, so both classes are what the source says of the clean image.
+    H is the mean cross entropy of the batch. Both classes are those of the clean image according to the source: the
+    attack uses no labels.
 
     Args:
         adversarial_logits, clean_logits: N×K.
@@ -61,15 +60,15 @@ def gap_loss(adversarial_logits: Tensor, clean_logits: Tensor, objective: Object
 class GAP(LearnedAttack):
     """A generator trained to fool the source's classifier, then one forward pass per image.
 
-    The paper scales the generator's output to the budget by its largest value; here it is epsilon · tanh(·), the bound
-    of `misranking`. With a pixel budget the positions that change most are kept, in training too.
+    The paper scales the output of the generator to the budget by its largest value; here it is epsilon · tanh(·), as in
+    `misranking`. A pixel budget keeps the positions that change most, in training too.
 
     Attributes:
         objective: "least_likely" or "untargeted", see `gap_loss`.
         width: channels of the generator's first convolution.
-        steps: training batches, each of `batch` images; the images come in random order, half of them mirrored.
-        learning_rate: of Adam with betas (0.5, 0.999).
-        precision: of the generator while it trains; the source, the loss and crafting are float32 always.
+        steps: training batches of `batch` images, in random order, flipped horizontally with probability 0.5.
+        learning_rate: learning rate of Adam with betas (0.5, 0.999).
+        precision: precision of the generator in training; source, loss and crafting always use float32.
     """
 
     version: ClassVar[int] = 1
@@ -87,7 +86,7 @@ class GAP(LearnedAttack):
 
     @property
     def fit_work(self) -> float:
-        """The generator costs some six passes of a small victim an image at half width, the victim three."""
+        """Per image, about six forward passes for a generator of half width and three for the victim."""
         return (6.0 * (self.width / 16) ** 2 + 3.0) * self.steps * self.batch
 
     def fit(self, source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State:
@@ -107,7 +106,7 @@ class GAP(LearnedAttack):
         network = initialised(self._network, context.generator).to(context.device).train()
         optimiser = torch.optim.Adam(network.parameters(), self.learning_rate, (0.5, 0.999))
         batches = _batches(self.batch, data, context)
-        # nothing can be learnt within an empty budget, and the untrained generator respects it
+        # with epsilon 0 there is nothing to learn
         for step in range(1, self.steps + 1 if threat.epsilon else 1):
             clean = next(batches)
             with torch.no_grad():
@@ -138,7 +137,7 @@ class GAP(LearnedAttack):
             BenchError: no state, or one of another width.
         """
         if state is None:
-            raise BenchError("gap learns its generator first: call fit, and pass what it returns as state")
+            raise BenchError("gap has a generator to train first: call fit, and pass its result as state")
         clean = batch.images
         check_image_size("gap", clean.shape[-2:])
         network = initialised(self._network, torch.Generator())
@@ -157,15 +156,15 @@ class GAP(LearnedAttack):
 
 
 def _batches(size: int, data: TrainingData, context: FitContext) -> Iterator[Tensor]:
-    """N×3×H×W in [0, 1] for ever: every image once before any comes again, each mirrored or not at random."""
+    """Batches N×3×H×W in [0, 1] without end: random passes over the images, randomly flipped."""
     waiting = np.empty(0, np.int64)
     while True:
         if len(waiting) < size:
             waiting = np.concatenate([waiting, torch.randperm(len(data.images), generator=context.generator).numpy()])
         images, _ = data.batch(np.sort(waiting[:size]), context.device)
         waiting = waiting[size:]
-        mirrored = torch.rand(size, generator=context.generator).to(images.device) < 0.5
+        flipped = torch.rand(size, generator=context.generator).to(images.device) < 0.5
         # channels last: a fifth faster through the generator on a CPU
-        yield torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images).contiguous(
+        yield torch.where(flipped.view(-1, 1, 1, 1), images.flip(-1), images).contiguous(
             memory_format=torch.channels_last
         )

@@ -1,17 +1,16 @@
-"""Metric-FGSM and its iterative form: move the embedding, not the class (Bai et al., arXiv 1901.10650).
+"""Metric-FGSM and its iterative variant: attacks on the embedding (Bai et al., arXiv 1901.10650).
 
-Which reference features the embedding is driven away from is the whole definition, so to be exact:
+The attack moves each embedding away from reference embeddings of the source:
 
-- references="self" (default, no label, no gallery): the source's embedding of the *same clean image*. At the
-  clean image this distance is zero and so is its gradient; therefore the attack starts at a uniform draw from
-  the ball of radius `start`·epsilon. (Bouniot et al., CVPRW 2020, call the iterative form SMA.)
-- references="same_identity": Bai et al.'s own setting. The references are the source's embeddings of all *clean
-  images of the same identity on the side of the data that is not attacked* (the gallery when queries are
-  attacked, the queries when the gallery is); the objective is the mean distance to them. This is an oracle: it
-  needs labels and that side's images. An image without such a reference falls back to "self".
+- references="self" (default, no labels, no gallery): the embedding of the same clean image. At the clean image this
+  distance and its gradient are zero, so the attack starts from uniform noise in the ball of radius `start`·epsilon.
+  (Bouniot et al., CVPRW 2020, call the iterative variant SMA.)
+- references="same_identity", the setting of Bai et al.: the embeddings of all clean images of the same identity on the
+  side that is not attacked (the gallery if queries are attacked, and vice versa). The objective is the mean distance to
+  them. This is an oracle: it needs labels and the images of that side. An image without such references uses "self".
 
-Distances are those the source ranks by: squared Euclidean on the embeddings, or 1 − cosine. (Bai et al. use the
-squared Euclidean distance of L2-normalised embeddings, which is twice the cosine distance.)
+Distances are those that the source ranks by: squared Euclidean, or 1 − cosine. (Bai et al. use the squared Euclidean
+distance of L2-normalised embeddings, which is twice the cosine distance.)
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from reid_attack_bench.contracts import Attack, Batch, Need, State, ThreatModel,
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, Positive, Share, check_settings
 
-from .common.ascent import ascend, auto_step, in_parts, uniform_start
+from .common.ascent import ascend, auto_step, in_chunks, uniform_start
 from .common.objectives import References, embedding_distance
 
 
-def _climbed(
+def _craft(
     source: Victim,
     batch: Batch,
     references: References,
@@ -46,7 +45,7 @@ def _climbed(
         objective = embedding_distance(source, part, references)
         return ascend(objective, source, part.images, start[rows], threat, steps=steps, step_size=step_size)
 
-    return in_parts(climb, source, len(batch.images))
+    return in_chunks(climb, source, len(batch.images))
 
 
 def _needs(references: References) -> frozenset[Need]:
@@ -61,11 +60,11 @@ def _check(attack: MetricFGSM | MetricPGD, name: str) -> None:
 
 @dataclass(frozen=True)
 class MetricFGSM(Attack):
-    """One signed step away from the reference embeddings, ending on a corner of the ball.
+    """One signed-gradient step away from the reference embeddings, to a corner of the ball.
 
     Attributes:
-        references: "self" or "same_identity"; see the module's text.
-        start: radius of the random start as a fraction of epsilon; used with references="self".
+        references: "self" or "same_identity", see the module docstring.
+        start: radius of the random start as a fraction of epsilon; only used with references="self".
     """
 
     version: ClassVar[int] = 1
@@ -87,17 +86,17 @@ class MetricFGSM(Attack):
         away = self.start if self.references == "self" else 0.0
         start = uniform_start(batch.images, away * threat.radius, generator)
         step = (1.0 + away) * threat.radius
-        return _climbed(source, batch, self.references, start, threat, steps=1, step_size=step)
+        return _craft(source, batch, self.references, start, threat, steps=1, step_size=step)
 
 
 @dataclass(frozen=True)
 class MetricPGD(Attack):
-    """Metric-FGSM iterated: signed steps, each projected into the ball.
+    """Iterated Metric-FGSM: signed-gradient steps, each projected into the ball.
 
     Attributes:
         steps: number of signed-gradient steps.
-        step_size: in 1/255; by default 2.5·epsilon/steps.
-        references: "self" or "same_identity"; see the module's text.
+        step_size: step size in 1/255; None for 2.5·epsilon/steps.
+        references: "self" or "same_identity", see the module docstring.
         start: radius of the random start as a fraction of epsilon.
     """
 
@@ -125,4 +124,4 @@ class MetricPGD(Attack):
     ) -> Tensor:
         start = uniform_start(batch.images, self.start * threat.radius, generator)
         step = auto_step(threat, self.steps, self.step_size)
-        return _climbed(source, batch, self.references, start, threat, steps=self.steps, step_size=step)
+        return _craft(source, batch, self.references, start, threat, steps=self.steps, step_size=step)

@@ -1,4 +1,4 @@
-"""Uniform noise: the control that every gradient attack must beat at the same budget."""
+"""Uniform noise, the control for gradient attacks with the same budget."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .common.ascent import uniform_start
 
 @dataclass(frozen=True)
 class Noise(Attack):
-    """Every colour value moves by an independent uniform draw from [−epsilon, epsilon]. The source is not used."""
+    """Add independent uniform noise in [−epsilon, epsilon] to every colour value. The source is not used."""
 
     version: ClassVar[int] = 1
     family: ClassVar[str] = "noise"
@@ -26,7 +26,7 @@ class Noise(Attack):
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:
         scores = None
-        if threat.pixels is not None:  # which pixels is as random as by how much
+        if threat.pixels is not None:  # the pixels are random too
             n, _, height, width = batch.images.shape
             scores = torch.rand(n, height, width, generator=generator).to(batch.images.device)
         return threat.project(uniform_start(batch.images, threat.radius, generator), batch.images, scores)

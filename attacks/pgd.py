@@ -1,4 +1,4 @@
-"""FGSM and PGD on the classifier's logits: the classification baselines that the Mis-Ranking paper compares with."""
+"""FGSM and PGD on the classifier's logits, the classification baselines of the Mis-Ranking paper."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from reid_attack_bench.contracts import ADDED_LATER, Attack, Batch, Need, State,
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, Positive, check_settings
 
-from .common.ascent import ascend, auto_step, in_parts, uniform_start
+from .common.ascent import ascend, auto_step, in_chunks, uniform_start
 from .common.objectives import Objective, logits_of, misclassification
 
 
 def until_broken(
     source: Victim, clean: Tensor, start: Tensor, threat: ThreatModel, *, steps: int, step_size: float
 ) -> Tensor:
-    """Untargeted as `ascend`, but an image for which the source predicts another class than for the clean one stays as
-    it is, and leaves the batch.
+    """Untargeted ascent in which each image stops once its predicted class differs from that of the clean image.
+
+    Arguments and result as in `common.ascent.ascend`.
     """
     with torch.no_grad():
         predicted = logits_of(source, clean).argmax(dim=1)
@@ -58,7 +59,7 @@ class FGSM(Attack):
             objective = misclassification(source, clean, from_clean=True)
             return ascend(objective, source, clean, clean, threat, steps=1, step_size=threat.radius)
 
-        return in_parts(climb, source, len(batch.images))
+        return in_chunks(climb, source, len(batch.images))
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class PGD(Attack):
 
     Attributes:
         steps: number of signed-gradient steps.
-        step_size: in 1/255; by default 2.5·epsilon/steps.
-        random_start: begin at a uniform draw from the ball instead of the clean image.
-        objective: what to climb, see `misclassification`.
-        stop_early: leave an image as it is once the source predicts another class for it, and spend nothing more on
-            it. It then barely crosses the boundary: weaker where another model judges it, or this one by its
-            embeddings. Of objective "untargeted"; an adapted source is attacked to the last step.
+        step_size: step size in 1/255; None for 2.5·epsilon/steps.
+        random_start: start from uniform noise in the ball instead of the clean image.
+        objective: objective to maximise, see `common.objectives.misclassification`.
+        stop_early: stop an image once the source predicts another class for it. Such images barely cross the decision
+            boundary, which makes them weaker against other models and against embeddings. Requires objective
+            "untargeted"; has no effect on an adapted source.
     """
 
     version: ClassVar[int] = 1
@@ -88,7 +89,9 @@ class PGD(Attack):
     def __post_init__(self) -> None:
         check_settings(self, "pgd")
         if self.objective == "cosine" and not self.random_start:
-            raise BenchError("pgd: objective cosine has no gradient at the clean image and needs random_start: true")
+            raise BenchError(
+                "pgd: objective cosine requires random_start: true, because its gradient at the clean image is zero"
+            )
         if self.stop_early and self.objective != "untargeted":
             raise BenchError(f"pgd: stop_early requires objective untargeted, not {self.objective}")
 
@@ -109,4 +112,4 @@ class PGD(Attack):
             objective = misclassification(source, clean, self.objective, from_clean=not self.random_start)
             return ascend(objective, source, clean, start[rows], threat, steps=self.steps, step_size=step)
 
-        return in_parts(climb, source, len(batch.images))
+        return in_chunks(climb, source, len(batch.images))

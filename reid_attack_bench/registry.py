@@ -1,6 +1,6 @@
-"""Find attacks and victims: by entry point, or as FILE.py:NAME. Ours and a user's come the same way.
+"""Find attacks and victims by entry point or as FILE.py:NAME; shipped and user plug-ins are treated the same.
 
-NAME is a class, a function, or a victim that the file has already made.
+NAME is a class, a function, or a victim instance.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ GROUPS = {"attack": "reid_attack_bench.attacks", "victim": "reid_attack_bench.vi
 
 @dataclass(frozen=True)
 class Plugin:
-    """One registered class (or function, or victim) and what identifies its code.
+    """An attack or victim class (or function, or victim instance) and the identity of its code.
 
     Attributes:
         kind: "attack" or "victim".
         key: registered name, or FILE.py:NAME.
-        factory: called with the options of the suite as keywords; or what it would give, already made.
-        code: "v1" for a registered class that declares `version = 1`, else a digest of its source file. With `key` it
-            identifies the plug-in in the keys of steps, wherever its module is.
-        origin: where it came from, for people.
+        factory: called with the options of the suite as keyword arguments; or an instance.
+        code: "v1" for a registered class that declares `version = 1`, else a digest of its source file. Together with
+            `key` it identifies the plug-in in the keys of steps, independent of the path of its module.
+        origin: description of where it was found, for messages.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class Plugin:
     def build(self, options: Mapping[str, Any]) -> Any:
         """Call the factory with `options`, checked against the annotations of its parameters.
 
-        What is already made is given as it is and takes no options.
+        An instance is returned as it is and takes no options.
 
         Raises:
             BenchError: an unknown or missing option, or one that its annotation rules out; or the result does not
@@ -65,10 +65,10 @@ class Plugin:
         return _checked(self, self._made(options))
 
     def _made(self, options: Mapping[str, Any]) -> Any:
-        if isinstance(self.factory, Victim) or not callable(self.factory):  # a module is callable too
+        if isinstance(self.factory, Victim) or not callable(self.factory):  # a victim instance is callable too
             if options:
                 raise BenchError(
-                    f"{self.key} is a {type(self.factory).__name__} already made and takes no options, not "
+                    f"{self.key} is an instance of {type(self.factory).__name__} and takes no options, not "
                     f"{', '.join(options)}: set them in its file"
                 )
             return self.factory
@@ -87,7 +87,11 @@ class Plugin:
 
 
 def available(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
-    """Every entry point of one kind ("attack" or "victim"); two of one name are an error naming both."""
+    """Entry points of one kind, "attack" or "victim", by name.
+
+    Raises:
+        BenchError: two packages register the same name; names both.
+    """
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for entry in importlib.metadata.entry_points(group=GROUPS[kind]):
         other = found.get(entry.name)
@@ -101,16 +105,16 @@ def available(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
 
 
 def find(kind: str, key: str) -> Plugin:
-    """The plugin called `key`: FILE.py:NAME or an entry point.
+    """The plug-in with the given `key`: FILE.py:NAME, or the name of an entry point.
 
     Raises:
-        BenchError: no such name (the nearest one is named), no such file, or the code does not import.
+        BenchError: unknown name (names the nearest one), missing file, or the code does not import.
     """
     path, separator, name = key.rpartition(":")
     if separator and path.endswith(".py"):
         return _from_file(kind, Path(path).expanduser(), name)
     if key.endswith(".py"):
-        raise BenchError(f"'{key}' names a file only: write FILE.py:NAME, where NAME is the {kind}'s class")
+        raise BenchError(f"'{key}' is only a file name: write FILE.py:NAME, where NAME is the class of the {kind}")
     entries = available(kind)
     if key not in entries:
         raise BenchError(f"no {kind} is called '{key}': {nearest(key, entries)}")
@@ -123,7 +127,7 @@ def find(kind: str, key: str) -> Plugin:
 
 
 def configuration(instance: Any) -> dict[str, Any]:
-    """The settings of a frozen dataclass as plain values; {} for anything else. See contracts.ADDED_LATER."""
+    """Settings of a frozen dataclass by name, without `contracts.ADDED_LATER` at their defaults; {} otherwise."""
     if not dataclasses.is_dataclass(instance) or isinstance(instance, type):
         return {}
     values = {f: getattr(instance, f.name) for f in dataclasses.fields(instance)}
@@ -172,7 +176,7 @@ def _from_file(kind: str, path: Path, name: str) -> Plugin:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module  # dataclasses look their module up by name
+        sys.modules[module_name] = module  # dataclasses look up their module by name
         try:
             spec.loader.exec_module(module)
         except BenchError:
@@ -205,13 +209,13 @@ def _line_in(error: BaseException, path: Path) -> str:
 
 
 def _code(factory: Any, module: str) -> str:
-    # its own: what inherits from one of ours changes by itself
+    # only its own version: a subclass changes independently
     version = getattr(factory, "__dict__", {}).get("version")
     if isinstance(version, int):
         return f"v{version}"
     try:
         path = inspect.getfile(factory)
-    except TypeError:  # made already: the module that made it
+    except TypeError:  # an instance: use the module that defines it
         path = getattr(sys.modules[module], "__file__", None) or ""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

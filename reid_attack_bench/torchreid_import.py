@@ -1,4 +1,4 @@
-"""torchreid comes in two import layouts: torchreid.reid.… from PyPI, torchreid.… from its repository."""
+"""Import torchreid in either of its layouts: torchreid.reid.… from PyPI, torchreid.… from its repository."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from reid_attack_bench.errors import BenchError
 
 
 def torchreid_module(path: str) -> ModuleType:
-    """Import a module of torchreid in whichever layout is installed.
+    """Import a module of torchreid from the installed layout.
 
-    The first import takes seconds, so call this where the module is used, not at the top of a file.
+    The first import takes seconds: call this where the module is used, not at the top of a file.
 
     Args:
-        path: the module without its package, such as "metrics.rank" or "data.datasets.image.market1501".
+        path: path of the module inside the package, such as "metrics.rank" or "data.datasets.image.market1501".
 
     Raises:
-        BenchError: torchreid, a module that it imports, or `path` in it is missing.
+        BenchError: torchreid is not installed, does not import, or has no such module.
     """
     for name in (f"torchreid.reid.{path}", f"torchreid.{path}"):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its missing Cython code, its escapes, its torchvision calls
+                warnings.simplefilter("ignore")  # missing Cython code, invalid escapes, deprecated torchvision calls
                 return importlib.import_module(name)
         except ModuleNotFoundError as error:
             missing = error.name or ""
             if missing == "torchreid":
                 raise BenchError("torchreid is not installed: pip install torchreid") from error
-            if not f"{name}.".startswith(f"{missing}."):  # not this layout's package but something it imports
+            if not f"{name}.".startswith(f"{missing}."):  # a dependency of torchreid is missing, not this layout
                 raise BenchError(f"torchreid cannot be imported without {missing}: pip install {missing}") from error
         except ImportError as error:
             raise BenchError(f"the installed torchreid does not import ({error}): pip install -U torchreid") from error

@@ -1,4 +1,4 @@
-"""The signed-gradient loop that FGSM, PGD and their metric forms share."""
+"""Signed-gradient ascent, shared by FGSM, PGD and their metric variants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reid_attack_bench.contracts import ThreatModel, Victim
 
 
 def uniform_start(images: Tensor, radius: float, generator: torch.Generator) -> Tensor:
-    """`images` plus uniform noise in [−radius, radius], drawn on the CPU so that every device sees the same."""
+    """`images` plus uniform noise in [−radius, radius], drawn on the CPU so that it is the same on every device."""
     noise = torch.rand(images.shape, generator=generator, dtype=images.dtype).mul_(2.0).sub_(1.0)
     return noise.to(images.device).mul_(radius).add_(images)
 
@@ -26,42 +26,45 @@ def ascend(
     steps: int,
     step_size: float,
 ) -> Tensor:
-    """Climb `objective` by `steps` signed-gradient steps of `step_size` ([0, 1] units), projecting after each.
+    """Maximise `objective` by signed-gradient steps, each followed by a projection into the budget.
 
     Args:
-        objective: images N×3×H×W → N values; each image climbs its own.
-        source: what it is crafted on; where that is adapted to a detector, an image that is refused climbs down the
-            detector's suspicion instead (Bryniarski et al., arXiv 2106.15023).
+        objective: images N×3×H×W → N values, one per image.
+        source: the white-box model. If it is adapted to a detector, the steps of a refused image descend the detector's
+            suspicion instead (selective gradient descent, Bryniarski et al., arXiv 2106.15023).
         clean: N×3×H×W in [0, 1], the centre of the ball.
-        start: N×3×H×W where to begin; projected first.
+        start: N×3×H×W, the initial images; projected first.
+        threat: the budget.
+        steps: number of steps.
+        step_size: size of each step, in [0, 1] units.
 
     Returns:
-        Images inside `threat`. With a pixel budget, the positions kept are those with the largest gradient
-        in a single step, else those that moved most.
+        Images within `threat`. A pixel budget keeps the positions with the largest gradient if there is a single step,
+        else those that changed most.
     """
-    current = passing = clean if start is clean else threat.project(start, clean)
+    current = accepted = clean if start is clean else threat.project(start, clean)
     refused = None
     for _ in range(steps):
         current = current.detach().requires_grad_(True)
-        gradient, refused = _uphill(objective, source, current)
+        gradient, refused = _direction(objective, source, current)
         with torch.no_grad():
             if refused is not None:
-                passing = torch.where(refused, passing, current)
+                accepted = torch.where(refused, accepted, current)
             scores = gradient.abs().sum(dim=1) if threat.pixels is not None and steps == 1 else None
             current = threat.project(torch.add(current, gradient.sign(), alpha=step_size), clean, scores)
     current = current.detach()
     if refused is None:
         return current
-    # of an image that is refused at last, the latest form that was not
-    _, refused = _uphill(objective, source, current.requires_grad_(True))
+    # for images that end up refused, return the last accepted version
+    _, refused = _direction(objective, source, current.requires_grad_(True))
     assert refused is not None
-    return torch.where(refused, passing, current).detach()
+    return torch.where(refused, accepted, current).detach()
 
 
-def in_parts(climb: Callable[[slice], Tensor], source: Victim, count: int) -> Tensor:
-    """`climb` of all of `count` images: at once, or in turn as many as `source` takes at once.
+def in_chunks(climb: Callable[[slice], Tensor], source: Victim, count: int) -> Tensor:
+    """Apply `climb` to `count` images in chunks of at most `source.max_batch`; concatenates the results.
 
-    Each image climbs its own, and what is random is drawn before for all of them, so the parts change nothing.
+    Chunks do not change the result if images are attacked independently and random numbers are drawn beforehand.
     """
     size = source.max_batch or count
     if size >= count:
@@ -69,8 +72,8 @@ def in_parts(climb: Callable[[slice], Tensor], source: Victim, count: int) -> Te
     return torch.cat([climb(slice(first, first + size)) for first in range(0, count, size)])
 
 
-def _uphill(objective: Callable[[Tensor], Tensor], source: Victim, images: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Where to go from `images`, and which of them a detector refuses, bool N×1×1×1; None without a detector."""
+def _direction(objective: Callable[[Tensor], Tensor], source: Victim, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Direction of the next step, and bool N×1×1×1 of the images that a detector refuses; None without a detector."""
     (gradient,) = torch.autograd.grad(objective(images).sum(), images)
     suspicion = source.suspicion(images) if source.adapted else None
     if suspicion is None or not suspicion.requires_grad:
@@ -81,5 +84,5 @@ def _uphill(objective: Callable[[Tensor], Tensor], source: Victim, images: Tenso
 
 
 def auto_step(threat: ThreatModel, steps: int, step_size: float | None) -> float:
-    """`step_size` (1/255) in [0, 1] units; by default 2.5·epsilon/steps, which can cross the ball (Madry et al.)."""
+    """`step_size`, given in 1/255, in [0, 1] units; by default 2.5·epsilon/steps, as Madry et al. choose it."""
     return 2.5 * threat.radius / steps if step_size is None else step_size / 255.0

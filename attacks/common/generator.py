@@ -44,7 +44,7 @@ def normaliser(kind: Normalisation, channels: int) -> nn.Module:
 
 
 def count_parameters(*modules: nn.Module) -> int:
-    """Number of weights, without the u and v vectors of spectral normalisation (those are buffers)."""
+    """Number of trainable parameters; the u and v vectors of spectral normalisation are buffers and do not count."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
@@ -94,15 +94,15 @@ class Generator(nn.Module):
     """Image → noise in [−1, 1], in units of epsilon.
 
     7×7 convolution, two of stride 2, residual blocks, two up-sampling steps, 7×7 convolution, tanh;
-    spectral normalisation on all but the last, which keeps PyTorch's default initialisation: at the
-    start tanh works at about ±0.4, far from saturation, so that every pixel has a gradient.
+    spectral normalisation on all but the last, which keeps PyTorch's default initialisation: the input of
+    tanh starts within about ±0.4, far from saturation, so every pixel has a gradient.
 
     Args:
         width: channels after the first convolution (32 in the paper).
         blocks: residual blocks, at 4 · width channels.
         normalisation: "batch" (convolutions without bias) or "instance" (with bias).
         upsampling: "transposed" convolutions, as released, or "resize": nearest-neighbour ×2 and a 3×3
-            convolution, with the same number of weights, which leaves no grid in the noise.
+            convolution, with the same number of weights, which leaves no checkerboard artefacts in the noise.
     """
 
     def __init__(
@@ -140,14 +140,14 @@ class Generator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """N×3×H×W in [0, 1] → N×3×H×W in [−1, 1].
 
-        The input becomes 2x − 1, the range of the output. It is never ImageNet-normalised: what a
-        victim does to its input is the victim's own affair, and the noise must not depend on it.
+        The input becomes 2x − 1, the range of the output. It is never ImageNet-normalised: victims normalise their own
+        input, and the noise must not depend on it.
         """
         height, width = images.shape[-2:]
-        # two halvings round up, so sides that 4 does not divide come back larger
+        # two strides of 2 round up: sides not divisible by 4 come back larger
         return self.body(2.0 * images - 1.0)[..., :height, :width]
 
     def before_tanh(self, images: Tensor) -> Tensor:
-        """As forward, without its last layer: unbounded."""
+        """Like `forward`, but without tanh: unbounded."""
         height, width = images.shape[-2:]
         return self.body[:-1](2.0 * images - 1.0)[..., :height, :width]

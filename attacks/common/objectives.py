@@ -1,4 +1,4 @@
-"""Objectives that gradient attacks climb: images N×3×H×W → N values."""
+"""Objectives that gradient attacks maximise: functions of images N×3×H×W with N values."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from reid_attack_bench.errors import BenchError
 
 References = Literal["self", "same_identity"]
 
-_GUIDE_BATCH = 64
+_CHUNK = 64  # reference images per forward pass
 
 
 def embedding_distance(source: Victim, batch: Batch, references: References) -> Callable[[Tensor], Tensor]:
-    """Mean distance of each image's embedding to its reference embeddings; N values."""
+    """Mean distance from the embedding of each image to its reference embeddings; see `metric` for the references."""
     with torch.no_grad():
         own = source.embed(batch.images)
-        guides, weights = own, torch.eye(len(own), device=own.device)
+        others, weights = own, torch.eye(len(own), device=own.device)
         if references == "same_identity":
-            guides, weights = _with_same_identity(source, batch, own)
+            others, weights = _with_same_identity(source, batch, own)
     weights = weights / weights.sum(dim=1, keepdim=True)
-    return lambda images: (distances(source.embed(images), guides, source.distance) * weights).sum(dim=1)
+    return lambda images: (distances(source.embed(images), others, source.distance) * weights).sum(dim=1)
 
 
 def _with_same_identity(source: Victim, batch: Batch, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Reference embeddings (guides of the batch's identities, then the images' own) and N×M weights of 0 and 1."""
-    assert batch.identities is not None  # the needs declare both
+    """Embeddings of the M references (images of the batch's identities, then the batch itself) and 0/1 weights N×M."""
+    assert batch.identities is not None  # both are declared in `needs`
     assert batch.references is not None
-    everyone = torch.from_numpy(batch.references.identities)
-    chosen = torch.isin(everyone, batch.identities.cpu()).nonzero().flatten()
+    people = torch.from_numpy(batch.references.identities)
+    chosen = torch.isin(people, batch.identities.cpu()).nonzero().flatten()
     parts = [
         source.embed(to_float(batch.references.images[rows.numpy()], batch.images.device))
-        for rows in chosen.split(_GUIDE_BATCH)
+        for rows in chosen.split(_CHUNK)
         if len(rows)
     ]
-    same = batch.identities.cpu()[:, None] == everyone[chosen][None, :]
+    same = batch.identities.cpu()[:, None] == people[chosen][None, :]
     alone = torch.diag(~same.any(dim=1))
     return torch.cat([*parts, own]), torch.cat([same, alone], dim=1).to(own)
 
@@ -50,23 +50,23 @@ Objective = Literal["untargeted", "least_likely", "cosine"]
 def misclassification(
     source: Victim, clean: Tensor, kind: Objective = "untargeted", *, from_clean: bool = False
 ) -> Callable[[Tensor], Tensor]:
-    """What an attack on the classifier climbs: images N×3×H×W → N values.
+    """Objective of attacks on the classifier; N values per call.
 
-    Test identities are not among the classifier's, so the class that it predicts for the clean image stands
-    for the true one and no label is needed.
+    Test identities are not classes of the classifier: the class predicted for the clean image stands in for the true
+    class, and no label is needed.
 
     Args:
-        kind: "untargeted", cross entropy away from the predicted class; "least_likely", minus the cross entropy
-            towards the class least likely for the clean image (Kurakin et al., arXiv 1607.02533);
-            "cosine", away from the direction of the clean logits: cross entropy asks no more once the class has
-            changed, which may leave a query's neighbours as they were; this goes on. Its gradient at the
-            clean image is zero, so it needs a random start.
-        from_clean: the first images that it will be asked about are the clean ones: what the source says of them
-            then costs no pass of its own.
+        source: the white-box model.
+        clean: N×3×H×W in [0, 1].
+        kind: "untargeted", the cross entropy of the predicted class; "least_likely", the negative cross entropy of the
+            class least likely for the clean image (Kurakin et al., arXiv 1607.02533); "cosine", the negative cosine
+            similarity to the clean logits. The latter keeps increasing after the class has changed, when cross entropy
+            no longer affects the ranking. Its gradient at the clean image is zero: it needs a random start.
+        from_clean: the first call is with the clean images, which saves a forward pass.
     """
 
     known: list[Tensor] = []
-    if not from_clean or source.randomised:  # of which two passes differ
+    if not from_clean or source.randomised:  # two passes would differ
         with torch.no_grad():
             known.append(logits_of(source, clean))
 

@@ -26,27 +26,26 @@ from .training import Training
 
 @dataclass(frozen=True)
 class MisRanking(Settings, LearnedAttack):
-    """A generator trained on the source's own training split, then one forward pass per image.
+    """A generator trained on the source's training split; crafting is one forward pass per image.
 
-    `fit` needs logits only while `misclassification_weight` > 0; `craft` uses neither the source nor any label.
-    Settings: see `settings.Settings`.
+    `fit` needs logits unless `misclassification_weight` is 0; `craft` uses neither the source nor labels. The settings
+    are those of `settings.Settings`.
     """
 
     citation: ClassVar[str] = "Wang et al., CVPR 2020, arXiv 2004.04199"
     version: ClassVar[int] = 2
 
     def fit(self, source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State:
-        """Train the generator against `source` on its own training split, within `threat`.
+        """Train the generator against `source` on its training split, within `threat`.
 
-        One generator step, then one discriminator step per batch. The mask head takes part only with a
-        pixel budget, and learns the generator's objective. Where `context` has a `checkpoint`
-        an interrupted fit goes on, with the same result to the bit.
+        Each batch gives one generator step and one discriminator step. The mask head is trained with the generator's
+        objective, if there is a pixel budget. With a `context.checkpoint` an interrupted fit resumes, with bitwise the
+        same result.
 
         Returns:
-            Weights and buffers under "generator.", and with a pixel budget under "discriminator." and
-            "mask_head." too (the mask head reads the discriminator's maps). Beside them "history.losses" and
-            "history.held_out", float64, whose columns are `training.LOSS_COLUMNS` and
-            `training.HELD_OUT_COLUMNS`. All on the CPU.
+            Weights and buffers under "generator."; with a pixel budget also under "discriminator." and "mask_head.",
+            because the mask head reads the discriminator's feature maps. "history.losses" and "history.held_out" are
+            float64 tables with the columns `training.LOSS_COLUMNS` and `training.VALIDATION_COLUMNS`. All on the CPU.
 
         Raises:
             BenchError: the source has no logits or too few classes, too few identities, images too small,
@@ -61,18 +60,18 @@ class MisRanking(Settings, LearnedAttack):
     ) -> Tensor:
         """Adversarial images, N×3×H×W on the 256 levels of 8 bits, within `threat` of `batch.images`.
 
-        Deterministic: no Gumbel noise, and each image passes alone, so that the result does not depend on
-        the images beside it. `source` is not used, and `generator` only by the released code's "gumbel_at_test".
+        Deterministic and independent of the rest of the batch: no Gumbel noise, one image per forward pass. `source` is
+        not used, and `generator` only by the behaviour "gumbel_at_test" of the released code.
 
         Raises:
-            BenchError: no state, one of other settings, or one fitted without the pixel budget asked for.
+            BenchError: `state` is missing, has other settings, or was fitted without a pixel budget.
         """
         if state is None:
-            raise BenchError("misranking learns its generator first: call fit, and pass what it returns as state")
+            raise BenchError("misranking has a generator to train first: call fit, and pass its result as state")
         clean = batch.images
         check_image_size("misranking", clean.shape[-2:])
         networks = restored_networks(self, threat, state, clean.device)
-        # cached: the spectral norms are computed once, not for every image
+        # cached: spectral norms are computed once for all images
         with torch.no_grad(), parametrize.cached():
             noise_source = generator if "gumbel_at_test" in self.behaviours else None
             adversarial = [networks.adversarial(image, threat, noise_source) for image in clean.split(1)]
@@ -82,7 +81,7 @@ class MisRanking(Settings, LearnedAttack):
 def _check_images(data: TrainingData, normalisation: Normalisation) -> None:
     height, width = data.images.shape[1:3]
     check_image_size("misranking", (height, width))
-    # the quarter-scale discriminator ends at 1/32, and one value has no variance of its own
+    # the maps of the quarter-scale discriminator are 1/32 of the image; a single value has no variance
     if normalisation == "instance" and max(height, width) <= 32:
         raise BenchError(
             f"misranking: instance normalisation needs a side above 32 pixels; images of {data.name} are "

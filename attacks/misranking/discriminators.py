@@ -1,8 +1,7 @@
-"""Generator, three-scale discriminator and PatchGAN of Deep Mis-Ranking (Wang et al., CVPR 2020, arXiv 2004.04199).
+"""Three-scale discriminator and PatchGAN of Deep Mis-Ranking (Wang et al., CVPR 2020, arXiv 2004.04199).
 
-The layers follow the released code, so that at the default widths the parameter counts are its counts:
-1,966,915 for the generator, 3 × 2,768,641 for the discriminator (the mask head, in `mask.py`, adds
-4,528,898). Both work at any image size of 16 pixels or more per side.
+The layers follow the released code: at the default widths the numbers of parameters are the same, 1,966,915 for the
+generator, 3 × 2,768,641 for the discriminator and 4,528,898 for the mask head. Images need sides of at least 16 pixels.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ Discrimination = Literal["multi-stage", "patchgan"]
 
 
 class SubDiscriminator(nn.Module):
-    """Five 4×4 convolutions that judge overlapping patches, of 70×70 pixels, of a 6-channel pair at one scale.
+    """Five 4×4 convolutions that score overlapping 70×70 patches of a 6-channel pair of images.
 
     Args:
         width: channels after the first convolution.
         normalisation: "batch" or "instance".
-        spectral: spectral normalisation of all convolutions but the last; the first has no bias then.
+        spectral: whether all convolutions but the last are spectrally normalised; the first then has no bias.
     """
 
     def __init__(self, width: int, normalisation: Normalisation, spectral: bool = True) -> None:
@@ -53,7 +52,7 @@ class SubDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Judges pairs (clean, other) at full, half and quarter scale.
+    """Scores pairs (clean, other) at full, half and quarter scale.
 
     Args:
         width: channels after each first convolution (64 in the paper).
@@ -77,10 +76,10 @@ class Discriminator(nn.Module):
 
 
 class PatchGAN(nn.Module):
-    """Judges pairs (clean, other) at full scale only (Isola et al., CVPR 2017, arXiv 1611.07004).
+    """Scores pairs (clean, other) at full scale only (Isola et al., CVPR 2017, arXiv 1611.07004).
 
-    Its 70×70 patches, without spectral normalisation, as the paper's comparison has it: 2,768,705 weights at width
-    64. Padded to "same" like the others, so that it takes images of 16 pixels.
+    70×70 patches without spectral normalisation, as in the paper's comparison: 2,768,705 weights at width 64. "Same"
+    padding, so that images of 16 pixels are accepted.
     """
 
     def __init__(self, width: int = 64, normalisation: Normalisation = "batch") -> None:

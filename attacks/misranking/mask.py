@@ -1,4 +1,4 @@
-"""Which pixels to change: the mask head and its top-k selection (Wang et al., CVPR 2020, arXiv 2004.04199)."""
+"""Selection of the pixels to change: mask head and top-k (Wang et al., CVPR 2020, arXiv 2004.04199)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..common.generator import Normalisation, normaliser
 
 
 class _Merge(nn.Module):
-    """Up-sample the smaller map, add the projected bigger one, mix."""
+    """Upsample the smaller map, add the projected larger one, convolve."""
 
     def __init__(self, small: int, big: int, outputs: int, normalisation: Normalisation) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Merge(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """Feature pyramid over the discriminator's maps that ends in one logit per pixel.
+    """Feature pyramid over the feature maps of the discriminator, with one logit per pixel.
 
     Args:
         width: the discriminator's width.
@@ -51,11 +51,11 @@ class MaskHead(nn.Module):
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(2 * width, 1, 1),
         )
-        # the softmax's temperature is learnt from 1; its logarithm keeps it positive
+        # learned temperature of the softmax, initially 1; stored as a logarithm to keep it positive
         self.log_temperature = nn.Parameter(torch.zeros(()))
 
     def forward(self, outputs: list[list[Tensor]], size: tuple[int, int]) -> Tensor:
-        """Discriminator maps and the images' (height, width) → logits N×H×W, divided by the temperature."""
+        """Feature maps of the discriminator and (height, width) of the images → logits N×H×W over the temperature."""
         full, half, quarter = outputs
         x = self.to_sixteenth(quarter[3], half[3])
         x = self.to_eighth(x, full[3])
@@ -85,7 +85,7 @@ def straight_through_top_k(perturbed: Tensor, k: int) -> Tensor:
         k: pixels kept per image.
 
     Returns:
-        N×1×H×W, exactly 0 or 1; its gradient is that of the softmax over all H·W positions.
+        N×1×H×W of exactly 0 or 1, with the gradient of the softmax over all H·W positions.
     """
     soft = perturbed.flatten(1).softmax(dim=1).view_as(perturbed).unsqueeze(1)
     # soft − soft is exactly 0, so the forward values stay exactly 0 and 1

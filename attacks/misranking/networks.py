@@ -1,4 +1,4 @@
-"""The networks of one Mis-Ranking attack and how they make an adversarial image."""
+"""The networks of Mis-Ranking and the adversarial images that they generate."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Networks(nn.Module):
         if "unit_initialisation" in self.behaviours:
             released.initialise(self)
 
-    def reduced(self, device: torch.device) -> torch.autocast:
-        """Where layers compute in the precision of the settings; in training only."""
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Autocast to the precision of the settings, in training only."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.training and self.half_precision)
 
     @property
     def generator_weights(self) -> list[nn.Parameter]:
-        """What the generator's objective trains: the generator and the mask head."""
-        still = self.mask_head is None or "untrained_mask" in self.behaviours
-        head = [] if self.mask_head is None or still else list(self.mask_head.parameters())
+        """Parameters trained with the generator's objective: those of the generator and the mask head."""
+        frozen = self.mask_head is None or "untrained_mask" in self.behaviours
+        head = [] if self.mask_head is None or frozen else list(self.mask_head.parameters())
         return [*self.generator.parameters(), *head]
 
     @property
     def kept(self) -> nn.ModuleDict:
-        """What crafting needs."""
+        """The modules needed for crafting."""
         parts: dict[str, nn.Module] = {"generator": self.generator}
         if self.mask_head is not None:
             parts |= {"discriminator": self.discriminator, "mask_head": self.mask_head}
@@ -59,21 +59,20 @@ class Networks(nn.Module):
     ) -> Tensor:
         """Clean N×3×H×W in [0, 1] → adversarial; differentiable, in [0, 1], within `threat` up to 8-bit rounding.
 
-        The bound is symmetric in pixel space, epsilon · tanh(·). With a pixel budget the logits of the
-        mask come from the pair (clean, unmasked adversarial): with Gumbel noise from `noise_source`
-        (training), or without (crafting).
+        The bound is symmetric in pixel space, epsilon · tanh(·). With a pixel budget the mask logits are computed from
+        the pair (clean, unmasked adversarial), with Gumbel noise in training and without in crafting.
 
         Args:
             clean: the images.
-            threat: its epsilon bounds the noise, its pixel budget the mask.
-            noise_source: CPU generator of the Gumbel noise.
-            pixels: the mask's size in place of the budget's, while training comes down to that.
+            threat: budget of the noise and of the mask.
+            noise_source: CPU generator of the Gumbel noise; None for none.
+            pixels: size of the mask if it differs from the budget, in annealed training.
         """
         noise = self._noise(clean, threat.radius)
         if self.mask_head is not None and threat.pixels is not None:
             unmasked = self._valid(clean + noise.detach())
-            with self.reduced(clean.device):
-                with torch.no_grad():  # the mask trains the head, not the discriminator
+            with self.autocast(clean.device):
+                with torch.no_grad():  # the mask does not train the discriminator
                     maps = self.discriminator(clean, unmasked)
                 logits = self.mask_head(maps, (clean.shape[-2], clean.shape[-1]))
             logits = logits.float()
@@ -81,16 +80,16 @@ class Networks(nn.Module):
             if noise_source is None:
                 noise = noise * top_k(logits, kept)
             else:
-                # the head's logits are divided by τ; so must the Gumbel noise be
+                # like the logits of the head, Gumbel noise is divided by the temperature τ
                 temperature = self.mask_head.log_temperature.exp()
                 drawn = gumbel(logits.shape, noise_source).to(logits.device) / temperature
                 noise = noise * straight_through_top_k(logits + drawn, kept)
         return self._valid(clean + noise)
 
     def _noise(self, clean: Tensor, radius: float) -> Tensor:
-        """float32 N×3×H×W within ±radius, before any mask."""
+        """Unmasked noise, float32 N×3×H×W within ±radius."""
         asymmetric, straight = (name in self.behaviours for name in ("asymmetric_bound", "straight_through"))
-        with self.reduced(clean.device):
+        with self.autocast(clean.device):
             output = self.generator.before_tanh(clean) if asymmetric or straight else self.generator(clean)
         if asymmetric or straight:
             return released.bounded_noise(
@@ -99,7 +98,7 @@ class Networks(nn.Module):
         return radius * output.float()
 
     def _valid(self, images: Tensor) -> Tensor:
-        """Clamped to [0, 1]; crafted images always are."""
+        """Clamp to [0, 1], except in training with the behaviour "unclamped"."""
         return images if self.training and "unclamped" in self.behaviours else images.clamp(0.0, 1.0)
 
 
@@ -121,9 +120,9 @@ def restored_networks(settings: Settings, threat: ThreatModel, state: State, dev
     if masked and not any(name.startswith("mask_head.") for name in state):
         raise BenchError(
             f"misranking was fitted without a pixel budget and has no mask for {threat.pixels} pixels: "
-            "fit it with this threat model"
+            "fit it again with this threat model"
         )
-    with torch.random.fork_rng(devices=[]):  # the initialisation that is overwritten draws numbers
+    with torch.random.fork_rng(devices=[]):  # the initialisation, overwritten below, draws random numbers
         networks = Networks(settings, masked)
     kept = networks.kept
     wanted = kept.state_dict().keys()
@@ -139,8 +138,8 @@ def restored_networks(settings: Settings, threat: ThreatModel, state: State, dev
 def _is_masked(settings: Settings, threat: ThreatModel) -> bool:
     if threat.pixels is not None and settings.discriminator != "multi-stage":
         raise BenchError(
-            f"misranking: a budget of {threat.pixels} pixels needs discriminator multi-stage, whose maps the mask "
-            f"is made of, not {settings.discriminator}"
+            f"misranking: a budget of {threat.pixels} pixels requires discriminator multi-stage, whose feature maps "
+            f"give the mask, not {settings.discriminator}"
         )
     return threat.pixels is not None
 

@@ -1,4 +1,4 @@
-"""What one batch costs generator and discriminator: the four terms of the objective, weighted."""
+"""The weighted objective of generator and discriminator on one batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .settings import Settings
 
 @dataclass(frozen=True)
 class Losses:
-    """One batch's losses, still differentiable, and the largest change of a colour value."""
+    """Differentiable losses of one batch, and the largest change of a colour value, in [0, 1] units."""
 
     generator: Tensor
     discriminator: Tensor
@@ -36,9 +36,9 @@ class Objective:
     """Clean P×K batch → the losses of generator and discriminator.
 
     Attributes:
-        noise_source: CPU generator of the mask's Gumbel noise.
-        data_name, classes: what the batches are from, and how many identities that has: identities are classes of
-            the source only where it learned them there.
+        noise_source: CPU generator of the Gumbel noise of the mask.
+        data_name, classes: name of the training data and its number of identities, which are classes of the source only
+            if it was trained on that data.
     """
 
     settings: Settings
@@ -50,7 +50,7 @@ class Objective:
     classes: int
 
     def __call__(self, clean: Tensor, identities: Tensor, pixels: int | None = None) -> Losses:
-        """`pixels`: of this batch's masks, where not those of the threat model."""
+        """Losses of one batch; `pixels` is the size of its masks if it differs from the budget."""
         settings = self.settings
         adversarial = self.networks.adversarial(clean, self.threat, self.noise_source, pixels)
         parts = {name: weight * term for name, weight, term in self._reid_terms(clean, adversarial, identities)}
@@ -73,13 +73,13 @@ class Objective:
         return losses.perception_loss(clean, adversarial, self.settings.perception)
 
     def _scores(self, clean: Tensor, adversarial: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Score maps of the pairs (clean, adversarial) and of real pairs, two clean shots of one person."""
+        """Score maps of the pairs (clean, adversarial), and of real pairs: two clean images of one person."""
         discriminator = self.networks.discriminator
         first, other = clean, clean.unflatten(0, (-1, self.settings.batch_instances)).roll(1, dims=1).flatten(0, 1)
         if self._does("different_people"):
-            half = len(clean) // 2  # at least K apart, so never the same identity
+            half = len(clean) // 2  # at least K positions apart, so never the same identity
             first, other = clean[:half], clean[half : 2 * half]
-        with _running_statistics_kept(discriminator), self.networks.reduced(clean.device):
+        with _running_statistics_kept(discriminator), self.networks.autocast(clean.device):
             fake = score_maps(discriminator(clean, adversarial))
             real = score_maps(discriminator(first, other))
         return (fake[-1:], real[-1:]) if self._does("quarter_scale") else (fake, real)
@@ -87,7 +87,7 @@ class Objective:
     def _reid_terms(
         self, clean: Tensor, adversarial: Tensor, identities: Tensor
     ) -> Iterator[tuple[str, float, Tensor]]:
-        """(name, weight, loss) of the ReID losses that have weight."""
+        """(name, weight, loss) of each ReID loss with a positive weight."""
         settings, source = self.settings, self.source
         ranking = settings.reid_weight * settings.misranking_weight
         classification = settings.reid_weight * settings.misclassification_weight
@@ -102,7 +102,7 @@ class Objective:
         if classification > 0:
             advice = "set misclassification_weight to 0 to train without them"
             known, moved = (require_logits(each, source, 2, advice) for each in (clean_logits, logits))
-            # identities are classes of the source only where it was trained on this data; else what it sees stands in
+            # labels are classes of the source only if it was trained on this data; otherwise use its predictions
             own = source.trained_on == self.data_name or (not source.trained_on and known.shape[1] == self.classes)
             true = identities if own else known.argmax(dim=1)
             yield "misclassification", classification, self._misclassification(known, moved, true)
@@ -142,17 +142,17 @@ class Objective:
 
 
 def _outputs(source: Victim, images: Tensor, embeddings: bool, logits: bool) -> tuple[Tensor | None, Tensor | None]:
-    """Those of embeddings and logits that are wanted, in one pass where the source can."""
+    """The requested outputs, from one forward pass if both are requested."""
     if embeddings and logits:
         return source.outputs(images)
     return source.embed(images) if embeddings else None, source.logits(images) if logits else None
 
 
 class _running_statistics_kept:  # noqa: N801, a context manager reads like a function
-    """Batch statistics as ever, running ones untouched.
+    """Normalise with batch statistics without updating the running ones.
 
-    Crafting runs the discriminator only to make the mask, so its running statistics are those of that pass,
-    not a mixture with the real and fake pairs of the GAN loss.
+    Crafting uses the discriminator only for the mask: its running statistics must be those of the mask's pass, without
+    the real and fake pairs of the GAN loss.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -1,11 +1,11 @@
-"""What the authors' released code does differently from their paper, where it changes results.
+"""Behaviours of the authors' released code that differ from their paper and change results.
 
-Each behaviour has a name, to be switched on by itself or, as `variant: released`, with all the others. The default
-follows the paper. Everything here is written from a description of that code's behaviour, in our own words.
+Each behaviour has a name and is switched on by itself, or with all others by `variant: released`. The default follows
+the paper. The implementation is our own, written from a description of the released code's behaviour.
 
-Left out, because they are no part of an attack: evaluation on classifier logits, choosing the checkpoint on the test
-set, unseeded sampling, an option that crashes (PatchGAN). The harness holds the result to the budget and to [0, 1]
-whatever is switched on. The weights of the losses and every size are the defaults already.
+Not included, because they are not part of the attack: evaluation on classifier logits, selection of the checkpoint on
+the test set, unseeded sampling, and an option that crashes (PatchGAN). The harness enforces the budget and [0, 1] in
+any case. Loss weights and network sizes are the same in both.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from reid_attack_bench.metrics.ssim import SCALE_WEIGHTS, SIGMA, WINDOW
 from . import losses
 
 BEHAVIOURS: dict[str, str] = {
-    "self_pair": "an anchor counts among the images of its own identity, so that the nearest is always at distance 0",
+    "self_pair": "an anchor is among the images of its own identity, so the nearest one is always at distance 0",
     "log_losses": "the logarithm of both ReID losses, and distances without the square; needs self_pair",
-    "raw_embeddings": "the mis-ranking loss compares embeddings as they come, also where the victim ranks by cosine",
-    "moving_target": "the least likely class is that of the adversarial image, found anew at every step",
+    "raw_embeddings": "the mis-ranking loss uses unnormalised embeddings, also for a victim that ranks by cosine",
+    "moving_target": "the least likely class is that of the adversarial image and changes from step to step",
     "batch_smoothing": "label smoothing leaves out the classes of the whole batch in every row",
     "normalised_ms_ssim": "MS-SSIM of ImageNet-normalised images, range 2, one value a batch, coarsest scale 4 times",
-    "quarter_scale": "both GAN losses read the quarter scale alone, so that the other two never learn",
-    "different_people": "the discriminator's real pair shows two people",
+    "quarter_scale": "both GAN losses use the quarter scale only, so the other two scales are never trained",
+    "different_people": "the real pairs of the discriminator show two different people",
     "untrained_mask": "the mask head stays at its initialisation",
-    "gumbel_at_test": "crafting draws Gumbel noise, so that two runs choose different pixels",
-    "asymmetric_bound": "noise is an image less the ImageNet mean, rescaled to epsilon for each image and channel",
-    "straight_through": "the bound is left out of the gradient, and tanh's own slope all but left out",
-    "unit_initialisation": "convolutions without spectral norm start at N(0, 1), batch norms at N(1, 0.02)",
-    "unclamped": "training sees adversarial images outside [0, 1]",
+    "gumbel_at_test": "crafting adds Gumbel noise, so two runs choose different pixels",
+    "asymmetric_bound": "noise is an image minus the ImageNet mean, rescaled to epsilon per image and channel",
+    "straight_through": "the gradient ignores the bound, and nearly ignores the slope of tanh",
+    "unit_initialisation": "convolutions without spectral norm start with N(0, 1), batch norms with N(1, 0.02)",
+    "unclamped": "training uses adversarial images outside [0, 1]",
 }
-"""Name → what the released code does."""
+"""Name → behaviour of the released code."""
 
 
 def misranking_loss(
@@ -52,15 +52,15 @@ def misranking_loss(
 ) -> Tensor:
     """`losses.misranking_loss` with these two behaviours; a scalar.
 
-    With the self pair the same-identity half is 0 for ever and what is left pulls all adversarial features to one
-    point. The logarithm is bounded below, by log(margin), through that alone.
+    With the self pair the same-identity term is always 0, and the rest pulls all adversarial features to one point.
+    Only the self pair bounds the logarithm below, by log(margin).
     """
-    apart = losses.squared_distances(anchors, references, distance)
+    matrix = losses.squared_distances(anchors, references, distance)
     if log_losses:
-        apart = apart.clamp_min(1e-12).sqrt()  # the slope of the root at 0 is infinite
+        matrix = matrix.clamp_min(1e-12).sqrt()  # the slope of the square root at 0 is infinite
     same = identities.unsqueeze(1) == identities.unsqueeze(0)
     positives = same if self_pair else losses.without_self(same)
-    loss = losses.inverted_triplet(apart, same, positives, margin)
+    loss = losses.inverted_triplet(matrix, same, positives, margin)
     return loss.log() if log_losses else loss
 
 
@@ -90,8 +90,8 @@ def misclassification_target(
 def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
     """MS-SSIM as released: one value for N×3×H×W in [0, 1] twice; NaN where a scale's structure term is negative.
 
-    Five scales at any size, the window shrinking with the image; luminance of the coarsest scale is in every one
-    of the four factors.
+    Five scales at any image size, with a window that shrinks with the image. The luminance of the coarsest scale enters
+    each of the four factors.
     """
     mean, std = _per_channel(IMAGENET_MEAN, clean), _per_channel(IMAGENET_STD, clean)
     x, y = (clean - mean) / std, (adversarial - mean) / std
@@ -108,7 +108,7 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
 
 
 def _ssim(x: Tensor, y: Tensor, span: float = 2.0) -> tuple[Tensor, Tensor]:
-    """SSIM and its contrast-structure part, means over everything, with a window of at most 11."""
+    """Means of SSIM and of its contrast-structure term, with a window of at most 11 pixels."""
     side = min(WINDOW, *x.shape[-2:])
     position = torch.arange(side, dtype=x.dtype, device=x.device) - side // 2
     bell = (-position.square() / (2 * SIGMA**2)).exp()
@@ -133,11 +133,11 @@ def bounded_noise(activations: Tensor, radius: float, *, asymmetric_bound: bool,
     Args:
         activations: float32, of any size.
         radius: epsilon in [0, 1].
-        asymmetric_bound: (tanh + 1) / 2 less the ImageNet mean, scaled down per image and channel until its
-            largest value is at the radius; the other side falls short of it. Else radius · tanh.
-        straight_through: backward as if that step were not there. The released code hides it from autograd, and in
-            doing so overwrites what tanh keeps for its slope 1 − tanh² with the noise, in units of the ImageNet
-            deviation; so the slope is nearly 1 even where tanh is saturated.
+        asymmetric_bound: (tanh + 1) / 2 minus the ImageNet mean, scaled down per image and channel until its largest
+            magnitude is the radius; otherwise radius · tanh.
+        straight_through: ignore the bound in the backward pass. The released code hides it from autograd and thereby
+            overwrites the output that tanh saves for its slope 1 − tanh² with the noise in units of the ImageNet
+            deviation: the slope is nearly 1 even where tanh is saturated.
     """
 
     def bound(values: Tensor) -> Tensor:
@@ -172,10 +172,10 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def initialise(network: nn.Module) -> None:
-    """N(0, 1) for the convolutions that spectral normalisation does not hide, N(1, 0.02) for batch norms, in place."""
+    """Initialise in place: N(0, 1) for convolutions without spectral normalisation, N(1, 0.02) for batch norms."""
     for module in network.modules():
-        hidden = nn.utils.parametrize.is_parametrized(module)
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and not hidden:
+        normalised = nn.utils.parametrize.is_parametrized(module)
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and not normalised:
             nn.init.normal_(module.weight, 0.0, 1.0)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)

@@ -1,4 +1,4 @@
-"""Settings of Deep Mis-Ranking and the rules that they must obey together."""
+"""Settings of Deep Mis-Ranking and their checks."""
 
 from __future__ import annotations
 
@@ -26,43 +26,41 @@ class Settings:
 
     Attributes:
         width: channels of the generator's first convolution.
-        discriminator: "multi-stage", three scales, or "patchgan", one: the paper's comparison. A pixel budget needs
-            the three, because the mask is made of their maps.
+        discriminator: "multi-stage" (three scales) or "patchgan" (one scale), which the paper compares. A pixel budget
+            requires "multi-stage", whose feature maps give the mask.
         discriminator_width: channels of each discriminator's first convolution.
         normalisation: "batch" or "instance", in all networks.
-        upsampling: "transposed" convolutions as released, or "resize", which leaves no grid in the noise.
-        residual_blocks: of the generator.
-        steps: training batches. The default is the paper's scale: 50 epochs of 93 batches, an epoch being
-            every Market-1501 identity once.
-        batch_identities, batch_instances: P identities × K images a batch; both at least 2, because the
-            mis-ranking loss compares with another identity and with another image of the same one.
-        learning_rate, betas: of both Adam optimisers.
-        precision: of generator and discriminator while they train; "bfloat16" (automatic mixed precision, without the
-            loss scaling that float16 would need) is nearly twice as fast on GPUs and on CPUs with AVX512-BF16, and
-            slower on others. The victim, the losses and crafting are float32 always.
-        decay: share of the steps, at the end, over which both learning rates fall linearly to 0; none in the paper.
+        upsampling: "transposed" convolutions as released, or "resize", which leaves no checkerboard artefacts.
+        residual_blocks: residual blocks of the generator.
+        steps: training batches. The default is that of the paper: 50 epochs of 93 batches on Market-1501, where an
+            epoch visits every identity once.
+        batch_identities, batch_instances: P identities and K images of each per batch; both at least 2, because the
+            mis-ranking loss compares images of different identities and different images of one identity.
+        learning_rate, betas: parameters of both Adam optimisers.
+        precision: precision of generator and discriminator in training. "bfloat16" (automatic mixed precision) is
+            nearly twice as fast on GPUs and on CPUs with AVX512-BF16, and slower on other CPUs. Victim, losses and
+            crafting always use float32.
+        decay: final share of the steps over which both learning rates fall linearly to 0; the paper has none.
         margin: Δ of the mis-ranking loss, in squared distance.
-        distance: space of the mis-ranking loss: "victim" where the source ranks (unit length for a
-            cosine victim, else as they are), or "cosine" or "euclidean" whatever the source.
-        references: what adversarial anchors are compared with: "adversarial" images (the paper) or
-            "clean" ones, closer to the evaluation, where only one side is attacked.
-        gan_weight: of the GAN loss; 0 trains without a discriminator.
-        reid_weight: common factor of the two ReID losses (the released code takes 2 for PCB).
-        misranking_weight: ζ.
-        misclassification_weight: 0 for a source without logits.
+        distance: distance of the mis-ranking loss: "victim" for that of the source, or "cosine" or "euclidean".
+        references: images that adversarial anchors are compared with: "adversarial" (the paper) or "clean", which is
+            closer to an evaluation where one side is attacked.
+        gan_weight: weight of the GAN loss; 0 trains without a discriminator.
+        reid_weight: common weight of the two ReID losses (the released code uses 2 for PCB).
+        misranking_weight: ζ, weight of the mis-ranking loss.
+        misclassification_weight: weight of the misclassification loss; 0 for a source without logits.
         label_smoothing: δ of the misclassification target.
-        perception, perception_weight: the similarity that keeps images alike, and η.
-        pixel_schedule: with a pixel budget of k, "direct" trains with k from the start, "annealed" comes down to it
-            from all pixels, geometrically, over the first half of the steps, which left less of Rank-1
-            with every seed (results/paper-pixels). Crafting keeps k in both.
-        held_out: share of the training identities, at least 4, that training leaves out and the attack is measured
-            on, white-box: Rank-1 and mAP of their adversarial images against their clean ones. The weights with the
-            lowest mAP are returned. 0 trains with all identities and returns the last weights. (The released code
-            chooses by the test set, which nothing here does.)
-        check_every: steps from one measurement to the next.
-        patience: measurements without a lower mAP after which training stops; 0 never.
-        variant: "paper", or "released" for every behaviour of the authors' code that changes results.
-        released: single behaviours of that code, by the names in `released.BEHAVIOURS`.
+        perception, perception_weight: similarity measure of the perception loss, and its weight η.
+        pixel_schedule: with a budget of k pixels, "direct" trains with k from the start; "annealed" decreases from all
+            pixels to k geometrically over the first half of the steps, which lowered Rank-1 further with every seed
+            (results/paper-pixels). Crafting always uses k.
+        held_out: share of the training identities, at least 4, used for validation instead of training. The white-box
+            attack on their images is evaluated regularly, and the weights with the lowest mAP are returned. 0 trains on
+            all identities and returns the last weights. (The released code selects weights on the test set.)
+        check_every: steps between validations.
+        patience: validations without a lower mAP after which training stops; 0 for no early stopping.
+        variant: "paper", or "released" for all behaviours of the authors' code that change results.
+        released: single behaviours of the authors' code, keys of `released.BEHAVIOURS`.
     """
 
     width: Count = 32
@@ -100,26 +98,26 @@ class Settings:
         check_settings(self, "misranking")
         object.__setattr__(self, "released", _in_order(self.released))
         if self.patience and not self.held_out:
-            raise BenchError("misranking: patience needs measurements to wait for: set held_out, to 0.1 for instance")
+            raise BenchError("misranking: patience requires validation identities: set held_out, for example to 0.1")
         self._check_released()
 
     def _check_released(self) -> None:
-        """Behaviours that cannot be had with each other's absence, or with another setting."""
+        """Raise BenchError for behaviours that require or exclude another behaviour or setting."""
         if self.variant == "released" and self.released:
             raise BenchError(
-                "misranking: variant released has every behaviour of the released code already: leave out `released`, "
-                "or use variant paper with those you want"
+                "misranking: variant released already includes every behaviour of the released code: leave out "
+                "`released`, or use variant paper with single behaviours"
             )
         on = self.behaviours
         ranking = self.reid_weight * self.misranking_weight > 0
         for clash, reason in (
             (
                 ranking and "log_losses" in on and "self_pair" not in on,
-                "log_losses needs self_pair: without it the logarithm runs to minus infinity",
+                "log_losses requires self_pair: without it the logarithm diverges to minus infinity",
             ),
             (
                 "self_pair" in on and self.references == "clean",
-                "self_pair needs references adversarial: an image is at distance 0 from itself only among those",
+                "self_pair requires references adversarial: only then an image is at distance 0 from itself",
             ),
             (
                 "raw_embeddings" in on and self.distance == "cosine",
@@ -127,11 +125,11 @@ class Settings:
             ),
             (
                 "normalised_ms_ssim" in on and self.perception == "ssim",
-                "normalised_ms_ssim needs perception ms-ssim (or none), not ssim",
+                "normalised_ms_ssim requires perception ms-ssim (or none), not ssim",
             ),
             (
                 "quarter_scale" in on and self.discriminator == "patchgan",
-                "quarter_scale needs discriminator multi-stage: patchgan has one scale, and the released one crashes",
+                "quarter_scale requires discriminator multi-stage: patchgan has a single scale",
             ),
         ):
             if clash:
@@ -139,22 +137,22 @@ class Settings:
 
     @property
     def behaviours(self) -> frozenset[str]:
-        """What this attack does as the released code does it."""
+        """Behaviours of the released code that are switched on."""
         return frozenset(BEHAVIOURS if self.variant == "released" else self.released)
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Gradients of the source, and its logits while the misclassification loss has weight."""
+        """Gradients of the source, and its logits unless `misclassification_weight` is 0."""
         return frozenset({"gradients", "logits"} if self.misclassification_weight > 0 else {"gradients"})
 
     @property
     def fit_work(self) -> float:
-        """Generator and discriminator cost some twelve passes of a small victim an image at half width."""
+        """Per image, about twelve forward passes for networks of half width."""
         return 12.0 * (self.width / 16) ** 2 * self.steps * self.batch_identities * self.batch_instances
 
 
 def _in_order(names: Sequence[str]) -> tuple[str, ...]:
-    """Behaviours once each and in their own order, so that the same set is the same attack."""
+    """Behaviours without repetition, in the order of `BEHAVIOURS`, so that equal sets are equal settings."""
     for name in names:
         if name not in BEHAVIOURS:
             raise BenchError(f"misranking: the released code has no behaviour '{name}': {nearest(name, BEHAVIOURS)}")

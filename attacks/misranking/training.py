@@ -1,4 +1,4 @@
-"""Training of the generator: batches, steps, what is measured on the way, and going on after an interruption."""
+"""Training of the generator: batches, optimiser steps, validation, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ LOSS_COLUMNS = (
     "discriminator",
     "largest_noise",
 )
-"""Of "history.losses", a row per step. Losses as they enter the total, weighted; the largest noise in 1/255."""
+"""Columns of "history.losses", one row per step: weighted losses, and the largest noise in 1/255."""
 
 VALIDATION_COLUMNS = ("step", "rank1", "mAP")
-"""Of "history.held_out", a row per check, in percent. Step 0 is the clean queries."""
+"""Columns of "history.held_out", one row per validation, in percent. Step 0 is the clean queries."""
 
-INVISIBLE_STEPS = 20  # in a row without any visible noise before the fit gives up
+INVISIBLE_STEPS = 20  # consecutive steps without visible noise after which the fit fails
 
-CHECKPOINT_SECONDS = 60.0  # between checkpoints; when they are saved changes no result
+CHECKPOINT_SECONDS = 60.0  # between checkpoints; does not affect results
 
 
 class Training:
-    """One fit. Everything that changes from step to step is in `_snapshot`, and comes back by `_resume`."""
+    """One fit. Its changing state is saved by `_snapshot` and restored by `_resume`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Training:
     ) -> None:
         self.settings, self.source, self.threat, self.context = settings, source, threat, context
         self.checkpoint = context.checkpoint
-        # nothing can be learnt within an empty budget, and the untrained networks respect it
+        # with epsilon 0 there is nothing to learn
         self.steps = settings.steps if threat.epsilon else 0
         self.networks = networks.train()
         self.discriminator_weights = list(networks.discriminator.parameters())
@@ -80,10 +80,9 @@ class Training:
         return len(self.losses)
 
     def run(self) -> State:
-        """Train the networks and return what crafting needs, with the history: see `MisRanking.fit`.
+        """Train the networks and return the state described in `MisRanking.fit`.
 
-        With a `context.checkpoint` an interrupted run goes on where it was last saved. The result is the same to the
-        bit.
+        With a `context.checkpoint` an interrupted run resumes from the last save, with bitwise the same result.
         """
         start = self.context.generator.get_state()
         self._resume(start)
@@ -108,8 +107,8 @@ class Training:
         clean, identities = next(self.batches)
         losses = self.objective(clean, identities, mask_size(settings, self.threat, clean, self.done, self.steps))
         self._check_finite(losses)
-        # The pairs (clean, adversarial) go through the discriminator once. Each backward pass stops at
-        # the weights it is for, so neither loss touches the other network, nor the victim.
+        # Pairs (clean, adversarial) pass the discriminator once for both losses. Each backward pass is limited to the
+        # weights of its own network.
         trains_discriminator = settings.gan_weight > 0
         generator, discriminator = self.optimisers["generator"], self.optimisers["discriminator"]
         generator.zero_grad(set_to_none=True)
@@ -124,7 +123,7 @@ class Training:
         return losses.note()
 
     def _check(self, validation: ValidationSet) -> str:
-        """Measure on the held-out identities and keep the weights where they are the best so far."""
+        """Evaluate on the validation identities and keep the weights if they are the best so far."""
         rank1, precision = validation.attacked(self.networks, self.source, self.threat)
         if precision <= min((row[2] for row in self.checks[1:]), default=math.inf):
             self.best = to_cpu(self.networks.kept.state_dict())
@@ -132,7 +131,7 @@ class Training:
         return f", held out Rank-1 {rank1:.1f} mAP {precision:.1f}"
 
     def _is_stale(self) -> bool:
-        """No better mAP in the last `patience` checks."""
+        """Whether the last `patience` validations did not lower the mAP."""
         measured = [row[2] for row in self.checks[1:]]
         patience = self.settings.patience
         return 0 < patience < len(measured) and min(measured[-patience:]) > min(measured)
@@ -145,7 +144,7 @@ class Training:
             )
 
     def _check_visible(self) -> None:
-        # less than half an 8-bit step everywhere is rounded away
+        # changes below half an 8-bit step are rounded away
         latest = [row[-1] for row in self.losses[-INVISIBLE_STEPS:]]
         if len(latest) == INVISIBLE_STEPS and max(latest) < 0.5:
             settings = self.settings
@@ -162,23 +161,23 @@ class Training:
         }
 
     def _snapshot(self, start: Tensor) -> State:
-        """All that the next step depends on; `start` is the generator's state before the first batch."""
+        """The complete state of the training; `start` is the state of the random generator before the first batch."""
         state = {f"networks.{name}": tensor for name, tensor in self.networks.state_dict().items()}
         state |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for name, optimiser in self.optimisers.items():
             for index, moments in optimiser.state_dict()["state"].items():
                 state |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
         state |= {"random.start": start, "random.now": self.context.generator.get_state()}
-        state["random.global"] = torch.random.get_rng_state()  # a randomised victim draws from these
+        state["random.global"] = torch.random.get_rng_state()  # randomised victims draw from these
         if self.context.device.type == "cuda":
             state["random.cuda"] = torch.cuda.get_rng_state(self.context.device)
         return to_cpu(state | self._history())
 
     def _resume(self, start: Tensor) -> None:
-        """Take up what the checkpoint holds, if anything.
+        """Restore the checkpoint, if there is one.
 
         Raises:
-            BenchError: it is of another fit.
+            BenchError: the checkpoint belongs to another fit.
         """
         saved = self.checkpoint.load() if self.checkpoint else None
         if saved is None:
@@ -206,12 +205,12 @@ class Training:
         except (KeyError, ValueError, RuntimeError) as error:
             raise BenchError(
                 "misranking: the checkpoint of this fit does not belong to these settings, data and seed: delete it "
-                "and fit from the start"
+                "and fit again"
             ) from error
 
 
 class _Batches:
-    """Augmented P×K batches for ever, from the images at `indices`."""
+    """Augmented P×K batches without end, from the images at `indices`."""
 
     def __init__(self, settings: Settings, data: TrainingData, indices: np.ndarray, context: FitContext) -> None:
         self._data, self._indices, self._generator, self._device = data, indices, context.generator, context.device
@@ -221,11 +220,11 @@ class _Batches:
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         images, identities = self._data.batch(self._indices[next(self._rows)], self._device)
-        # channels last: a fifth faster through the generator on a CPU
+        # channels last: 20 % faster through the generator on a CPU
         return flip_and_translate(images, self._generator).contiguous(memory_format=torch.channels_last), identities
 
     def skip(self, masked: bool) -> None:
-        """Draw the random numbers of one training step, and do nothing with them."""
+        """Draw and discard the random numbers of one training step."""
         rows = next(self._rows)
         for _ in rows:
             torch.rand(4, generator=self._generator)
@@ -234,24 +233,23 @@ class _Batches:
 
 
 def _decay(share: float, step: int, steps: int) -> float:
-    """Factor of the learning rate: 1, then linearly towards 0 over the last `share` of the steps."""
+    """Factor of the learning rate: 1, then linear to 0 over the last `share` of the steps."""
     return min(1.0, (steps - step) / max(share * steps, 1.0))
 
 
 def mask_size(settings: Settings, threat: ThreatModel, images: Tensor, done: int, steps: int) -> int | None:
-    """Pixels that the masks keep after `done` of `steps`, from all positions of N×3×H×W down to the budget's k."""
+    """Size of the masks of N×3×H×W images after `done` of `steps`: annealed from all pixels to the budget k."""
     k, positions = threat.pixels, images.shape[-2] * images.shape[-1]
     if k is None or settings.pixel_schedule == "direct" or k >= positions:
         return k
-    way = min(2 * done / steps, 1.0)
-    return round(positions * (k / positions) ** way)
+    progress = min(2 * done / steps, 1.0)
+    return round(positions * (k / positions) ** progress)
 
 
 def flip_and_translate(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random horizontal flip (half of the images) and random translation (another half).
+    """Random horizontal flip and random translation, each with probability 0.5, of N×3×H×W images in [0, 1].
 
-    Translation enlarges by 1.125 and crops the old size, as in the paper's training of its victims.
-    N×3×H×W in [0, 1] → the same.
+    A translation enlarges the image by 1.125 and crops a random window, as in the training of the paper's victims.
     """
     height, width = images.shape[-2:]
     size = (round(1.125 * height), round(1.125 * width))
@@ -276,10 +274,10 @@ def _row(step: int, losses: Losses) -> list[float]:
 
 
 def _table(rows: list[list[float]], columns: Sequence[str]) -> Tensor:
-    """float64, so that what is read back is what was written."""
+    """Rows as float64, which represents all entries exactly."""
     return torch.tensor(rows, dtype=torch.float64).view(-1, len(columns))
 
 
 def _below(prefix: str, state: State) -> State:
-    """What is named "prefix.…", without it."""
+    """Entries whose names start with "prefix.", without the prefix."""
     return {name[len(prefix) + 1 :]: tensor for name, tensor in state.items() if name.startswith(prefix + ".")}

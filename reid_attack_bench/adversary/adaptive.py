@@ -1,17 +1,17 @@
-"""What an adversary does who knows the defence (Athalye et al., ICML 2018, arXiv 1802.00420).
+"""Adaptive attacks: EOT, BPDA and detector evasion (Athalye et al., ICML 2018, arXiv 1802.00420).
 
-An adapted victim stands for the source while an attack is fitted or crafted, so that every attack adapts by
-configuration (`adaptive` in a suite) and none needs a form of its own.
+An adapted victim replaces the source while an attack is fitted or crafted. Every attack becomes adaptive by
+configuration (`adaptive` in a suite), without code of its own.
 
-- **EOT**, expectation over transformation: where the victim is randomised, embeddings and logits are means over several
+- **EOT**, expectation over transformation: embeddings and logits of a randomised victim are averaged over several
   draws, so the gradient is that of the mean.
-- **BPDA**, backward pass differentiable approximation, straight-through: what has no useful gradient is computed as it
-  is and differentiated as the identity. That is every rounding (round, floor, ceil, trunc) and every detach inside the
-  victim, and its `purify` where that has no gradient even then, or one that finite differences contradict. A purify
-  that is not random gives something better than the identity, for the price of two more calls: the part of the gradient
-  that survives it. JPEG drops most of what the identity would have an attack add.
-- **Selective steps** (Bryniarski et al., arXiv 2106.15023) against a detector: the shipped gradient attacks climb down
-  the `suspicion` of an adapted victim for as long as an image is refused.
+- **BPDA**, backward pass differentiable approximation: operations without a useful gradient are differentiated as the
+  identity (straight-through). These are every rounding (round, floor, ceil, trunc) and detach inside the victim, and
+  its `purify` if it then still has no gradient, or one that finite differences contradict. If that `purify` is
+  deterministic, only the part of the gradient that the transformation passes is used, at the cost of two more calls:
+  JPEG, for example, removes most of what the identity would have an attack add.
+- **Selective gradient descent** (Bryniarski et al., arXiv 2106.15023) against detectors: the shipped gradient attacks
+  descend the `suspicion` of an adapted victim while an image is refused.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ from torch.overrides import TorchFunctionMode
 from reid_attack_bench.contracts import Victim, WrappedVictim
 
 VERSION = 2
-"""Raise it when the same victim is adapted in another way."""
+"""Version of the adaptation, part of the keys of adaptive attacks; raise it when results change."""
 
 Transformation = Callable[[Tensor], Tensor]
-"""N×3×H×W in [0, 1] → the same."""
+"""Images N×3×H×W in [0, 1] → images of the same shape and range."""
 
 _ROUNDINGS = ("round", "floor", "ceil", "trunc", "fix")
 
-_FLAT = {getattr(place, name) for place in (torch, torch.Tensor) for name in _ROUNDINGS}
+_ROUND_FUNCTIONS = {getattr(place, name) for place in (torch, torch.Tensor) for name in _ROUNDINGS}
 
-_CUTS = {torch.Tensor.detach, torch.detach}
+_DETACH_FUNCTIONS = {torch.Tensor.detach, torch.detach}
 
 _STEP = 0.05
-"""Of finite differences, of the colour range: many levels of 8-bit colour, and little of an image."""
+"""Step of finite differences, in [0, 1] units: many 8-bit levels, but a small change of an image."""
 
-_NUDGE = 4 / 255
-"""Mean size of the step to which a transformation answers: above the coarseness of 8 bits, below an attack's."""
+_PROBE = 4 / 255
+"""Mean magnitude of the probing step of BPDA, in [0, 1] units: above 8-bit rounding, below usual budgets."""
 
-_HEARD = 0.05
-"""Share of a step that must come through."""
+_PASSED = 0.05
+"""Least share of the probing step that a transformation must pass to be approximated by its response."""
 
 
 class Adapted(WrappedVictim):
-    """A victim as an adaptive attack sees it.
+    """A victim as seen by an adaptive attack: EOT over `samples` draws, BPDA for what is not differentiable.
 
     Args:
         victim: the model; it is not changed.
-        samples: draws that a randomised victim is averaged over; 1 for a deterministic one.
+        samples: draws to average over; 1 for a deterministic victim.
     """
 
     def __init__(self, victim: Victim, samples: int) -> None:
@@ -94,22 +94,26 @@ class Adapted(WrappedVictim):
 
 
 def adapt(victim: Victim, samples: int, *, randomised: bool) -> Victim:
-    """The victim that an adaptive attack crafts on.
+    """The stand-in for `victim` that an adaptive attack is fitted or crafted on.
 
     Args:
-        samples: of EOT, used where the victim is `randomised`, by its own word or found so.
+        victim: the defended model.
+        samples: EOT draws; only used if `randomised`.
+        randomised: whether two calls on one image may differ, as declared or as measured.
     """
     return Adapted(victim, samples if randomised else 1)
 
 
 def opaque(victim: Victim, like: Tensor) -> list[Victim]:
-    """`victim` and the victims that it is made of, as far as the gradient of their purify cannot be used.
+    """The victims among `victim` and its inner victims whose `purify` has no usable gradient.
 
-    It is held against finite differences along a smooth random direction, roundings and detaches being differentiated
-    as the identity: blurring or moving an image has a gradient, and one that is better than the identity's.
+    With roundings and detaches differentiated as the identity, the gradient is compared with finite differences along a
+    smooth random direction. Transformations such as blurring or shifting pass: their own gradient is better than that
+    of the identity.
 
     Args:
-        like: N×3×H×W, images of this size, type and device are tried.
+        victim: the defended model.
+        like: N×3×H×W; images of the same size, type and device are used for the comparison.
     """
     layers = [part for part in victim.modules() if isinstance(part, Victim)]
     generator = torch.Generator().manual_seed(0)
@@ -139,13 +143,13 @@ def _has_gradient(transform: Transformation, images: Tensor, direction: Tensor) 
 
 @contextmanager
 def straight_through(layers: Iterable[Victim]) -> Iterator[None]:
-    """Within it roundings and detaches have the gradient of the identity, and the purify of each of `layers` that of
-    `_Through`.
+    """Context in which roundings and detaches have the gradient of the identity, and `purify` of each of `layers` that
+    of `_Through`.
     """
     with ExitStack() as shadows:
         for layer in layers:
-            answers = not layer.randomised  # two draws differ by more than the step between them
-            through = functools.partial(_through, answers)
+            probed = not layer.randomised  # two random draws differ by more than the probing step
+            through = functools.partial(_through, probed)
             shadows.enter_context(shadowed_purify(layer, through))
         shadows.enter_context(_StraightThrough())
         yield
@@ -153,55 +157,57 @@ def straight_through(layers: Iterable[Victim]) -> Iterator[None]:
 
 @contextmanager
 def shadowed_purify(victim: Victim, replacement: Callable[[Transformation, Tensor], Tensor]) -> Iterator[None]:
-    """Within it `victim.purify(images)` is `replacement(purify, images)`, with the purify that it has."""
+    """Context in which `victim.purify(images)` returns `replacement(purify, images)`, given the original purify."""
     purify = victim.purify
     victim.purify = lambda images: replacement(purify, images)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        del victim.purify  # what shadowed the method
+        del victim.purify  # the instance attribute that shadows the method
 
 
 class _StraightThrough(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in _CUTS:
+        if func in _DETACH_FUNCTIONS:
             return args[0]
         result = func(*args, **(kwargs or {}))
-        if func in _FLAT and isinstance(result, Tensor) and args[0].requires_grad:
+        if func in _ROUND_FUNCTIONS and isinstance(result, Tensor) and args[0].requires_grad:
             return args[0] + (result - args[0]).detach()
         return result
 
 
-def _through(answers: bool, transform: Transformation, images: Tensor) -> Tensor:
-    return _Through.apply(images, transform, answers)
+def _through(probed: bool, transform: Transformation, images: Tensor) -> Tensor:
+    return _Through.apply(images, transform, probed)
 
 
 class _Through(torch.autograd.Function):
-    """A transformation without a useful gradient. Backward: how it answers to a small step along the gradient, which is
-    what a projection (and so nearly every compression or smoothing) has for its transposed Jacobian; the gradient as it
-    came for images that do not answer, or where `answers` is False.
+    """A transformation without a useful gradient, differentiated by BPDA.
+
+    If `probed`, the backward pass returns the response of the transformation to a small step along the gradient. For
+    projections, and approximately for most compressions and smoothings, this is the product with the transposed
+    Jacobian. Images that hardly respond, and all images if not `probed`, get the gradient of the identity.
     """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, transform: Transformation, answers: bool) -> Tensor:
+    def forward(ctx: Any, images: Tensor, transform: Transformation, probed: bool) -> Tensor:
         ctx.save_for_backward(images)
-        ctx.transform, ctx.answers = transform, answers
+        ctx.transform, ctx.probed = transform, probed
         return transform(images)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        if not ctx.answers:
+        if not ctx.probed:
             return gradient, None, None
         (images,) = ctx.saved_tensors
         size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
-        step = gradient * (_NUDGE / size)
+        step = gradient * (_PROBE / size)
         change = ctx.transform((images + step).clamp(0, 1)) - ctx.transform((images - step).clamp(0, 1))
-        answer = change * (size / (2 * _NUDGE))
-        heard = answer.abs().mean(dim=(1, 2, 3), keepdim=True) > _HEARD * size
-        return torch.where(heard, answer, gradient), None, None
+        response = change * (size / (2 * _PROBE))
+        passed = response.abs().mean(dim=(1, 2, 3), keepdim=True) > _PASSED * size
+        return torch.where(passed, response, gradient), None, None
 
 
 def _mean(values: list[Any]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The referee: round to 8 bits, then hold every adversarial image against its threat model."""
+"""Budget check: adversarial images are rounded to 8 bits and compared with their threat model."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from reid_attack_bench.errors import BudgetError
 def enforce(
     adversarial: Tensor, clean: np.ndarray, threat: ThreatModel, *, attack: str, first_index: int = 0
 ) -> np.ndarray:
-    """Round an attack's images to 8 bits and check them against the clean 8-bit images.
+    """Round adversarial images to 8 bits and check that they are within the budget around the clean images.
 
     Args:
-        adversarial: N×3×H×W float in [0, 1], as the attack returned them.
-        clean: uint8 N×H×W×3, the images that it was given.
+        adversarial: float N×3×H×W in [0, 1], as returned by the attack.
+        clean: uint8 N×H×W×3, the images that were attacked.
         threat: the budget.
-        attack: its name, for the error.
-        first_index: index of the first image in its split, for the error.
+        attack: name of the attack, for the error.
+        first_index: position of the first image in its split, for the error.
 
     Returns:
         uint8 N×H×W×3, within the budget.
 
     Raises:
-        BudgetError: wrong shape, not finite, outside [0, 1], or over epsilon or the pixel budget; names the
+        BudgetError: wrong shape, NaN or infinity, outside [0, 1], or over epsilon or the pixel budget; names the
             attack, the image and the excess.
     """
     expected = (clean.shape[0], clean.shape[3], clean.shape[1], clean.shape[2])
@@ -37,7 +37,7 @@ def enforce(
     if bad.any():
         raise BudgetError(f"attack '{attack}' returned NaN or infinity for image {first_index + int(bad.nonzero()[0])}")
     outside = torch.maximum(-adversarial, adversarial - 1.0).flatten(1).amax(dim=1)
-    if (outside > 0.5 / 255).any():  # less than half a step rounds back into range
+    if (outside > 0.5 / 255).any():  # less than half an 8-bit step is rounded into range
         image = int(outside.argmax())
         raise BudgetError(
             f"attack '{attack}' left the valid range [0, 1] by {outside[image]:.4f} on image {first_index + image}: "

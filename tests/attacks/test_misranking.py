@@ -568,7 +568,7 @@ def test_patchgan_trains_and_crafts_and_has_no_mask() -> None:
     images = toy_data().batch(range(2))[0]
     assert not torch.equal(config.craft(ToyVictim(), Batch(images), threat, seeded(), state), images)
     for use in (fit, random_state):
-        with pytest.raises(BenchError, match="a budget of 60 pixels needs discriminator multi-stage"):
+        with pytest.raises(BenchError, match="a budget of 60 pixels requires discriminator multi-stage"):
             use(config, ThreatModel(16, 60))
 
 

@@ -408,15 +408,15 @@ def test_each_behaviour_changes_what_a_fit_or_a_craft_gives() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"released": ("log_losses",)}, "log_losses needs self_pair: .* minus infinity"),
-        ({"released": ("self_pair",), "references": "clean"}, "self_pair needs references adversarial"),
-        ({"variant": "released", "references": "clean"}, "self_pair needs references adversarial"),
+        ({"released": ("log_losses",)}, "log_losses requires self_pair: .* minus infinity"),
+        ({"released": ("self_pair",), "references": "clean"}, "self_pair requires references adversarial"),
+        ({"variant": "released", "references": "clean"}, "self_pair requires references adversarial"),
         ({"released": ("raw_embeddings",), "distance": "cosine"}, "raw_embeddings contradicts distance cosine"),
-        ({"released": ("normalised_ms_ssim",), "perception": "ssim"}, "normalised_ms_ssim needs perception ms-ssim"),
-        ({"variant": "released", "released": ("self_pair",)}, "variant released has every behaviour"),
+        ({"released": ("normalised_ms_ssim",), "perception": "ssim"}, "normalised_ms_ssim requires perception ms-ssim"),
+        ({"variant": "released", "released": ("self_pair",)}, "variant released already includes every behaviour"),
         (
             {"released": ("quarter_scale",), "discriminator": "patchgan"},
-            "quarter_scale needs discriminator multi-stage",
+            "quarter_scale requires discriminator multi-stage",
         ),
         ({"released": ("selfpair",)}, r"no behaviour 'selfpair': did you mean 'self_pair'\?"),
         ({"released": "self_pair"}, "released must be a list, not 'self_pair'"),

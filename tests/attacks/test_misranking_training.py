@@ -294,7 +294,7 @@ def test_checkpoints_are_a_minute_apart() -> None:
         ({"held_out": 1.5}, "held_out must be a number from 0 to 1"),
         ({"check_every": 0}, "check_every must be a whole number of at least 1"),
         ({"patience": -1}, "patience must be a whole number of at least 0"),
-        ({"held_out": 0.0, "patience": 2}, "patience needs measurements to wait for: set held_out"),
+        ({"held_out": 0.0, "patience": 2}, "patience requires validation identities: set held_out"),
     ],
 )
 def test_wrong_settings_are_named(fields: dict[str, object], message: str) -> None:

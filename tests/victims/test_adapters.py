@@ -470,7 +470,10 @@ def test_one_line_is_a_whole_file(tmp_path: Path, tiny, trained) -> None:
     assert plugin.short_name == "MyDefence"
     assert plugin.build({}) is plugin.build({})
     assert plugin.build({}).defence == "JPEG"
-    with pytest.raises(BenchError, match="already made and takes no options, not distance: set them in its file"):
+    with pytest.raises(
+        BenchError,
+        match="is an instance of TorchreidCheckpoint and takes no options, not distance: set them in its file",
+    ):
         plugin.build({"distance": "cosine"})
     with pytest.raises(BenchError, match="did you mean 'MyDefence'"):
         registry.find("victim", f"{mine}:MyDefense")
