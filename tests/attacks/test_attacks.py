@@ -175,6 +175,21 @@ def test_a_metric_attack_refuses_to_start_where_the_gradient_is_zero() -> None:
         MetricFGSM(start=0)
 
 
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: PGD(steps=0), "pgd: steps must be a whole number of at least 1, not 0"),
+        (lambda: PGD(step_size=-1), "pgd: step_size must be a positive number, not -1"),
+        (lambda: PGD(objective="cosine", stop_early=True), "pgd: stop_early requires objective untargeted, not cosine"),
+        (lambda: MetricPGD(references="others"), "metric_pgd: references must be one of self, same_identity"),
+        (lambda: MetricFGSM(start=1.5), "metric_fgsm: start must be a number from 0 to 1, not 1.5"),
+    ],
+)
+def test_wrong_settings_are_named(build, says: str) -> None:
+    with pytest.raises(BenchError, match=says):
+        build()
+
+
 def test_attacks_import_without_the_command_line() -> None:
     assert "reid_attack_bench.attacks.pgd" in sys.modules
     assert isinstance(ToyVictim(), nn.Module)
