@@ -271,10 +271,12 @@ def test_one_failure_costs_only_what_stands_on_it(tiny, tmp_path: Path) -> None:
     from reid_attack_bench.report.collect import collect
 
     results = collect(manifest.describe(plan, Store(tmp_path), outcome, torch.device("cpu"), "x"), Store(tmp_path))
-    cheat, noise = (results.cells[results.cells.attack == name] for name in ("cheat", "noise"))
-    assert (noise.status == "ok").all()
-    assert cheat.status.str.contains("exceeded its L-inf budget").all()
-    assert cheat[["rank1", "mAP", "drop_mAP", "linf"]].isna().all().all()
+    cheat, noise = ([cell for cell in results.cells if cell.attack == name] for name in ("cheat", "noise"))
+    assert cheat
+    assert noise
+    assert all(cell.ok for cell in noise)
+    assert all("exceeded its L-inf budget" in cell.status for cell in cheat)
+    assert not any(name in cell.values for cell in cheat for name in ("rank1", "mAP", "drop_mAP", "linf"))
 
 
 @pytest.mark.parametrize(

@@ -198,9 +198,11 @@ class Result:
     def _headline(self) -> str:
         from reid_attack_bench.report.results import NOT_APPLICABLE
 
-        status = self.results.cells["status"]
-        possible = int((~status.str.startswith(NOT_APPLICABLE)).sum())
-        return f"Result of suite {self.results.suite}: {int((status == 'ok').sum())} of {possible} cells, in {self.out}"
+        cells = self.results.cells
+        possible = sum(not cell.status.startswith(NOT_APPLICABLE) for cell in cells)
+        return (
+            f"Result of suite {self.results.suite}: {sum(cell.ok for cell in cells)} of {possible} cells, in {self.out}"
+        )
 
     def _summary(self) -> pd.DataFrame:
         """The leaderboard without intervals and single attacks, for a screen."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from reid_attack_bench.files import digest_of
 from reid_attack_bench.metrics import catalogue
@@ -14,11 +13,11 @@ from reid_attack_bench.report import retrieval
 from reid_attack_bench.report.record import CellRecord, CleanRecord, RunRecord
 from reid_attack_bench.report.results import (
     NOT_APPLICABLE,
+    CellRow,
+    CleanRow,
     PerQuery,
     Results,
     Sheet,
-    cell_columns,
-    clean_columns,
 )
 from reid_attack_bench.steps.artefacts import read_crafted, read_ranking, read_splits
 from reid_attack_bench.store import Store
@@ -26,6 +25,32 @@ from reid_attack_bench.store import Store
 _SHEET_QUERIES = 6
 
 _FORMER_NAMES = {"pixels_changed": "pixels"}  # in stores of earlier versions
+
+
+def _ranked() -> list[str]:
+    return [*catalogue.ranking_names(), *catalogue.interval_columns()]
+
+
+def _known(measured: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: float(value) for name, value in measured.items() if value is not None}
+
+
+def _cell_values(
+    before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, visible: Mapping[str, Any] | None
+) -> dict[str, float]:
+    """Column → value, from what the steps clean-rank, rank and measure stored."""
+    found: dict[str, Any] = {}
+    ranking = catalogue.ranking_names()
+    if before is not None:
+        found |= {f"clean_{name}": before[name] for name in ranking}
+    if before is not None and after is not None:
+        found |= {name: after[name] for name in _ranked()}
+        found |= {measure.name: after.get(measure.name) for measure in catalogue.of_group("detection")}
+        found |= {f"drop_{name}": before[name] - after[name] for name in ranking}
+    if after is not None and visible is not None:
+        names = [measure.name for measure in catalogue.of_group("visibility")]
+        found |= {name: visible.get(name, visible.get(_FORMER_NAMES.get(name, ""))) for name in names}
+    return _known(found)
 
 
 def collect(record: RunRecord, store: Store) -> Results:
@@ -40,7 +65,7 @@ def collect(record: RunRecord, store: Store) -> Results:
 
 
 _OF_A_CELL = (
-    "attack", "access", "source", "target", "dataset", "synthetic", "relation", "family", "steps", "adaptive",
+    "attack", "access", "source", "target", "dataset", "synthetic", "needs", "relation", "family", "steps", "adaptive",
     "craft_key", "features_key", "rank_key",
 )  # fmt: skip
 
@@ -53,14 +78,14 @@ class _Collector:
         self.facts: dict[str, dict[str, Any]] = {}
 
     def results(self) -> Results:
-        cells = pd.DataFrame([self.cell(c) for c in self.record.cells], columns=cell_columns())
+        cells = [self.cell(cell) for cell in self.record.cells]
         notes = list(self.record.notes)
         if not self.record.finished:
             notes.append(
-                f"Not finished: {int((cells['status'] == 'ok').sum())} of {len(cells)} cells have figures. The run was "
+                f"Not finished: {sum(cell.ok for cell in cells)} of {len(cells)} cells have figures. The run was "
                 "interrupted or is still going; its command goes on where it stopped."
             )
-        clean = pd.DataFrame([self.clean(r) for r in self.record.clean], columns=clean_columns())
+        clean = [self.clean(row) for row in self.record.clean]
         sheets = self.sheets()
         retrieved, galleries = retrieval.find(self.record, self.store, sheets, self.per_query)
         return Results(
@@ -75,43 +100,41 @@ class _Collector:
             data=self.data(),
         )
 
-    def clean(self, row: CleanRecord) -> dict[str, Any]:
-        out = {
-            name: getattr(row, name) for name in ("victim", "dataset", "synthetic", "home", "features_key", "rank_key")
-        }
+    def clean(self, row: CleanRecord) -> CleanRow:
         card = self.read("victim", row.victim_key) or {}
-        out |= {name: card.get(name, "") for name in ("defence", "distance", "citation", "weights")}
-        out["randomised"] = bool(card.get("randomised") or card.get("found_randomised"))
-        out["zero_gradient"], out["detector"] = card.get("zero_gradient"), card.get("detector", "")
-        figures = self.ranking("clean-rank", row.rank_key)
-        out["status"] = self.status(row.rank_key, figures)
-        if figures is not None:
-            out |= {
-                name: figures[name] for name in (*catalogue.ranking_names(), *catalogue.interval_columns(), "queries")
-            }
-        return out
+        facts = self.ranking("clean-rank", row.rank_key)
+        measured = {"zero_gradient": card.get("zero_gradient")}
+        if facts is not None:
+            measured |= {name: facts[name] for name in _ranked()}
+        return CleanRow(
+            victim=row.victim,
+            dataset=row.dataset,
+            synthetic=row.synthetic,
+            home=row.home,
+            **{name: card.get(name, "") for name in ("defence", "distance", "citation", "weights", "detector")},
+            randomised=bool(card.get("randomised") or card.get("found_randomised")),
+            queries=None if facts is None else facts["queries"],
+            status=self.status(row.rank_key, facts),
+            values=_known(measured),
+            features_key=row.features_key,
+            rank_key=row.rank_key,
+        )
 
-    def cell(self, cell: CellRecord) -> dict[str, Any]:
-        out: dict[str, Any] = {name: getattr(cell, name) for name in _OF_A_CELL}
-        out |= {"epsilon": cell.threat.epsilon, "pixels": cell.threat.pixels, "perturbs": cell.threat.perturbs}
-        out |= {"needs": "+".join(cell.needs), "seed": self.record.suite.seed if cell.seed is None else cell.seed}
+    def cell(self, cell: CellRecord) -> CellRow:
         before = self.ranking("clean-rank", cell.clean_rank_key)
-        figures = self.ranking("rank", cell.rank_key) if cell.rank_key else None
+        after = self.ranking("rank", cell.rank_key) if cell.rank_key else None
+        visible = self.read("measure", cell.measure_key) if cell.measure_key else None
         impossible = NOT_APPLICABLE + cell.impossible if cell.impossible else ""
-        out["status"] = impossible or self.status(cell.rank_key, figures)
-        if before is not None:
-            out |= {f"clean_{name}": before[name] for name in catalogue.ranking_names()}
-        if figures is not None and before is not None:
-            out |= {
-                name: figures[name] for name in (*catalogue.ranking_names(), *catalogue.interval_columns(), "queries")
-            }
-            out |= {measure.name: figures.get(measure.name) for measure in catalogue.of_group("detection")}
-            out |= {f"drop_{name}": before[name] - figures[name] for name in catalogue.ranking_names()}
-        measures = self.read("measure", cell.measure_key) if cell.measure_key else None
-        if measures is not None and figures is not None:
-            names = [measure.name for measure in catalogue.of_group("visibility")]
-            out |= {name: measures.get(name, measures.get(_FORMER_NAMES.get(name, ""))) for name in names}
-        return out
+        return CellRow(
+            **{name: getattr(cell, name) for name in _OF_A_CELL},
+            epsilon=cell.threat.epsilon,
+            pixels=cell.threat.pixels,
+            perturbs=cell.threat.perturbs,
+            queries=None if before is None or after is None else after["queries"],
+            seed=self.record.suite.seed if cell.seed is None else cell.seed,
+            status=impossible or self.status(cell.rank_key, after),
+            values=_cell_values(before, after, visible),
+        )
 
     def status(self, key: str, figures: Mapping[str, Any] | None) -> str:
         if figures is not None:

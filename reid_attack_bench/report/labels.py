@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reid_attack_bench.report import rows
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Setting
+from reid_attack_bench.report.record import models
+from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 
@@ -30,26 +30,29 @@ def file_name(*parts: str) -> str:
 
 def is_synthetic(results: Results, dataset: str | None = None) -> bool:
     """Whether any figure (of one data set) comes from synthetic data."""
-    return any(rows.is_true(value) for value in _column(results, "synthetic", dataset))
+    return any(row.synthetic for row in _rows(results, dataset))
 
 
 def datasets(results: Results) -> list[str]:
     """Every data set of the run, sorted."""
-    return sorted(set(_column(results, "dataset", None)))
+    return sorted({row.dataset for row in _rows(results)})
 
 
 def query_count(results: Results, dataset: str) -> int | None:
     """Number of queries of a data set, None where no row says."""
-    counts = {int(value) for value in _column(results, "queries", dataset) if not rows.is_missing(value)}
-    return max(counts, default=None)
+    return max((row.queries for row in _rows(results, dataset) if row.queries is not None), default=None)
 
 
-def _column(results: Results, name: str, dataset: str | None) -> list[Any]:
-    """A column of the clean table and of the cells, one after the other, for one data set or all."""
-    values: list[Any] = []
-    for frame in (results.clean, results.cells):
-        values += frame[name].tolist() if dataset is None else frame.loc[frame["dataset"] == dataset, name].tolist()
-    return values
+def _rows(results: Results, dataset: str | None = None) -> list[CellRow | CleanRow]:
+    """Clean rows and cells, of one data set or of all."""
+    every: list[CellRow | CleanRow] = [*results.clean, *results.cells]
+    return [row for row in every if dataset in (None, row.dataset)]
+
+
+def names_say_data(results: Results, board: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the name of every victim of a leaderboard already says its data set."""
+    known = models(results.record.suite)
+    return all(row["victim"] in known and known[row["victim"]].trained_on == row["dataset"] for row in board)
 
 
 def describe(results: Results, dataset: str) -> str:
@@ -61,11 +64,10 @@ def describe(results: Results, dataset: str) -> str:
 
 def run_line(results: Results, setting: Setting | None = None) -> str:
     """What every picture says about the run: suite, seed, how many seeds (of one attack), "synthetic"."""
-    named = rows.rows(results.cells[["attack", "epsilon", "pixels", "perturbs", "seed"]].drop_duplicates())
     seeds: dict[Setting, set[int]] = {}
-    for cell in named:
-        if not rows.is_missing(cell["seed"]) and setting in (None, rows.setting_of(cell)):
-            seeds.setdefault(rows.setting_of(cell), set()).add(int(cell["seed"]))
+    for cell in results.cells:
+        if setting in (None, cell.setting):
+            seeds.setdefault(cell.setting, set()).add(cell.seed)
     counts = {len(each) for each in seeds.values()}
     line = f"suite {results.suite}, seed {results.seed}"
     if max(counts, default=1) > 1:

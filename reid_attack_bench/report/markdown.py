@@ -11,11 +11,9 @@ import pandas as pd
 from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import labels, rows
 from reid_attack_bench.report.analysis import audit, defences, findings, published
-from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.paper import write as paper
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Row
+from reid_attack_bench.report.results import Results, Setting
 
 PDF_NOTE = "Every plot below is also stored as a PDF of the same name."
 
@@ -79,7 +77,7 @@ def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Co
 
 
 def _leaderboard_lines(results: Results, board: pd.DataFrame) -> list[str]:
-    epsilons = rows.epsilons(rows.settings(results))
+    epsilons = rows.epsilons(results.settings)
     header = ["#", "victim", "defence", "data set", "queries", "clean Rank-1", "clean mAP"]
     for epsilon in epsilons:
         header += [f"worst Rank-1, ε = {epsilon}", f"worst mAP, ε = {epsilon}"]
@@ -150,13 +148,12 @@ def _finding_lines(judged: list[findings.Judged]) -> list[str]:
 def _attack_lines(results: Results) -> list[str]:
     """Each attack on the cells that the suite is about, or white-box, and the paper's figure where there is one."""
     relations = results.relations
-    cells = [cell for cell in rows.rows(tables.matrix(results)) if cell["relation"] in relations]
+    cells = [cell for cell in rows.ordered_cells(results) if cell.relation in relations]
     if not cells:
         return []
-    by_seed: dict[tuple[object, ...], list[str]] = {}
+    by_seed: dict[tuple[Setting, str, str, str], list[str]] = {}
     for cell in cells:
-        shown = "–" if cell["status"] != "ok" else f"{rows.number(cell['rank1']):.1f}"
-        by_seed.setdefault(_place(cell), []).append(shown)
+        by_seed.setdefault(cell.place, []).append(f"{cell.value('rank1'):.1f}" if cell.ok else "–")
     lines = [
         "",
         f"## Attack by attack: {', '.join(relations)}",
@@ -166,28 +163,28 @@ def _attack_lines(results: Results) -> list[str]:
     ]
     header = ["attack", "ε", "pixels", "source", "target", "data set", "Rank-1", "of each seed", "mAP", "SSIM", "grid"]
     lines += ["", _table_line([*header, "paper"]), _table_line([*["---"] * 6, *["--:"] * 5, "---"])]
-    victims = sorted({(str(cell["target"]), str(cell["dataset"])) for cell in cells})
-    unharmed = {(row["victim"], row["dataset"]): row for row in rows.rows(results.clean)}
+    victims = sorted({(cell.target, cell.dataset) for cell in cells})
+    clean = {(row.victim, row.dataset): row for row in results.clean}
     for victim, dataset in victims:
-        row = unharmed.get((victim, dataset))
-        if row is not None and row["status"] == "ok":
-            figures = [f"{rows.number(row[name]):.1f}" for name in ("rank1", "mAP")]
+        row = clean.get((victim, dataset))
+        if row is not None and row.ok:
+            values = [f"{row.value(name):.1f}" for name in ("rank1", "mAP")]
             paper = _paper_text(published.beside_clean(results, victim, dataset))
-            texts = ["clean", "0", "", "", victim, dataset, figures[0], "", figures[1], "", "", paper]
+            texts = ["clean", "0", "", "", victim, dataset, values[0], "", values[1], "", "", paper]
             lines.append(_table_line([_plain(text) for text in texts]))
     for cell in rows.over_seeds(cells):
-        setting = rows.setting_of(cell)
-        seeds = by_seed[_place(cell)]
-        texts = [setting.attack, str(setting.epsilon), str(setting.pixels or ""), cell["source"], cell["target"]]
-        texts += [cell["dataset"], rows.figure(cell, "rank1", 1), ", ".join(seeds) if len(seeds) > 1 else ""]
-        texts += [rows.figure(cell, "mAP", 1), rows.figure(cell, "ssim", 3), rows.figure(cell, "grid", 3)]
+        setting = cell.setting
+        seeds = by_seed[cell.place]
+        texts = [setting.attack, str(setting.epsilon), str(setting.pixels or ""), cell.source, cell.target]
+        texts += [cell.dataset, rows.figure(cell.values, "rank1", 1), ", ".join(seeds) if len(seeds) > 1 else ""]
+        texts += [
+            rows.figure(cell.values, "mAP", 1),
+            rows.figure(cell.values, "ssim", 3),
+            rows.figure(cell.values, "grid", 3),
+        ]
         texts.append(_paper_text(published.beside(results, cell)))
         lines.append(_table_line([_plain(text) for text in texts]))
     return lines
-
-
-def _place(cell: Row) -> tuple[object, ...]:
-    return rows.setting_of(cell), cell["source"], cell["target"], cell["dataset"]
 
 
 def _paper_text(line: published.Published | None) -> str:
@@ -198,7 +195,7 @@ def _paper_text(line: published.Published | None) -> str:
 
 
 def _missing_lines(results: Results) -> list[str]:
-    reasons = Counter(str(status) for status in results.cells["status"] if status != "ok")
+    reasons = Counter(cell.status for cell in results.cells if not cell.ok)
     if not reasons:
         return []
     counted = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))

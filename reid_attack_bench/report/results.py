@@ -1,17 +1,16 @@
-"""What a run stored, as tables: the one input of every table, plot and sheet."""
+"""The results of a run: typed rows, per-query outcomes and images, from which every table and plot is made."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import numpy as np
 
 from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report.record import RunRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NOT_APPLICABLE = "not applicable: "
 
@@ -49,6 +48,128 @@ def clean_columns() -> list[str]:
         *catalogue.ranking_names(), *catalogue.interval_columns(),
         "features_key", "rank_key",
     ]  # fmt: skip
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """One attack under one threat model; epsilon in 1/255; pixels 0 for all pixels."""
+
+    attack: str
+    epsilon: int
+    pixels: int = 0
+    perturbs: str = "query"
+
+    @property
+    def budget(self) -> str:
+        """Distinguishes this setting from others of its attack, for names: "e8", "e8_k500", "e8_gallery"."""
+        pixels = f"_k{self.pixels}" if self.pixels else ""
+        return f"e{self.epsilon}{pixels}" + ("" if self.perturbs == "query" else f"_{self.perturbs}")
+
+    @property
+    def variant(self) -> str:
+        """The attack in words without its epsilon: "pgd", "pgd, 500 pixels", "pgd, gallery attacked"."""
+        pixels = f", {self.pixels} pixels" if self.pixels else ""
+        return f"{self.attack}{pixels}" + ("" if self.perturbs == "query" else f", {self.perturbs} attacked")
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """One cell of the matrix: what was run, and what it did. Fields as in `cell_columns`.
+
+    values: column → value, for the measures that exist; none where status is not "ok" but those without the attack.
+    """
+
+    attack: str
+    epsilon: int
+    pixels: int | None
+    perturbs: str
+    access: str
+    needs: tuple[str, ...]
+    source: str
+    target: str
+    relation: str
+    dataset: str
+    synthetic: bool
+    queries: int | None
+    seed: int
+    family: str
+    steps: int
+    adaptive: int
+    status: str
+    values: Mapping[str, float]
+    craft_key: str = ""
+    features_key: str = ""
+    rank_key: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    @property
+    def own(self) -> bool:
+        """Whether source and target are one model."""
+        return self.source == self.target
+
+    @property
+    def kind(self) -> Literal["whitebox", "query", "transfer"]:
+        """ "whitebox" or "query" where source and target are one model, else "transfer"."""
+        if not self.own:
+            return "transfer"
+        return "query" if self.access == "query" else "whitebox"
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.attack, self.epsilon, self.pixels or 0, self.perturbs)
+
+    @property
+    def place(self) -> tuple[Setting, str, str, str]:
+        """The cell without its seed: setting, source, target, data set."""
+        return self.setting, self.source, self.target, self.dataset
+
+    def value(self, name: str) -> float:
+        """A measure by its column, NaN if there is none."""
+        return self.values.get(name, math.nan)
+
+    def columns(self) -> dict[str, Any]:
+        """The row of matrix.csv."""
+        return {**_fields(self), "needs": "+".join(self.needs), **self.values}
+
+
+@dataclass(frozen=True)
+class CleanRow:
+    """One victim on one data set without an attack. Fields as in `clean_columns`; values: column → value."""
+
+    victim: str
+    dataset: str
+    synthetic: bool
+    home: bool
+    defence: str
+    distance: str
+    citation: str
+    weights: str
+    randomised: bool
+    detector: str
+    queries: int | None
+    status: str
+    values: Mapping[str, float]
+    features_key: str = ""
+    rank_key: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    def value(self, name: str) -> float:
+        """A measure by its column, NaN if there is none."""
+        return self.values.get(name, math.nan)
+
+    def columns(self) -> dict[str, Any]:
+        """The row of clean.csv."""
+        return {**_fields(self), **self.values}
+
+
+def _fields(row: CellRow | CleanRow) -> dict[str, Any]:
+    return {name: value for name, value in vars(row).items() if name != "values"}
 
 
 @dataclass(frozen=True)
@@ -98,8 +219,8 @@ class Results:
 
     Attributes:
         record: of the run.
-        cells: `cell_columns`, one row per (attack, threat model, seed, source, target, data set).
-        clean: `clean_columns`.
+        cells: one row per (attack, threat model, seed, source, target, data set).
+        clean: one row per (victim, data set).
         per_query: rank_key → per-query outcome, for cells and clean rows with status "ok".
         sheets: images for the sheets.
         retrieved: rank_key → what the target finds for the queries of the cell's sheet, where there is one.
@@ -109,14 +230,19 @@ class Results:
     """
 
     record: RunRecord
-    cells: pd.DataFrame
-    clean: pd.DataFrame
+    cells: Sequence[CellRow]
+    clean: Sequence[CleanRow]
     per_query: dict[str, PerQuery]
     sheets: list[Sheet] = field(default_factory=list)
     retrieved: dict[str, Retrieved] = field(default_factory=dict)
     galleries: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     data: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Every attack setting of the run, sorted; also those of which no cell succeeded."""
+        return sorted({cell.setting for cell in self.cells})
 
     @property
     def suite(self) -> str:

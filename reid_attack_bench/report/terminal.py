@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from reid_attack_bench.report import labels, rows
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Row, Setting
+from reid_attack_bench.report.results import Results, Setting
+from reid_attack_bench.report.rows import Row
 
 WIDTH = 120
 """Columns of the terminal that the table is made for."""
@@ -47,7 +47,7 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
     that do not fit are named in the caption.
     """
     board = rows.rows(leaderboard)
-    plan = rows.settings(results)
+    plan = results.settings
     epsilons = rows.epsilons(plan)
     synthetic = ", SYNTHETIC DATA" if labels.is_synthetic(results) else ""
     table = Table(
@@ -59,7 +59,7 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
         ("victim", [row["victim"] + (" (!)" if row["audit"] else "") for row in board], False),
         ("data set", [row["dataset"] for row in board], False),
     ]
-    if all(row["victim"].endswith(f"@{row['dataset']}") for row in board):
+    if labels.names_say_data(results, board):
         columns.pop()  # the labels say it already
     columns += [
         ("clean", [pair(row, "clean_rank1", "clean_mAP") for row in board], True),

@@ -39,7 +39,7 @@ def write_report(
         BenchError: the results hold no cell, or contradict themselves.
     """
     total = 8
-    if results.cells.empty:
+    if not results.cells:
         raise BenchError("the results hold no cell: run at least one attack, then write the report")
     out_dir = Path(out_dir)
     concluded = concluded or conclude(results)

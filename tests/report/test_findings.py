@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
 from reid_attack_bench.report import markdown
 from reid_attack_bench.report.analysis import conclude, findings, published
 from reid_attack_bench.report.record import RunRecord
-from reid_attack_bench.report.results import PerQuery, Results, cell_columns, clean_columns
+from reid_attack_bench.report.results import PerQuery, Results, Setting
 from reid_attack_bench.suites import parse
+from tests.report.test_report import cell_row, change_cells, clean_row
 
 VICTIMS = ("resnet50@market1501", "hacnn@market1501", "resnet50@cuhk03")
 
@@ -42,21 +43,20 @@ def results_of(claims: list[dict], figures: dict[tuple[str, int, int], float], s
     cells = []
     for (attack, epsilon, seed), rank1 in figures.items():
         for v, victim in enumerate(VICTIMS):
-            cell = dict.fromkeys(cell_columns(), math.nan)
-            cell |= {"attack": attack, "epsilon": epsilon, "pixels": None, "perturbs": "query", "access": "white-box"}
-            cell |= {"needs": "", "source": victim, "target": victim, "dataset": victim.partition("@")[2]}
-            cell |= {"relation": "white-box", "synthetic": False, "queries": 10, "seed": seed, "status": "ok"}
             value = rank1 + spread * v
-            cell |= {"rank1": value, "mAP": value, "ssim": 0.5 + value / 200 + (0.1 if attack == "kind" else 0.0)}
-            cell |= {"rank_key": "any"}
+            values = {"rank1": value, "mAP": value, "ssim": 0.5 + value / 200 + (0.1 if attack == "kind" else 0.0)}
+            cell = cell_row(
+                Setting(attack, epsilon), victim, victim, victim.partition("@")[2], relation="white-box",
+                synthetic=False, queries=10, seed=seed, values=values, rank_key="any",
+            )  # fmt: skip
             cells.append(cell)
-    clean = []
-    for victim in VICTIMS:
-        row = dict.fromkeys(clean_columns(), "") | {"victim": victim, "dataset": victim.partition("@")[2], "home": True}
-        clean.append(row | {"status": "ok", "rank1": 80.0, "mAP": 60.0, "synthetic": False, "queries": 10})
+    clean = [
+        clean_row(victim, victim.partition("@")[2], {"rank1": 80.0, "mAP": 60.0}, synthetic=False, queries=10)
+        for victim in VICTIMS
+    ]
     return Results(
         record=RunRecord(replace(parsed, name="demo", headline_epsilon=16)),
-        cells=pd.DataFrame(cells), clean=pd.DataFrame(clean),
+        cells=cells, clean=clean,
         per_query={"any": PerQuery(np.ones(10), np.ones(10), np.ones(10, bool))},
     )  # fmt: skip
 
@@ -102,14 +102,12 @@ def test_one_seed_stands_against_every_seed_of_the_other() -> None:
 
 def test_only_places_where_all_seeds_of_both_have_figures_are_compared() -> None:
     run = results_of(CLAIM, arms(a=[10, 11, 12], b=[20, 21, 22]), spread=30)
-    gone = (run.cells.attack == "b") & (run.cells.seed == 1) & (run.cells.source == VICTIMS[2])
-    cells = run.cells.astype(object)
-    cells.loc[gone, ["status", "rank1"]] = ["diverged", math.nan]
-    (judged,) = findings.judge(replace(run, cells=cells))
+    gone = [(cell.attack, cell.seed, cell.source) == ("b", 1, VICTIMS[2]) for cell in run.cells]
+    run = change_cells(run, gone, status="diverged", rank1=math.nan)
+    (judged,) = findings.judge(run)
     assert judged.places == 2
     assert judged.difference == pytest.approx(10), "a place that one seed lacks must not shift the others' means"
-    cells.loc[cells.attack == "b", "status"] = "diverged"
-    (none,) = findings.judge(replace(run, cells=cells))
+    (none,) = findings.judge(change_cells(run, lambda cell: cell.attack == "b", status="diverged"))
     assert (none.verdict, none.reason) == ("undecided", "no cell succeeded for both")
     assert math.isnan(none.difference)
 
@@ -146,10 +144,10 @@ def test_published_figures_are_the_printed_ones() -> None:
 def test_the_paper_stands_beside_the_same_model_data_attack_and_epsilon() -> None:
     figures = {("misranking", 16, 0): 5.0, ("misranking", 8, 0): 30.0, ("gap", 16, 0): 9.0, ("other", 16, 0): 9.0}
     run = results_of([], figures)
-    cells = {(c["attack"], c["epsilon"], c["source"]): c for c in run.cells.to_dict("records")}
+    cells = {(cell.attack, cell.epsilon, cell.source): cell for cell in run.cells}
 
-    def rank1(attack: str, epsilon: int, victim: str, **changes: object) -> float | None:
-        line = published.beside(run, {**cells[attack, epsilon, victim], **changes})
+    def rank1(attack: str, epsilon: int, victim: str, **changes: Any) -> float | None:
+        line = published.beside(run, replace(cells[attack, epsilon, victim], **changes))
         return line.rank1 if line else None
 
     assert rank1("misranking", 16, VICTIMS[0]) == 3.7

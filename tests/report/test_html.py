@@ -27,14 +27,15 @@ MEGABYTE = 1_000_000
 def with_pictures(results: Results, images: int = 3) -> Results:
     """The results with a sheet of every craft, a gallery, and what each target retrieves from it."""
     rng = np.random.default_rng(3)
-    cells = results.cells[results.cells["status"] == "ok"]
-    places = sorted(set(cells["dataset"]))
-    sheets = make_sheets(sorted(set(cells["source"])), tuple(places), tuple(sorted(set(cells["attack"]))),
-                         tuple(sorted(set(cells["epsilon"]))), images, rng)  # fmt: skip
+    cells = [cell for cell in results.cells if cell.ok]
+    places = sorted({cell.dataset for cell in cells})
+    sheets = make_sheets(sorted({cell.source for cell in cells}), tuple(places),
+                         tuple(sorted({cell.attack for cell in cells})),
+                         tuple(sorted({cell.epsilon for cell in cells})), images, rng)  # fmt: skip
     sheets = [dataclasses.replace(sheet, queries=np.arange(images) * 10) for sheet in sheets]
     galleries = {place: rng.integers(0, 256, (40, 128, 64, 3), dtype=np.uint8) for place in places}
     retrieved = {}
-    for key in cells["rank_key"]:
+    for key in (cell.rank_key for cell in cells):
         before, after = rng.integers(0, 40, (2, images, 5))
         after[0, 4] = -1  # a gallery of fewer
         retrieved[key] = Retrieved(before, after, before < 30, (after < 10) & (after >= 0))
@@ -77,11 +78,11 @@ def test_figures_are_those_of_the_tables(results: Results, page: str) -> None:
         for cell in data["cells"]
     }
     assert len(shown) == len(results.cells)
-    for row in results.cells.to_dict("records"):
-        cell = shown[row["attack"], row["epsilon"], row["source"], row["target"], row["dataset"]]
-        if row["status"] == "ok":
-            assert cell[column["mAP"]] == pytest.approx(row["mAP"], abs=1e-4)
-            assert cell[column["ssim"]] == pytest.approx(row["ssim"], abs=1e-4)
+    for row in results.cells:
+        cell = shown[row.attack, row.epsilon, row.source, row.target, row.dataset]
+        if row.ok:
+            assert cell[column["mAP"]] == pytest.approx(row.value("mAP"), abs=1e-4)
+            assert cell[column["ssim"]] == pytest.approx(row.value("ssim"), abs=1e-4)
     board = conclude.conclude(results).board
     assert [row["victim"] for row in data["board"]] == list(board["victim"])
     assert data["board"][0]["worst"]["8"]["mAP"][0] == pytest.approx(board["worst_e8_mAP"][0], abs=1e-4)
@@ -104,7 +105,7 @@ def test_the_same_results_give_the_same_bytes(results: Results, page: str) -> No
 
 def test_a_name_is_text_and_never_markup(results: Results) -> None:
     nasty = '</script><img src=x onerror="alert(1)">'
-    renamed = change_cells(results, results.cells["status"] != "ok", status=nasty)
+    renamed = change_cells(results, lambda cell: not cell.ok, status=nasty)
     renamed = dataclasses.replace(with_suite(renamed, name=nasty), notes=[nasty])
     page = page_of(renamed)
     assert nasty not in page
@@ -203,12 +204,11 @@ def test_the_filters_narrow_leaderboard_and_cells(visit: Visit, results: Results
     visit.page.select_option("#f-budget", "e8")
     visit.page.select_option("#f-access", "transfer")
     visit.page.select_option("#f-dataset", "plaza")
-    cells = results.cells
-    chosen = cells[(cells.attack == "pgd") & (cells.epsilon == 8) & (cells.source != cells.target)]
-    chosen = chosen[chosen.dataset == "plaza"]
+    chosen = [cell for cell in results.cells if (cell.attack, cell.epsilon, cell.dataset) == ("pgd", 8, "plaza")]
+    chosen = [cell for cell in chosen if not cell.own]
     assert f"{len(chosen)} of {everything} cells" in visit.page.inner_text("#cells-count")
     for victim, mean in zip(visit.column("board", 2), visit.column("board", 10), strict=True):
-        lowest = chosen[(chosen.target == victim) & (chosen.status == "ok")]["mAP"].min()
+        lowest = min(cell.value("mAP") for cell in chosen if cell.target == victim and cell.ok)
         assert float(mean.split()[0]) == pytest.approx(lowest, abs=0.05)
     visit.page.select_option("#f-defended", "yes")
     assert set(visit.column("board", 2)) == {"mudeep_adversarially_trained@plaza"}
@@ -222,10 +222,12 @@ def test_the_matrix_switches_attack_and_figure(visit: Visit, results: Results) -
     visit.page.select_option("#m-setting", label=label)
     for metric, name in (("mAP", "mAP"), ("rank1", "Rank-1"), ("ssim", "SSIM")):
         visit.page.select_option("#m-metric", metric)
-        cells = results.cells[(results.cells.attack == "pgd") & (results.cells.epsilon == 8)]
-        cells = cells[(cells.dataset == "plaza") & (cells.status == "ok")]
+        cells = [cell for cell in results.cells if (cell.attack, cell.epsilon, cell.dataset) == ("pgd", 8, "plaza")]
         shown = visit.page.eval_on_selector_all("#heat td[data-cell]:not(.gap)", "cells => cells.map(c => c.innerText)")
-        wanted = sorted(round(float(value), 3 if metric == "ssim" else 1) for value in cells[metric])
+        wanted = sorted(
+            round(float(value), 3 if metric == "ssim" else 1)
+            for value in (cell.value(metric) for cell in cells if cell.ok)
+        )
         assert sorted(map(float, shown)) == pytest.approx(wanted, abs=0.051)
         assert name in visit.page.inner_text("#legend")
 

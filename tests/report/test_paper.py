@@ -17,8 +17,7 @@ from reid_attack_bench.report.paper import write as paper
 from reid_attack_bench.report.paper.latex import latex_text, to_latex
 from reid_attack_bench.report.paper.markdown import to_markdown
 from reid_attack_bench.report.paper.table import PaperTable, Value, leaderboard, matrix
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Setting
+from reid_attack_bench.report.results import Results, Setting
 from tests.report.test_report import change_cells, make_results, with_seeds, without
 
 PGD = Setting("pgd", 8)
@@ -43,14 +42,16 @@ def test_matrix_shows_mean_spread_and_interval_of_the_seeds(small: Results) -> N
         assert table.heads == ("mudeep@plaza", "osnet@plaza")
         for source in table.heads:
             for target in table.heads:
-                mine = run.cells.query("attack == 'pgd' and source == @source and target == @target")
-                values = mine[metric].astype(float)
+                mine = [c for c in run.cells if (c.attack, c.source, c.target) == ("pgd", source, target)]
+                values, low, high = (
+                    np.array([cell.value(f"{metric}{end}") for cell in mine]) for end in ("", "_low", "_high")
+                )
                 figure = cell_of(table, source, target)
                 assert (figure.text, figure.spread) == (f"{values.mean():.1f}", f"{values.std(ddof=1):.1f}")
-                assert figure.interval == f"[{mine[f'{metric}_low'].mean():.1f}, {mine[f'{metric}_high'].mean():.1f}]"
+                assert figure.interval == f"[{low.mean():.1f}, {high.mean():.1f}]"
                 assert figure.own == (source == target)
                 assert figure.notes == ()
-        unharmed = dict(zip(run.clean.victim, run.clean[metric], strict=True))
+        unharmed = {row.victim: row.value(metric) for row in run.clean}
         assert [f.text for f in table.lines[0].figures] == [f"{unharmed[name]:.1f}" for name in table.heads]
         for words in ("60 queries", "synthetic data", "ε = 8/255", "3 seeds", "suite demo, seed 7"):
             assert words in table.caption
@@ -74,11 +75,12 @@ def test_bold_is_the_strongest_transfer_to_each_target() -> None:
 
 def test_a_missing_cell_is_a_dash_with_its_reason_never_zero(small: Results) -> None:
     run = with_seeds(small, "pgd", {0: 0.0, 1: -2.0})
-    cells = run.cells
-    pair = (cells.attack == "pgd") & (cells.source == "osnet@plaza") & (cells.target == "mudeep@plaza")
-    partly = pair & (cells.seed == 1)
-    own = (cells.attack == "pgd") & (cells.source == cells.target) & (cells.target == "mudeep@plaza")
-    broken = change_cells(without(run, (partly | own).to_numpy()), partly.to_numpy(), status="diverged at 50 % | late_")
+    reached = [cell.attack == "pgd" and cell.target == "mudeep@plaza" for cell in run.cells]
+    pair = [here and cell.source == "osnet@plaza" for here, cell in zip(reached, run.cells, strict=True)]
+    partly = [here and cell.seed == 1 for here, cell in zip(pair, run.cells, strict=True)]
+    own = [here and cell.own for here, cell in zip(reached, run.cells, strict=True)]
+    failed = [one or other for one, other in zip(partly, own, strict=True)]
+    broken = change_cells(without(run, failed), partly, status="diverged at 50 % | late_")
     table = matrix(broken, "plaza", PGD, "mAP")
     gone, part = cell_of(table, "mudeep@plaza", "mudeep@plaza"), cell_of(table, "osnet@plaza", "mudeep@plaza")
     assert (gone.text, gone.interval, gone.notes) == ("", "", ("failed",))
@@ -90,15 +92,15 @@ def test_a_missing_cell_is_a_dash_with_its_reason_never_zero(small: Results) -> 
     assert "| –<sup>a</sup> |" in markdown
     assert r"<sup>b</sup> 1 of 2 seeds; diverged at 50 % \| late\_" in markdown
     assert not re.search(r"\b0\.0\b", markdown)
-    never = dataclasses.replace(run, cells=cells[~pair])
+    never = dataclasses.replace(run, cells=[cell for here, cell in zip(pair, run.cells, strict=True) if not here])
     assert cell_of(matrix(never, "plaza", PGD, "mAP"), "osnet@plaza", "mudeep@plaza").notes == ("not run",)
-    everything = without(run, np.ones(len(cells), bool))
+    everything = without(run, np.ones(len(run.cells), bool))
     assert all(not f.text for line in matrix(everything, "plaza", PGD, "mAP").lines[1:] for f in line.figures)
 
 
 def test_leaderboard_has_room_on_a_page_and_says_what_is_bounded() -> None:
     run = make_results(attacks=("fgsm", "pgd", "noise"), missing=0)
-    victims = sorted(run.clean.victim.unique())
+    victims = sorted({row.victim for row in run.clean})
     board = tables.leaderboard(run, {(victims[0], "campus"): ["masked gradients"]})
     table = leaderboard(run, board)
     assert table.stub == ("#", "victim", "defence")

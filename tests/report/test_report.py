@@ -7,7 +7,9 @@ import io
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,16 @@ from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.plots import curves, panels, sheets, visibility
 from reid_attack_bench.report.plots import heat_maps as plots
 from reid_attack_bench.report.record import RunRecord
-from reid_attack_bench.report.results import PerQuery, Results, Sheet, cell_columns, clean_columns
+from reid_attack_bench.report.results import (
+    CellRow,
+    CleanRow,
+    PerQuery,
+    Results,
+    Setting,
+    Sheet,
+    cell_columns,
+    clean_columns,
+)
 from reid_attack_bench.suites.suite import Suite, VictimEntry
 
 ATTACKS = {
@@ -43,6 +54,25 @@ def percent(values: np.ndarray, valid: np.ndarray) -> float:
     return 100 * float(values[valid].mean())
 
 
+def cell_row(setting: Setting, source: str, target: str, dataset: str, **fields: Any) -> CellRow:
+    """A cell on synthetic data that succeeded, if `fields` do not say otherwise."""
+    plain = {
+        "pixels": setting.pixels or None, "access": "white-box", "needs": (), "relation": "", "synthetic": True,
+        "queries": None, "seed": 0, "family": "", "steps": 0, "adaptive": 0, "status": "ok", "values": {},
+    }  # fmt: skip
+    named = {"attack": setting.attack, "epsilon": setting.epsilon, "perturbs": setting.perturbs}
+    return CellRow(source=source, target=target, dataset=dataset, **{**plain, **named, **fields})
+
+
+def clean_row(victim: str, dataset: str, values: dict[str, float], **fields: Any) -> CleanRow:
+    """A clean evaluation on synthetic data that succeeded, if `fields` do not say otherwise."""
+    plain = {
+        "synthetic": True, "home": True, "defence": "", "distance": "euclidean", "citation": "", "weights": "",
+        "randomised": False, "detector": "", "queries": None, "status": "ok",
+    }  # fmt: skip
+    return CleanRow(victim=victim, dataset=dataset, values=values, **{**plain, **fields})
+
+
 def make_results(
     models: tuple[str, ...] = ("osnet_x0_25", "resnet50_fc512", "mudeep", "resnet50_fc512_adversarially_trained"),
     places: tuple[str, ...] = ("campus", "plaza"),
@@ -54,7 +84,9 @@ def make_results(
     """A run of every model on every data set, each model trained on each, with some cells missing."""
     rng = np.random.default_rng(5)
     victims = [f"{model}@{place}" for model in models for place in places]
-    cells, clean, per_query = [], [], {}
+    cells: list[CellRow] = []
+    clean: list[CleanRow] = []
+    per_query: dict[str, PerQuery] = {}
     ease = rng.random(QUERIES)  # what is hard for one model is hard for others
 
     def outcome(key: str, level: float) -> dict[str, float]:
@@ -73,38 +105,38 @@ def make_results(
         for v, victim in enumerate(victims):
             home = victim.endswith(place)
             key = f"clean-{place}-{victim}"
-            row = dict.fromkeys(clean_columns(), "") | outcome(key, 0.8 - 0.02 * v if home else 0.35)
-            row |= {"victim": victim, "dataset": place, "synthetic": True, "home": home, "distance": "euclidean"}
-            row |= {"defence": "adversarial training" if "adv" in victim else "", "queries": QUERIES, "status": "ok"}
-            clean.append(row | {"rank_key": key})
+            defence = "adversarial training" if "adv" in victim else ""
+            values = outcome(key, 0.8 - 0.02 * v if home else 0.35)
+            clean.append(clean_row(victim, place, values, home=home, defence=defence, queries=QUERIES, rank_key=key))
     for attack in attacks:
         for epsilon in epsilons:
             for place in places:
                 for source in victims:
                     for target in victims:
-                        base = next(r for r in clean if r["victim"] == target and r["dataset"] == place)
+                        base = next(r for r in clean if (r.victim, r.dataset) == (target, place))
                         own = source == target
-                        cell = dict.fromkeys(cell_columns(), math.nan)
-                        cell |= {"attack": attack, "epsilon": epsilon, "pixels": None, "perturbs": "query"}
-                        cell |= {"access": "white-box" if own else "transfer", "needs": "gradients", "source": source}
-                        cell |= {"target": target, "dataset": place, "synthetic": True, "queries": QUERIES, "seed": 7}
+                        cell = cell_row(
+                            Setting(attack, epsilon), source, target, place, seed=7, queries=QUERIES,
+                            access="white-box" if own else "transfer", needs=("gradients",),
+                        )  # fmt: skip
                         if rng.random() < missing:
-                            cells.append(cell | {"status": "failed: NaN in the embeddings"})
+                            cells.append(dataclasses.replace(cell, status="failed: NaN in the embeddings"))
                             continue
                         key = f"{attack}-{epsilon}-{place}-{source}-{target}"
                         force = ATTACKS[attack] * min(epsilon / 8, 1.1) * (1.05 if own else 0.5)
                         force *= 0.6 if "adv" in target else 1.0
-                        after = outcome(key, base["mAP"] / 100 * max(1 - force, 0.02))
-                        cell |= after | {"status": "ok", "rank_key": key}
+                        after = outcome(key, base.value("mAP") / 100 * max(1 - force, 0.02))
+                        values = dict(after)
                         for name in ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP"):
-                            cell |= {f"clean_{name}": base[name], f"drop_{name}": base[name] - after[name]}
-                        cell |= {"linf": epsilon, "l2": epsilon * (1 + ATTACKS[attack]), "pixels_changed": 8000.0}
-                        cell |= {"ssim": 1 - epsilon * 0.01 * (1 + ATTACKS[attack]), "ms_ssim": 0.98}
-                        cells.append(cell)
+                            before = base.value(name)
+                            values |= {f"clean_{name}": before, f"drop_{name}": before - after[name]}
+                        values |= {"linf": epsilon, "l2": epsilon * (1 + ATTACKS[attack]), "pixels_changed": 8000.0}
+                        values |= {"ssim": 1 - epsilon * 0.01 * (1 + ATTACKS[attack]), "ms_ssim": 0.98}
+                        cells.append(dataclasses.replace(cell, values=values, rank_key=key))
     return Results(
         record=RunRecord(demo_suite(models, places), command="reid-attack-bench run demo"),
-        cells=pd.DataFrame(cells, columns=cell_columns()), clean=pd.DataFrame(clean, columns=clean_columns()),
-        per_query=per_query, sheets=make_sheets(victims[:2], places[:1], attacks, epsilons[-1:], images, rng),
+        cells=cells, clean=clean, per_query=per_query,
+        sheets=make_sheets(victims[:2], places[:1], attacks, epsilons[-1:], images, rng),
         notes=["All data are synthetic."],
     )  # fmt: skip
 
@@ -156,17 +188,43 @@ def small() -> Results:
     )
 
 
-def change_cells(results: Results, where: pd.Series | np.ndarray, **values: object) -> Results:
-    cells = results.cells.copy().astype(object)
-    for name, value in values.items():
-        cells.loc[where, name] = value
+Where = Callable[[CellRow], bool] | Iterable[bool]
+"""Which cells: a condition, or one flag for each."""
+
+
+def chosen(cells: Sequence[CellRow], where: Where) -> list[bool]:
+    flags = [where(cell) for cell in cells] if callable(where) else [bool(flag) for flag in where]
+    assert len(flags) == len(cells)
+    return flags
+
+
+def changed(cell: CellRow, changes: Mapping[str, Any]) -> CellRow:
+    """The cell with other fields; a change that is no field is one of a value, NaN takes it away."""
+    fields = {name: value for name, value in changes.items() if name in vars(cell)}
+    values = {**cell.values, **{name: value for name, value in changes.items() if name not in fields}}
+    known = {name: value for name, value in values.items() if value == value}
+    return dataclasses.replace(cell, **{"values": known, **fields})
+
+
+def change_cells(results: Results, where: Where, **changes: Any) -> Results:
+    flags = chosen(results.cells, where)
+    cells = [changed(cell, changes) if flag else cell for cell, flag in zip(results.cells, flags, strict=True)]
     return dataclasses.replace(results, cells=cells)
 
 
-def without(results: Results, where: pd.Series | np.ndarray) -> Results:
+def without(results: Results, where: Where) -> Results:
     """The same run where some cells failed."""
-    figures = cell_columns()[cell_columns().index("clean_rank1") : cell_columns().index("craft_key")]
-    return change_cells(results, where, status="failed", **dict.fromkeys(figures, math.nan), rank_key=math.nan)
+    return change_cells(results, where, status="failed", values={}, rank_key="")
+
+
+def cells_of(results: Results) -> pd.DataFrame:
+    """The cells as a table, in their order."""
+    return pd.DataFrame([cell.columns() for cell in results.cells], columns=cell_columns())
+
+
+def clean_of(results: Results) -> pd.DataFrame:
+    """The clean rows as a table, in their order."""
+    return pd.DataFrame([row.columns() for row in results.clean], columns=clean_columns())
 
 
 def row_of(frame: pd.DataFrame, victim: str) -> pd.Series:
@@ -179,17 +237,16 @@ def row_of(frame: pd.DataFrame, victim: str) -> pd.Series:
 def test_worst_case_is_the_per_query_minimum_over_attacks_and_sources(results: Results) -> None:
     board = tables.leaderboard(results)
     assert len(board) == 8
-    cells = results.cells.to_dict("records")
     for _, row in board.iloc[[0, -1]].iterrows():  # the loop is slow, and as plain as can be
         for epsilon in (4, 8):
             hits, precisions = [], []
             for query in range(QUERIES):
                 lowest_hit, lowest_ap, valid = math.inf, math.inf, True
-                for cell in cells:
-                    same = cell["target"] == row["victim"] and cell["dataset"] == row["dataset"]
-                    if not same or cell["epsilon"] != epsilon or cell["status"] != "ok":
+                for cell in results.cells:
+                    same = cell.target == row["victim"] and cell.dataset == row["dataset"]
+                    if not same or cell.epsilon != epsilon or cell.status != "ok":
                         continue
-                    outcome = results.per_query[cell["rank_key"]]
+                    outcome = results.per_query[cell.rank_key]
                     valid = valid and bool(outcome.valid[query])
                     lowest_hit = min(lowest_hit, outcome.hit[query])
                     lowest_ap = min(lowest_ap, outcome.ap[query])
@@ -204,7 +261,7 @@ def test_worst_case_is_the_per_query_minimum_over_attacks_and_sources(results: R
 
 def test_transfer_is_the_other_source_with_the_lowest_map(results: Results) -> None:
     victim = "mudeep@plaza"
-    cells = results.cells.query("target == @victim and dataset == 'plaza' and epsilon == 8 and attack == 'pgd'")
+    cells = cells_of(results).query("target == @victim and dataset == 'plaza' and epsilon == 8 and attack == 'pgd'")
     others = cells[(cells["source"] != victim) & (cells["status"] == "ok")]
     best = others.loc[others["mAP"].astype(float).idxmin()]
     row = row_of(tables.leaderboard(results), victim)
@@ -215,17 +272,16 @@ def test_transfer_is_the_other_source_with_the_lowest_map(results: Results) -> N
 
 def with_seeds(results: Results, attack: str, shifts: dict[int, float]) -> Results:
     """The cells of one attack once for each seed, its figures shifted by so many points and per-query outcomes too."""
-    cells = results.cells[results.cells.attack != attack]
+    cells = [cell for cell in results.cells if cell.attack != attack]
     per_query = dict(results.per_query)
     for seed, shift in shifts.items():
-        again = results.cells[results.cells.attack == attack].assign(seed=seed)
-        for name in ("rank1", "mAP"):
-            again[name] += shift
-        for key in again.rank_key.dropna():
-            known = per_query[key]
-            per_query[f"{key}-{seed}"] = PerQuery(known.hit, (known.ap + shift / 100).clip(0, 1), known.valid)
-        again["rank_key"] = [key if key != key else f"{key}-{seed}" for key in again.rank_key]
-        cells = pd.concat([cells, again], ignore_index=True)
+        for cell in (each for each in results.cells if each.attack == attack):
+            key = f"{cell.rank_key}-{seed}" if cell.rank_key else ""
+            if key:
+                known = per_query[cell.rank_key]
+                per_query[key] = PerQuery(known.hit, (known.ap + shift / 100).clip(0, 1), known.valid)
+            values = {name: cell.value(name) + shift for name in ("rank1", "mAP")}
+            cells.append(changed(cell, {"seed": seed, "rank_key": key, **values}))
     return dataclasses.replace(results, cells=cells, per_query=per_query)
 
 
@@ -245,8 +301,10 @@ def test_several_seeds_show_their_mean_and_the_worst_case_takes_all(small: Resul
     pgd = table[table.attack == "pgd"]
     assert pgd.groupby(["epsilon", "dataset", "source", "target"]).seed.apply(list).map([0, 1, 2].__eq__).all()
     # a seed that failed is left out of the mean
-    failed = (seeded.cells.attack == "pgd") & (seeded.cells.seed == 2)
-    board = tables.leaderboard(change_cells(seeded, failed, status="diverged", rank1=math.nan, mAP=math.nan))
+    failed = change_cells(
+        seeded, lambda cell: (cell.attack, cell.seed) == ("pgd", 2), status="diverged", rank1=math.nan, mAP=math.nan
+    )
+    board = tables.leaderboard(failed)
     expected = row_of(one, victim)["pgd_e8_whitebox_rank1"] - 1.0
     assert row_of(board, victim)["pgd_e8_whitebox_rank1"] == pytest.approx(expected)
     assert len(plots.heat_maps(seeded, tmp_path)) == len(plots.heat_maps(small, tmp_path))
@@ -263,7 +321,7 @@ def test_leaderboard_columns(small: Results) -> None:
 
 
 def test_pixel_budgets_attacked_galleries_and_query_access_have_their_own_columns(small: Results) -> None:
-    fgsm = small.cells["attack"] == "fgsm"
+    fgsm = [cell.attack == "fgsm" for cell in small.cells]
     plain = row_of(tables.leaderboard(small), "osnet@plaza")
     budget = row_of(tables.leaderboard(change_cells(small, fgsm, pixels=500)), "osnet@plaza")
     assert budget["fgsm_e8_k500_whitebox_mAP"] == plain["fgsm_e8_whitebox_mAP"]
@@ -271,7 +329,7 @@ def test_pixel_budgets_attacked_galleries_and_query_access_have_their_own_column
     queried = row_of(tables.leaderboard(change_cells(small, fgsm, access="query")), "osnet@plaza")
     assert queried["fgsm_e8_query_mAP"] == plain["fgsm_e8_whitebox_mAP"]
     assert "fgsm_e8_whitebox_mAP" not in queried
-    pgd = small.cells["attack"] == "pgd"
+    pgd = [cell.attack == "pgd" for cell in small.cells]
     gallery = row_of(tables.leaderboard(change_cells(small, pgd, perturbs="gallery")), "osnet@plaza")
     assert gallery["pgd_e8_gallery_whitebox_mAP"] == plain["pgd_e8_whitebox_mAP"]
     assert gallery["worst_e8_mAP"] > plain["worst_e8_mAP"]  # another threat: no part of the worst case
@@ -284,9 +342,8 @@ def test_order_is_worst_case_then_clean_then_name(small: Results) -> None:
 
     def with_clean(values: dict[str, float]) -> Results:
         """Both victims with the same attacked outcome, and these clean figures."""
-        key = small.cells["rank_key"].iloc[0]
-        same = change_cells(small, np.ones(len(small.cells), bool), rank_key=key)
-        clean = small.clean.assign(mAP=[values[name] for name in small.clean["victim"]])
+        same = change_cells(small, lambda _: True, rank_key=small.cells[0].rank_key)
+        clean = [dataclasses.replace(row, values={**row.values, "mAP": values[row.victim]}) for row in small.clean]
         return dataclasses.replace(same, clean=clean)
 
     equal = tables.leaderboard(with_clean({"osnet@plaza": 70.0, "mudeep@plaza": 60.0}))
@@ -297,7 +354,7 @@ def test_order_is_worst_case_then_clean_then_name(small: Results) -> None:
 
 def test_missing_is_empty_never_zero(small: Results, tmp_path: Path) -> None:
     best = tables.leaderboard(small)["victim"].iloc[0]
-    partial = without(small, (small.cells["target"] == best).to_numpy())
+    partial = without(small, lambda cell: cell.target == best)
     board = tables.leaderboard(partial)
     last = board.iloc[-1]
     assert last["victim"] == best
@@ -315,15 +372,14 @@ def test_missing_is_empty_never_zero(small: Results, tmp_path: Path) -> None:
 
 
 def test_victim_without_home_has_a_row_per_data_set(results: Results) -> None:
-    clean = results.clean.copy()
-    clean.loc[clean["victim"] == "mudeep@plaza", "home"] = False
+    clean = [dataclasses.replace(row, home=row.home and row.victim != "mudeep@plaza") for row in results.clean]
     board = tables.leaderboard(dataclasses.replace(results, clean=clean))
     assert sorted(board[board["victim"] == "mudeep@plaza"]["dataset"]) == ["campus", "plaza"]
     assert list(board[board["victim"] == "mudeep@campus"]["dataset"]) == ["campus"]
 
 
 def test_contradictions_are_told(small: Results) -> None:
-    key = small.cells["rank_key"].iloc[0]
+    key = small.cells[0].rank_key
     lost = {name: outcome for name, outcome in small.per_query.items() if name != key}
     with pytest.raises(BenchError, match="no per-query outcome"):
         tables.leaderboard(dataclasses.replace(small, per_query=lost))
@@ -337,9 +393,10 @@ def test_contradictions_are_told(small: Results) -> None:
 
 @pytest.mark.e2e
 def test_csv_is_the_same_bytes_whatever_the_order_of_the_rows(results: Results, tmp_path: Path) -> None:
-    shuffled = dataclasses.replace(
-        results, cells=results.cells.sample(frac=1, random_state=1), clean=results.clean.sample(frac=1, random_state=2)
-    )
+    rng = np.random.default_rng(1)
+    cells = [results.cells[i] for i in rng.permutation(len(results.cells))]
+    clean = [results.clean[i] for i in rng.permutation(len(results.clean))]
+    shuffled = dataclasses.replace(results, cells=cells, clean=clean)
     for name, table in (("leaderboard", tables.leaderboard), ("matrix", tables.matrix), ("clean", tables.clean)):
         first = rows.write_csv(table(results), tmp_path / f"{name}.csv").read_bytes()
         second = rows.write_csv(table(shuffled), tmp_path / f"{name}.csv").read_bytes()
@@ -385,7 +442,7 @@ def outside(figure: Figure) -> list[str]:
 
 
 def test_heat_map_says_what_it_shows(results: Results) -> None:
-    setting = rows.Setting("pgd", 8)
+    setting = Setting("pgd", 8)
     figure = plots.heat_map_figure(results, setting, "rank1")
     panels = [axes for axes in figure.axes if axes.images and axes.get_title(loc="left")]
     assert [axes.get_title(loc="left") for axes in panels] == [
@@ -396,27 +453,29 @@ def test_heat_map_says_what_it_shows(results: Results) -> None:
     assert panels[-1].get_xlabel() == "target model (evaluated)"
     labels = [label.get_text() for label in panels[0].get_yticklabels()]
     assert labels[0] == "clean (no attack)"
-    assert labels[1:] == sorted(results.clean["victim"].unique())
+    assert labels[1:] == sorted({row.victim for row in results.clean})
     assert all(axes.images[0].get_clim() == (0, 100) for axes in panels)
     heading = " ".join(text.get_text() for text in figure.texts)
     assert "Rank-1 under pgd, ε = 8/255" in heading
     assert "seed 7" in heading
     assert "SYNTHETIC DATA" in heading
-    mine = results.cells.query("attack == 'pgd' and epsilon == 8")
+    mine = cells_of(results).query("attack == 'pgd' and epsilon == 8")
     assert texts(figure).count("missing") == (mine["status"] != "ok").sum() > 0
     figures = [f"{value:.1f}" for value in mine[mine["status"] == "ok"]["rank1"]]
     assert sorted(set(figures) - set(texts(figure))) == []
 
 
 def test_heat_map_leaves_missing_cells_masked_and_not_run_apart(small: Results) -> None:
-    gone = (small.cells["source"] == "osnet@plaza") & (small.cells["target"] == "mudeep@plaza")
-    failed = plots.heat_map_figure(without(small, gone.to_numpy()), rows.Setting("pgd", 8), "mAP")
+    def gone(cell: CellRow) -> bool:
+        return (cell.source, cell.target) == ("osnet@plaza", "mudeep@plaza")
+
+    failed = plots.heat_map_figure(without(small, gone), Setting("pgd", 8), "mAP")
     values = failed.axes[0].images[0].get_array()
     assert values.shape == (3, 2)
     assert values.mask.tolist() == [[False, False], [False, False], [True, False]]
     assert "missing" in texts(failed)
-    kept = dataclasses.replace(small, cells=small.cells[~(gone & (small.cells["attack"] == "pgd"))])
-    assert "not run" in texts(plots.heat_map_figure(kept, rows.Setting("pgd", 8), "mAP"))
+    kept = dataclasses.replace(small, cells=[cell for cell in small.cells if not (gone(cell) and cell.attack == "pgd")])
+    assert "not run" in texts(plots.heat_map_figure(kept, Setting("pgd", 8), "mAP"))
 
 
 LONG = "resnet50_fc512_with_a_really_long_name_that_nobody_would_want_to_read"
@@ -429,9 +488,9 @@ def test_nothing_is_cut_off_at_any_size(count: int) -> None:
         models=tuple(f"{LONG if i == 0 else 'model'}_{i}" for i in range(count)),
         places=("plaza",), attacks=("pgd", "misranking"), epsilons=(8,), missing=0.2,
     )  # fmt: skip
-    victim = run.clean["victim"].iloc[0]
+    victim = run.clean[0].victim
     for figure in (
-        plots.heat_map_figure(run, rows.Setting("pgd", 8), "mAP"),
+        plots.heat_map_figure(run, Setting("pgd", 8), "mAP"),
         plots.overview_figure(run),
         curves.curves_figure(run, victim, "plaza"),
         visibility.visibility_figure(run),
@@ -448,7 +507,7 @@ def test_overview_names_the_epsilon_it_shows(small: Results) -> None:
         heading = next(text.get_text() for text in figure.texts if text.get_text().startswith("mAP"))
         assert heading == f"mAP under attack, ε = {headline}/255" + " unless said" * marked
         panels = {axes.get_title(loc="left") for axes in figure.axes} - {""}
-        assert {panel.partition(",")[0] for panel in panels} == set(small.cells.attack)
+        assert {panel.partition(",")[0] for panel in panels} == {cell.attack for cell in small.cells}
         assert all((", ε = " in panel) == marked for panel in panels)
 
 
@@ -460,22 +519,23 @@ def test_numbers_are_dropped_where_they_would_not_fit() -> None:
 
 def test_curves_start_clean_and_break_at_missing_cells(results: Results) -> None:
     victim = "osnet_x0_25@plaza"
-    own = (
-        (results.cells["source"] == victim) & (results.cells["target"] == victim) & (results.cells["attack"] == "odfa")
-    )
-    at4 = own & (results.cells["epsilon"] == 4) & (results.cells["dataset"] == "plaza")
-    figure = curves.curves_figure(without(results, at4.to_numpy()), victim, "plaza")
-    clean = results.clean.query("victim == @victim and dataset == 'plaza'").iloc[0]
+    own = [
+        (cell.source, cell.target, cell.attack, cell.dataset) == (victim, victim, "odfa", "plaza")
+        for cell in results.cells
+    ]
+    at4 = [here and cell.epsilon == 4 for cell, here in zip(results.cells, own, strict=True)]
+    figure = curves.curves_figure(without(results, at4), victim, "plaza")
+    clean = next(row for row in results.clean if (row.victim, row.dataset) == (victim, "plaza"))
     for axes, metric in zip(figure.axes, ("rank1", "mAP"), strict=True):
         assert axes.get_ylabel() == {"rank1": "Rank-1 (%)", "mAP": "mAP (%)"}[metric]
         assert "1/255" in axes.get_xlabel()
         lines = [line for line in axes.lines if len(line.get_xdata()) == 3]
         assert {line.get_linestyle() for line in lines} == {"-", "--"}
-        assert {line.get_ydata()[0] for line in lines} == {clean[metric]}
+        assert {line.get_ydata()[0] for line in lines} == {clean.value(metric)}
         broken = [line for line in lines if math.isnan(line.get_ydata()[1]) and not math.isnan(line.get_ydata()[2])]
         assert len(broken) >= 1
-        after = results.cells[own & (results.cells["epsilon"] == 8) & (results.cells["dataset"] == "plaza")]
-        assert after[metric].iloc[0] in [line.get_ydata()[2] for line in broken]
+        after = next(cell for cell, here in zip(results.cells, own, strict=True) if here and cell.epsilon == 8)
+        assert after.value(metric) in [line.get_ydata()[2] for line in broken]
 
 
 @pytest.mark.e2e
@@ -573,7 +633,7 @@ def test_report_folder_is_complete_and_its_links_hold(small: Results, tmp_path: 
 
 def test_a_run_without_cells_is_refused(small: Results, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no cell"):
-        write.write_report(dataclasses.replace(small, cells=small.cells.iloc[:0]), tmp_path)
+        write.write_report(dataclasses.replace(small, cells=[]), tmp_path)
 
 
 @pytest.mark.e2e
@@ -603,10 +663,12 @@ def test_two_runs_are_compared_query_by_query() -> None:
     cut = {key: PerQuery(each.hit[1:], each.ap[1:], each.valid[1:]) for key, each in a.per_query.items()}
     with pytest.raises(BenchError, match="not the same; compare runs on the same data"):
         compare.compare(a, dataclasses.replace(a, per_query=cut))
+    elsewhere = dataclasses.replace(
+        change_cells(a, lambda _: True, attack="other"),
+        clean=[dataclasses.replace(row, victim="other") for row in a.clean],
+    )
     with pytest.raises(BenchError, match="no cell in common"):
-        compare.compare(
-            a, dataclasses.replace(a, cells=a.cells.assign(attack="other"), clean=a.clean.assign(victim="other"))
-        )
+        compare.compare(a, elsewhere)
 
 
 @pytest.mark.e2e
@@ -618,12 +680,12 @@ def test_a_comparison_is_paired_over_all_shared_cells_for_the_worst_case(results
         for key, each in results.per_query.items()
     }
     other = dataclasses.replace(results, per_query=stronger)
-    other = without(other, (other.cells.attack == "misranking").to_numpy())
+    other = without(other, lambda cell: cell.attack == "misranking")
     table = compare.compare(results, other)
     assert not (table.attack == "misranking").any()
     place = "attack == 'worst case' and target == 'mudeep@plaza' and epsilon == 8 and dataset == 'plaza'"
     (row,) = table.query(place).to_dict("records")
-    cells = results.cells.query(
+    cells = cells_of(results).query(
         "target == 'mudeep@plaza' and dataset == 'plaza' and epsilon == 8 and attack != 'misranking' and status == 'ok'"
     )
     valid = results.per_query[cells.rank_key.iloc[0]].valid
@@ -635,7 +697,7 @@ def test_a_comparison_is_paired_over_all_shared_cells_for_the_worst_case(results
     assert row["mAP_change_high"] - row["mAP_change_low"] < 5.0
     alone, more = compare.only_in(results, other)
     assert more == Counter()
-    there = results.cells.query("attack == 'misranking' and status == 'ok'")
+    there = cells_of(results).query("attack == 'misranking' and status == 'ok'")
     assert alone == Counter({"failed": len(there)})
     page = compare.to_markdown(results, other, table, ("runs/a", "runs/b"))
     assert f"{len(there)} only in runs/a; in runs/b: {len(there)} × failed" in page

@@ -268,15 +268,14 @@ def results_of(document: dict, store) -> object:
 
 
 def mean_ap(results, attack: str, target: str, epsilon: int = 16) -> float:
-    cells = results.cells
-    cells = cells[(cells.attack == attack) & (cells.epsilon == epsilon) & (cells.source == f"{target}@plaza")]
-    return float(cells[cells.target == f"{target}@plaza"].mAP.iloc[0])
+    wanted = (attack, epsilon, f"{target}@plaza", f"{target}@plaza")
+    return next(c.value("mAP") for c in results.cells if (c.attack, c.epsilon, c.source, c.target) == wanted)
 
 
 @pytest.mark.e2e
 def test_pretenders_look_robust_are_caught_and_are_broken(store) -> None:
     plain = results_of(document(), store)
-    honest, clean = mean_ap(plain, "metric_pgd", "toy"), plain.clean.set_index("victim").mAP
+    honest, clean = mean_ap(plain, "metric_pgd", "toy"), {row.victim: row.value("mAP") for row in plain.clean}
     for fake in ("rounded", "jittered"):
         assert mean_ap(plain, "metric_pgd", fake) > honest + 0.5 * (clean[f"{fake}@plaza"] - honest)
     flags = unverified(audit(plain))
@@ -366,16 +365,16 @@ def test_a_detector_gains_nothing_by_refusing_everybody(store) -> None:
     }
     changed["attacks"] = {"noise": {"epsilon": 96}}
     results = results_of(changed, store)
-    clean = results.clean.set_index("victim")
-    cells = results.cells.drop_duplicates("target").set_index("target")
-    assert clean.loc["paranoid@plaza", "rank1"] == cells.loc["paranoid@plaza", "rank1"] == 0
-    assert cells.loc["paranoid@plaza", "rejected"] == 100
-    assert np.isnan(cells.loc["toy@plaza", "rejected"])
-    assert set(clean.detector) == {"", "rejects"}
+    clean = {row.victim: row for row in results.clean}
+    cells = {cell.target: cell for cell in reversed(results.cells)}  # the first of each target
+    assert clean["paranoid@plaza"].value("rank1") == cells["paranoid@plaza"].value("rank1") == 0
+    assert cells["paranoid@plaza"].value("rejected") == 100
+    assert np.isnan(cells["toy@plaza"].value("rejected"))
+    assert {row.detector for row in results.clean} == {"", "rejects"}
     # who refuses only what is attacked keeps what it scored clean
-    assert cells.loc["wary@plaza", "rejected"] > 90
-    assert cells.loc["wary@plaza", "rank1"] > cells.loc["toy@plaza", "rank1"]
-    assert cells.loc["wary@plaza", "rank1"] <= clean.loc["wary@plaza", "rank1"] + 1
+    assert cells["wary@plaza"].value("rejected") > 90
+    assert cells["wary@plaza"].value("rank1") > cells["toy@plaza"].value("rank1")
+    assert cells["wary@plaza"].value("rank1") <= clean["wary@plaza"].value("rank1") + 1
 
 
 @pytest.mark.e2e

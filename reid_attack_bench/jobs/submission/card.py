@@ -9,9 +9,7 @@ import yaml
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report import rows as result_rows
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import is_true
+from reid_attack_bench.report.results import CleanRow, Results
 from reid_attack_bench.validation import Document, checked, json_schema, mistake, pattern, read_yaml
 
 _BLANK = "FILL IN"
@@ -63,12 +61,12 @@ def card_template(results: Results, victim: str) -> str:
     row = clean_row(results, victim)
     known = {
         "name": victim,
-        "defence": row["defence"] or "none",
-        "trained_on": [row["dataset"]] if is_true(row["home"]) else [_BLANK],
-        "paper": row["citation"] or f"{_BLANK}: arXiv number, DOI or URL; none",
+        "defence": row.defence or "none",
+        "trained_on": [row.dataset] if row.home else [_BLANK],
+        "paper": row.citation or f"{_BLANK}: arXiv number, DOI or URL; none",
         "code": f"{_BLANK}: URL; none",
         "licence": f"{_BLANK}: SPDX identifier, such as MIT",
-        "weights": row["weights"],
+        "weights": row.weights,
         "contact": f"{_BLANK}: how to reach you",
     }
     head = "# Victim card: what others must know of the model. reid-attack-bench submit checks it.\n"
@@ -93,9 +91,10 @@ def card_schema() -> dict[str, Any]:
     return json_schema(Card)
 
 
-def clean_row(results: Results, victim: str) -> dict[str, Any]:
-    rows = [row for row in result_rows.rows(results.clean) if row["victim"] == victim]
+def clean_row(results: Results, victim: str) -> CleanRow:
+    """The victim without an attack, on the data set that it was trained on if the run has that."""
+    rows = [row for row in results.clean if row.victim == victim]
     if not rows:
-        known = ", ".join(sorted(set(map(str, results.clean["victim"]))))
+        known = ", ".join(sorted({row.victim for row in results.clean}))
         raise BenchError(f"the run has no victim '{victim}': it has {known}")
-    return next((row for row in rows if is_true(row["home"])), rows[0])
+    return next((row for row in rows if row.home), rows[0])

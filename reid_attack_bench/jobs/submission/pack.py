@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
@@ -16,7 +15,7 @@ from reid_attack_bench.report import rows
 from reid_attack_bench.report.analysis import audit
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.record import MANIFEST
-from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.results import CellRow, Results
 from reid_attack_bench.store import Store
 
 CARD, MATRIX, CLEAN, BOARD = "card.yaml", "matrix.csv", "clean.csv", "leaderboard.csv"
@@ -29,15 +28,15 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
         BenchError: the card does not fit the victim, or the run has no figures of it.
     """
     card, row = read_card(card_path), clean_row(results, victim)
-    for field, said, expected in (("name", card.name, victim), ("weights", card.weights, row["weights"])):
+    for field, said, expected in (("name", card.name, victim), ("weights", card.weights, row.weights)):
         if said != expected:
             raise BenchError(f"card {card_path}, {field}: it says {said}, and the run evaluated {expected}")
-    cells = results.cells[(results.cells["target"] == victim) & (results.cells["status"] == "ok")]
-    if cells.empty:
+    cells = [cell for cell in results.cells if cell.target == victim and cell.ok]
+    if not cells:
         raise BenchError(f"the run has no figures of {victim} under attack: nothing to submit")
     flags = audit.unverified(audit.audit(results))
     board = tables.leaderboard(results, flags)
-    mine = replace(results, cells=cells, clean=results.clean[results.clean["victim"] == victim])
+    mine = replace(results, cells=cells, clean=[row for row in results.clean if row.victim == victim])
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(card_path, CARD)
@@ -54,9 +53,9 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
     return replace_file(out, content.getvalue())
 
 
-def carried(results: Results, victim: str, cells: pd.DataFrame) -> list[tuple[str, str]]:
+def carried(results: Results, victim: str, cells: Iterable[CellRow]) -> list[tuple[str, str]]:
     """Kind and key of what a submission takes along: its crafts, the victim and what that is made of."""
-    keys = {("craft", str(key)) for key in cells["craft_key"]}
+    keys = {("craft", cell.craft_key) for cell in cells}
     wanted = [row.victim_key for row in results.record.clean if row.victim == victim][:1]
     inputs = {step.key: step.inputs for step in results.record.steps}
     while wanted:

@@ -17,8 +17,7 @@ import numpy as np
 
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.report import rows
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Row, Setting
+from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 
 MARGIN = 1.0
 """Points of mAP below which a difference is none."""
@@ -64,7 +63,7 @@ class _Arm:
     source: str
     family: str
     steps: int
-    cells: list[Row]
+    cells: list[CellRow]
     ap: np.ndarray
 
     @property
@@ -79,17 +78,17 @@ class _Arm:
 def audit(results: Results) -> list[Flag]:
     """Every flag of every victim on its home data set; red ones first for each."""
     flags = []
-    cells = [cell for cell in rows.rows(results.cells) if cell["status"] == "ok"]
-    tested = any("gradients" in str(cell["needs"]) for cell in rows.rows(results.cells))
+    cells = [cell for cell in results.cells if cell.ok]
+    tested = any("gradients" in cell.needs for cell in results.cells)
     for clean in rows.home_rows(results):
-        if clean["status"] != "ok":
+        if not clean.ok:
             continue
         if "white-box" not in results.relations:
             why = "the suite leaves white-box attacks out, so nothing is known of its gradients"
-            flags.append(Flag(clean["victim"], clean["dataset"], "note", "not audited", why))
+            flags.append(Flag(clean.victim, clean.dataset, "note", "not audited", why))
             continue
-        here = [c for c in cells if c["target"] == clean["victim"] and c["dataset"] == clean["dataset"]]
-        found = _flags(results, clean, [c for c in here if rows.setting_of(c).perturbs == "query"], tested)
+        here = [c for c in cells if (c.target, c.dataset, c.perturbs) == (clean.victim, clean.dataset, "query")]
+        found = _flags(results, clean, here, tested)
         flags += sorted(found, key=lambda flag: flag.severity != "red")
     return flags
 
@@ -113,26 +112,25 @@ def notes(flags: Iterable[Flag]) -> list[str]:
     return [f"{evidence}: {', '.join(dict.fromkeys(victims))}" for evidence, victims in who.items()]
 
 
-def _flags(results: Results, clean: Row, cells: list[Row], tested: bool) -> list[Flag]:
+def _flags(results: Results, clean: CleanRow, cells: list[CellRow], tested: bool) -> list[Flag]:
     def flag(name: str, evidence: str, severity: Literal["red", "note"] = "red") -> Flag:
-        return Flag(clean["victim"], clean["dataset"], severity, name, evidence)
+        return Flag(clean.victim, clean.dataset, severity, name, evidence)
 
     arms = _arms(results, cells)
-    own = [arm for arm in arms if arm.source == clean["victim"] and _by_gradients(arm)]
-    adaptive = [arm for arm in own if rows.number(arm.cells[0]["adaptive"]) > 0]
-    randomised = rows.is_true(clean["randomised"])
+    own = [arm for arm in arms if arm.source == clean.victim and _by_gradients(arm)]
+    adaptive = [arm for arm in own if arm.cells[0].adaptive > 0]
     if not own:
         if not tested:
             return []
         why = "no white-box attack by gradients succeeded on it; what is left are transferred attacks, an upper bound"
         return [flag("never attacked white-box", why)]
     flags = []
-    zero = rows.number(clean["zero_gradient"])
+    zero = clean.value("zero_gradient")
     if zero > ZERO_GRADIENTS and not adaptive:
         flags.append(flag("zero gradients", f"{100 * zero:.0f} % of an image's values have no gradient"))
-    if randomised and not adaptive:
+    if clean.randomised and not adaptive:
         flags.append(flag("randomised without EOT", "two passes of one image differ, and no adaptive attack was run"))
-    if not rows.is_missing(clean["detector"]) and (not adaptive or clean["detector"] != "suspicion"):
+    if clean.detector and (not adaptive or clean.detector != "suspicion"):
         why = "it refuses queries, and no adaptive attack tried to pass it"
         if adaptive:
             why = "it refuses queries and gives no suspicion that an adaptive attack could climb down"
@@ -141,7 +139,7 @@ def _flags(results: Results, clean: Row, cells: list[Row], tested: bool) -> list
     flags += [flag(*found) for found in _of_strength(results, own)]
     flags += [flag(*found) for found in _beside_others(results, own, arms, clean)]
     unbounded = [arm for arm in own if arm.setting.epsilon >= UNBOUNDED and arm.steps > 1]
-    left = [np.mean([rows.number(cell["rank1"]) for cell in arm.cells]) for arm in unbounded]
+    left = [np.mean([cell.value("rank1") for cell in arm.cells]) for arm in unbounded]
     if not unbounded:
         what = f"no iterative white-box attack with ε of at least {UNBOUNDED} was run"
         flags.append(flag("unbounded attack not run", what, "note"))
@@ -169,18 +167,18 @@ def _of_strength(results: Results, own: list[_Arm]) -> list[tuple[str, str]]:
                 if weak.mean_ap > BROKEN and loss < MARGIN:
                     found.append(("larger epsilon does not hurt", f"from {weak.name} to {strong.name}: {text}"))
     for arm in climbing:
-        seeds = [rows.number(cell["mAP"]) for cell in arm.cells]
+        seeds = [cell.value("mAP") for cell in arm.cells]
         if len(seeds) > 1 and max(seeds) - min(seeds) > RESTARTS:
             found.append(("restarts change the result", f"{arm.name}: mAP {min(seeds):.1f} to {max(seeds):.1f}"))
     return found
 
 
-def _beside_others(results: Results, own: list[_Arm], arms: list[_Arm], clean: Row) -> list[tuple[str, str]]:
+def _beside_others(results: Results, own: list[_Arm], arms: list[_Arm], clean: CleanRow) -> list[tuple[str, str]]:
     """Transferred attacks and noise against the strongest white-box attack at the same epsilon."""
     found = []
     for epsilon in sorted({arm.setting.epsilon for arm in own}):
         best = min((arm for arm in own if arm.setting.epsilon == epsilon), key=lambda arm: arm.mean_ap)
-        for other in (arm for arm in arms if arm.setting.epsilon == epsilon and arm.source != clean["victim"]):
+        for other in (arm for arm in arms if arm.setting.epsilon == epsilon and arm.source != clean.victim):
             gain, low, text = _difference(results, best, other)
             if _by_gradients(other) and gain > MARGIN and low > 0:
                 where = f"{other.name} from {other.source} is stronger than {best.name} on itself: {text}"
@@ -195,20 +193,18 @@ def _beside_others(results: Results, own: list[_Arm], arms: list[_Arm], clean: R
 
 
 def _by_gradients(arm: _Arm) -> bool:
-    return "gradients" in str(arm.cells[0]["needs"])
+    return "gradients" in arm.cells[0].needs
 
 
-def _arms(results: Results, cells: list[Row]) -> list[_Arm]:
-    groups: dict[tuple[Setting, str], list[Row]] = {}
+def _arms(results: Results, cells: list[CellRow]) -> list[_Arm]:
+    groups: dict[tuple[Setting, str], list[CellRow]] = {}
     for cell in cells:
-        groups.setdefault((rows.setting_of(cell), cell["source"]), []).append(cell)
+        groups.setdefault((cell.setting, cell.source), []).append(cell)
     arms = []
     for (setting, source), group in sorted(groups.items(), key=lambda item: item[0]):
-        outcomes = [rows.outcome(results, cell["rank_key"]) for cell in group]
+        outcomes = [rows.outcome(results, cell.rank_key) for cell in group]
         ap = np.mean([np.where(each.valid, each.ap, np.nan) for each in outcomes], axis=0)
-        steps = rows.number(group[0]["steps"])
-        family = "" if rows.is_missing(group[0]["family"]) else str(group[0]["family"])
-        arms.append(_Arm(setting, source, family, 1 if steps != steps else int(steps), group, ap))
+        arms.append(_Arm(setting, source, group[0].family, group[0].steps, group, ap))
     return arms
 
 

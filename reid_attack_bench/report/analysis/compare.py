@@ -11,10 +11,9 @@ import pandas as pd
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.bootstrap import interval
-from reid_attack_bench.report import rows
 from reid_attack_bench.report import rows as result_rows
-from reid_attack_bench.report.results import PerQuery, Results
-from reid_attack_bench.report.rows import Row, is_true
+from reid_attack_bench.report.results import CellRow, CleanRow, PerQuery, Results, Setting
+from reid_attack_bench.report.rows import Row
 
 COLUMNS = (
     "attack", "epsilon", "pixels", "perturbs", "source", "target", "dataset", "seed", "queries",
@@ -90,7 +89,12 @@ def name_of(row: Row) -> str:
         return f"clean → {where}"
     if row["attack"] == WORST:
         return f"worst case, ε = {row['epsilon']}/255 → {where}"
-    setting = rows.setting_of(row)
+    setting = Setting(
+        row["attack"],
+        row["epsilon"],
+        0 if result_rows.is_missing(row["pixels"]) else int(row["pixels"]),
+        row["perturbs"],
+    )
     seed = f", seed {row['seed']}" if row["seed"] else ""
     return f"{setting.variant}, ε = {setting.epsilon}/255{seed}, from {row['source']} → {where}"
 
@@ -117,7 +121,7 @@ def summary(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, str] 
 
 def to_markdown(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, str] = ("A", "B")) -> str:
     """The comparison on a page: what the runs are, the summary, and every figure."""
-    synthetic = any(is_true(value) for each in (a, b) for value in each.clean["synthetic"])
+    synthetic = any(row.synthetic for each in (a, b) for row in each.clean)
     lines = [f"# What changed from {_plain(names[0])} to {_plain(names[1])}", ""]
     lines += ["> **Synthetic data.**", ""] if synthetic else []
     for label, name, each in zip("AB", names, (a, b), strict=True):
@@ -151,26 +155,22 @@ def _plain(text: str) -> str:
 
 def _planned(results: Results) -> Iterator[tuple[Place, str]]:
     """Every place of a run and its status."""
-    for row in rows.rows(results.clean):
-        yield (CLEAN, 0, 0, "", "", row["victim"], row["dataset"], 0), str(row["status"])
-    for cell in rows.rows(results.cells):
-        yield _place(cell), str(cell["status"])
+    for row in results.clean:
+        yield (CLEAN, 0, 0, "", "", row.victim, row.dataset, 0), row.status
+    for cell in results.cells:
+        yield _place(cell), cell.status
 
 
-def _place(cell: Row) -> Place:
-    setting = rows.setting_of(cell)
-    seed = 0 if rows.is_missing(cell["seed"]) else int(cell["seed"])
-    return (
-        setting.attack, setting.epsilon, setting.pixels, setting.perturbs, cell["source"], cell["target"],
-        cell["dataset"], seed,
-    )  # fmt: skip
+def _place(cell: CellRow) -> Place:
+    pixels = cell.pixels or 0
+    return cell.attack, cell.epsilon, pixels, cell.perturbs, cell.source, cell.target, cell.dataset, cell.seed
 
 
 def _done(results: Results) -> Iterator[tuple[Place, PerQuery]]:
-    both = (*rows.rows(results.clean), *rows.rows(results.cells))
+    both: list[CleanRow | CellRow] = [*results.clean, *results.cells]
     for (place, status), row in zip(_planned(results), both, strict=True):
         if status == "ok":
-            yield place, rows.outcome(results, row["rank_key"])
+            yield place, result_rows.outcome(results, row.rank_key)
 
 
 def _worst(pairs: list[tuple[Place, PerQuery, PerQuery]]) -> Iterator[tuple[Place, PerQuery, PerQuery]]:

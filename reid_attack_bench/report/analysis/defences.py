@@ -9,10 +9,9 @@ import pandas as pd
 
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.report import rows
-from reid_attack_bench.report import rows as result_rows
 from reid_attack_bench.report.analysis import worst_case
 from reid_attack_bench.report.record import models
-from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.results import CellRow, CleanRow, Results
 from reid_attack_bench.report.rows import Row, home_rows
 
 COLUMNS = (
@@ -31,15 +30,15 @@ interval over queries; rejected: the largest share of adversarial queries that a
 def compare(results: Results) -> pd.DataFrame:
     """One row for each defended victim on its home data set, at the headline epsilon; empty without any."""
     known = models(results.record.suite)
-    clean = {(row["victim"], row["dataset"]): row for row in home_rows(results)}
-    cells = [cell for cell in result_rows.rows(results.cells) if _counts(results, cell)]
-    rows = []
+    clean = {(row.victim, row.dataset): row for row in home_rows(results)}
+    cells = [cell for cell in results.cells if _counts(results, cell)]
+    table = []
     for (victim, dataset), row in clean.items():
         undefended = known[victim].undefended if victim in known else None
         twin = clean.get((undefended.name, dataset)) if undefended else None
         if twin is not None:
-            rows.append(_row(results, row, twin, cells))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+            table.append(_row(results, row, twin, cells))
+    return pd.DataFrame(table, columns=list(COLUMNS))
 
 
 WORDS = ("victim", "twin", "clean", "plain", "adaptive", "worst", "worst of the twin", "gain", "refused")
@@ -52,23 +51,23 @@ def in_words(row: Row) -> list[str]:
     return [row["victim"], row["twin"], *figures, gain, refused]
 
 
-def _row(results: Results, victim: Row, twin: Row, cells: list[Row]) -> Row:
+def _row(results: Results, victim: CleanRow, twin: CleanRow, cells: list[CellRow]) -> Row:
     own, other = (
-        [cell for cell in cells if (cell["target"], cell["dataset"]) == (each["victim"], each["dataset"])]
+        [cell for cell in cells if (cell.target, cell.dataset) == (each.victim, each.dataset)]
         for each in (victim, twin)
     )
     worst, twin_worst = worst_case.worst_case(results, own), worst_case.worst_case(results, other)
     row: Row = dict.fromkeys(COLUMNS, math.nan) | {
-        "victim": victim["victim"],
-        "twin": twin["victim"],
-        "dataset": victim["dataset"],
-        "clean_mAP": rows.number(victim["mAP"]),
-        "twin_clean_mAP": rows.number(twin["mAP"]),
+        "victim": victim.victim,
+        "twin": twin.victim,
+        "dataset": victim.dataset,
+        "clean_mAP": victim.value("mAP"),
+        "twin_clean_mAP": twin.value("mAP"),
         "epsilon": results.headline_epsilon,
-        "plain_mAP": _lowest([cell for cell in own if not rows.number(cell["adaptive"]) > 0]),
-        "adaptive_mAP": _lowest([cell for cell in own if rows.number(cell["adaptive"]) > 0]),
+        "plain_mAP": _lowest([cell for cell in own if not cell.adaptive]),
+        "adaptive_mAP": _lowest([cell for cell in own if cell.adaptive]),
     }
-    refused = [rows.number(cell["rejected"]) for cell in own if not rows.is_missing(cell["rejected"])]
+    refused = [cell.values["rejected"] for cell in own if "rejected" in cell.values]
     row["rejected"] = max(refused, default=math.nan)
     if worst is not None and twin_worst is not None and len(worst.ap) == len(twin_worst.ap):
         gain = 100.0 * (worst.ap - twin_worst.ap)
@@ -78,11 +77,10 @@ def _row(results: Results, victim: Row, twin: Row, cells: list[Row]) -> Row:
     return row
 
 
-def _counts(results: Results, cell: Row) -> bool:
+def _counts(results: Results, cell: CellRow) -> bool:
     """Whether a cell succeeded with attacked queries at the headline epsilon."""
-    setting = rows.setting_of(cell)
-    return (cell["status"], setting.epsilon, setting.perturbs) == ("ok", results.headline_epsilon, "query")
+    return cell.ok and cell.epsilon == results.headline_epsilon and cell.perturbs == "query"
 
 
-def _lowest(cells: list[Row]) -> float:
-    return min((rows.number(cell["mAP"]) for cell in cells), default=math.nan)
+def _lowest(cells: list[CellRow]) -> float:
+    return min((cell.value("mAP") for cell in cells), default=math.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +14,7 @@ from scipy import stats
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.metrics.catalogue import Measure, comparable, measure_of
-from reid_attack_bench.report import rows
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Row
+from reid_attack_bench.report.results import CellRow, Results, Setting
 from reid_attack_bench.suites.suite import Claim, Contender
 
 Verdict = Literal["confirmed", "not confirmed", "undecided"]
@@ -69,8 +67,7 @@ def judge(results: Results) -> list[Judged]:
     seeds, then the difference is taken; the interval is over these differences, so over fits of the attack, with
     victims and data as they are. A side with a single seed stands against every seed of the other.
     """
-    cells = rows.rows(results.cells)
-    return [_judge(claim, cells) for claim in results.record.suite.findings]
+    return [_judge(claim, results.cells) for claim in results.record.suite.findings]
 
 
 def table(judged: list[Judged]) -> pd.DataFrame:
@@ -115,7 +112,7 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def _judge(claim: Claim, cells: list[Row]) -> Judged:
+def _judge(claim: Claim, cells: Sequence[CellRow]) -> Judged:
     sides = [_values(claim, side, cells) for side in (claim.lower, claim.higher)]
     names = [_name(side) for side in (claim.lower, claim.higher)]
     seeds = _common_seeds(*sides)
@@ -154,20 +151,20 @@ def _judge(claim: Claim, cells: list[Row]) -> Judged:
     )
 
 
-def _values(claim: Claim, contender: Contender, cells: list[Row]) -> Figures:
+def _values(claim: Claim, contender: Contender, cells: Sequence[CellRow]) -> Figures:
     """Places where a threat model has no figure are left out."""
     settings = [_setting(contender, threat) for threat in contender.threats]
-    found: dict[int, dict[Place, dict[rows.Setting, tuple[float, float]]]] = {}
+    found: dict[int, dict[Place, dict[Setting, tuple[float, float]]]] = {}
     for cell in cells:
-        setting = rows.setting_of(cell)
-        if setting not in settings or cell["relation"] != claim.relation or cell["status"] != "ok":
+        setting = cell.setting
+        if setting not in settings or cell.relation != claim.relation or not cell.ok:
             continue
-        held = rows.number(cell[claim.at_equal]) if claim.at_equal else 0.0
-        value = rows.number(cell[claim.measure])
+        held = cell.value(claim.at_equal) if claim.at_equal else 0.0
+        value = cell.value(claim.measure)
         if math.isnan(held) or math.isnan(value):
             continue
-        place = (str(cell["source"]), str(cell["target"]), str(cell["dataset"]))
-        found.setdefault(int(cell["seed"]), {}).setdefault(place, {})[setting] = (held, value)
+        place = (cell.source, cell.target, cell.dataset)
+        found.setdefault(cell.seed, {}).setdefault(place, {})[setting] = (held, value)
     return {
         seed: {
             place: [found_at[setting] for setting in settings]
@@ -178,8 +175,8 @@ def _values(claim: Claim, contender: Contender, cells: list[Row]) -> Figures:
     }
 
 
-def _setting(contender: Contender, threat: ThreatModel) -> rows.Setting:
-    return rows.Setting(contender.attack, threat.epsilon, threat.pixels or 0, threat.perturbs)
+def _setting(contender: Contender, threat: ThreatModel) -> Setting:
+    return Setting(contender.attack, threat.epsilon, threat.pixels or 0, threat.perturbs)
 
 
 def _name(contender: Contender) -> str:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.report.analysis.worst_case import worst_case
-from reid_attack_bench.report.results import NOT_APPLICABLE, Results, cell_columns, clean_columns
+from reid_attack_bench.report.results import (
+    NOT_APPLICABLE,
+    CellRow,
+    CleanRow,
+    Results,
+    Setting,
+    cell_columns,
+    clean_columns,
+)
 from reid_attack_bench.report.rows import (
     Row,
-    Setting,
     epsilons,
     home_rows,
-    is_missing,
-    is_true,
-    kind_of,
     number,
+    ordered_cells,
+    ordered_clean,
     over_seeds,
-    rows,
-    setting_of,
-    settings,
     strongest,
 )
 
@@ -53,10 +55,10 @@ def leaderboard(results: Results, doubts: Doubts | None = None) -> pd.DataFrame:
     `doubts` names, (victim, data set) → their red flags, come below the others, with `audit` "unverified: …"; those
     without a worst case come last, without a rank. A figure that does not exist is missing (NaN).
     """
-    by_place: dict[tuple[str, str], list[Row]] = {}
-    for cell in rows(results.cells):
-        by_place.setdefault((cell["target"], cell["dataset"]), []).append(cell)
-    plan = settings(results)
+    by_place: dict[tuple[str, str], list[CellRow]] = {}
+    for cell in results.cells:
+        by_place.setdefault((cell.target, cell.dataset), []).append(cell)
+    plan = results.settings
     table = [_leaderboard_row(results, clean, by_place, plan) for clean in home_rows(results)]
     for row in table:
         flags = (doubts or {}).get((row["victim"], row["dataset"]), ())
@@ -79,24 +81,18 @@ def leaderboard(results: Results, doubts: Doubts | None = None) -> pd.DataFrame:
 
 def matrix(results: Results) -> pd.DataFrame:
     """Every cell, in the order of `cell_columns`, sorted by data set, attack, threat model, source, target, seed."""
-
-    def place(cell: Row) -> tuple[Any, ...]:
-        return cell["dataset"], setting_of(cell), cell["source"], cell["target"], number(cell["seed"])
-
-    order = sorted(rows(results.cells), key=place)
-    return pd.DataFrame(order, columns=cell_columns())
+    return pd.DataFrame([cell.columns() for cell in ordered_cells(results)], columns=cell_columns())
 
 
 def clean(results: Results) -> pd.DataFrame:
     """Every clean evaluation, in the order of `clean_columns`, sorted by data set and victim."""
-    order = sorted(rows(results.clean), key=lambda row: (row["dataset"], row["victim"]))
-    return pd.DataFrame(order, columns=clean_columns())
+    return pd.DataFrame([row.columns() for row in ordered_clean(results)], columns=clean_columns())
 
 
 def _own_kinds(results: Results) -> dict[Setting, str]:
     """For each setting what its source = target cells are called."""
-    own = dict.fromkeys(settings(results), "whitebox")
-    own |= {setting_of(cell): "query" for cell in rows(results.cells) if cell["access"] == "query"}
+    own = dict.fromkeys(results.settings, "whitebox")
+    own |= {cell.setting: "query" for cell in results.cells if cell.access == "query"}
     return own
 
 
@@ -117,21 +113,17 @@ def _leaderboard_columns(results: Results, plan: list[Setting]) -> list[str]:
 
 
 def _leaderboard_row(
-    results: Results, clean: Row, by_place: dict[tuple[str, str], list[Row]], plan: list[Setting]
+    results: Results, clean: CleanRow, by_place: dict[tuple[str, str], list[CellRow]], plan: list[Setting]
 ) -> Row:
-    row: Row = {name: clean[name] for name in ("victim", "defence", "dataset", "synthetic", "queries")}
-    row["synthetic"] = is_true(clean["synthetic"])
-    row["queries"] = pd.NA if is_missing(clean["queries"]) else int(clean["queries"])
+    row: Row = {name: getattr(clean, name) for name in ("victim", "defence", "dataset", "synthetic")}
+    row["queries"] = pd.NA if clean.queries is None else clean.queries
     for metric in ("rank1", "mAP"):
         for suffix in ("", "_low", "_high"):
-            known = clean["status"] == "ok"
-            row[f"clean_{metric}{suffix}"] = number(clean[f"{metric}{suffix}"]) if known else math.nan
-    cells = by_place.get((clean["victim"], clean["dataset"]), [])
+            row[f"clean_{metric}{suffix}"] = clean.value(f"{metric}{suffix}") if clean.ok else math.nan
+    cells = by_place.get((clean.victim, clean.dataset), [])
     for epsilon in epsilons(plan):
-        at_epsilon = [c for c in cells if int(c["epsilon"]) == epsilon and setting_of(c).perturbs == "query"]
-        row[f"worst_e{epsilon}_missing"] = sum(
-            c["status"] != "ok" and not str(c["status"]).startswith(NOT_APPLICABLE) for c in at_epsilon
-        )
+        at_epsilon = [c for c in cells if c.epsilon == epsilon and c.perturbs == "query"]
+        row[f"worst_e{epsilon}_missing"] = sum(not c.ok and not c.status.startswith(NOT_APPLICABLE) for c in at_epsilon)
         worst = worst_case(results, at_epsilon)
         if worst is None:
             continue
@@ -140,10 +132,10 @@ def _leaderboard_row(
             name = f"worst_e{epsilon}_{metric}"
             row |= {name: 100 * float(values.mean()), f"{name}_low": 100 * low, f"{name}_high": 100 * high}
     for setting in plan:
-        mine = over_seeds(c for c in cells if setting_of(c) == setting)
+        mine = over_seeds(c for c in cells if c.setting == setting)
         for kind in ("whitebox", "query", "transfer"):
-            best = strongest(c for c in mine if kind_of(c) == kind)
+            best = strongest(c for c in mine if c.kind == kind)
             if best is not None:
                 for metric in ("rank1", "mAP"):
-                    row[f"{setting.attack}_{setting.budget}_{kind}_{metric}"] = number(best[metric])
+                    row[f"{setting.attack}_{setting.budget}_{kind}_{metric}"] = best.value(metric)
     return row

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reid_attack_bench.report import rows
 from reid_attack_bench.report.record import models
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Row
+from reid_attack_bench.report.results import CellRow, Results
 
 ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "IDE (ResNet-50)": ("ide", "resnet50"),
@@ -64,22 +62,22 @@ def _line(row: dict[str, Any]) -> Published:
     return Published(**{**row, **percent, **budget})
 
 
-def beside(results: Results, cell: Row) -> Published | None:
+def beside(results: Results, cell: CellRow) -> Published | None:
     """The paper's figure for a cell: same attack label, epsilon, pixel budget, models and data sets; else None."""
-    if not cell["relation"]:
+    if not cell.relation:
         return None
-    setting = rows.setting_of(cell)
+    setting = cell.setting
     for line in published():
         wanted = (line.attack, line.epsilon, line.pixels or 0, "query")
         if (setting.attack, setting.epsilon, setting.pixels, setting.perturbs) != wanted:
             continue
-        source_data = line.target_data if cell["relation"] in ("white-box", "cross-model") else line.source_data
+        source_data = line.target_data if cell.relation in ("white-box", "cross-model") else line.source_data
         if (
-            line.target_data == cell["dataset"]
+            line.target_data == cell.dataset
             and line.source_data == source_data
-            and _is_trained_on(results, str(cell["source"]), line.source_data)
-            and _is(results, str(cell["source"]), line.source)
-            and _is(results, str(cell["target"]), line.target)
+            and _is_trained_on(results, cell.source, line.source_data)
+            and _is(results, cell.source, line.source)
+            and _is(results, cell.target, line.target)
         ):
             return line
     return None

@@ -22,24 +22,24 @@ from matplotlib.colors import to_hex
 from reid_attack_bench import __version__
 from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import labels, rows
-from reid_attack_bench.report.analysis import leaderboard as tables
+from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.html.charts import COLOURS, curve, scatter
 from reid_attack_bench.report.html.examples import examples
 from reid_attack_bench.report.html.prose import prose
 from reid_attack_bench.report.plots import style
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Row, Setting
+from reid_attack_bench.report.results import CellRow, Results, Setting
+from reid_attack_bench.report.rows import Row
 
 
-def page(results: Results, concluded: Any, definitions: Sequence[str]) -> str:
+def page(results: Results, concluded: Conclusions, definitions: Sequence[str]) -> str:
     """The report as one HTML file; the same results give the same text.
 
     Args:
         concluded: write.Conclusions of these results.
         definitions: of terms, "**Term**: what it means."
     """
-    cells = rows.over_seeds(rows.rows(tables.matrix(results)))
-    plan = {setting: number for number, setting in enumerate(rows.settings(results))}
+    cells = rows.over_seeds(rows.ordered_cells(results))
+    plan = {setting: number for number, setting in enumerate(results.settings)}
     pictures = examples(results, cells, plan)
     parts = importlib.resources.files("reid_attack_bench.report.html") / "template"
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
@@ -71,26 +71,25 @@ def _library() -> str:
 # data of the script
 
 
-def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Setting, int]) -> dict[str, Any]:
-    clean = rows.rows(tables.clean(results))
+def _data(
+    results: Results, concluded: Conclusions, cells: list[CellRow], plan: Mapping[Setting, int]
+) -> dict[str, Any]:
+    clean = rows.ordered_clean(results)
     board = rows.rows(concluded.board)
-    names = sorted(
-        {str(row["victim"]) for row in clean} | {str(cell[s]) for cell in cells for s in ("source", "target")}
-    )
-    defences = {row["victim"]: row["defence"] for row in clean if not rows.is_missing(row["defence"])}
+    names = sorted({row.victim for row in clean} | {cell.source for cell in cells} | {cell.target for cell in cells})
+    defences = {row.victim: row.defence for row in clean if row.defence}
     number = {name: index for index, name in enumerate(names)}
     places = {name: index for index, name in enumerate(labels.datasets(results))}
     columns = ["setting", "source", "target", "dataset", "access", "status", "seeds"]
     columns += catalogue.cell_columns()
     seeds = _seeds(results)
-    first: dict[Setting, Row] = {}
+    first: dict[Setting, CellRow] = {}
     lines = []
     for cell in cells:
-        setting, target = rows.setting_of(cell), number[cell["target"]]
-        first.setdefault(setting, cell)
-        key = (setting, cell["source"], cell["target"], cell["dataset"])
-        line = [plan[setting], number[cell["source"]], target, places[cell["dataset"]], str(cell["access"])]
-        lines.append([*line, str(cell["status"]), seeds.get(key, []), *(_rounded(cell[name]) for name in columns[7:])])
+        first.setdefault(cell.setting, cell)
+        line: list[Any] = [plan[cell.setting], number[cell.source], number[cell.target], places[cell.dataset]]
+        line += [cell.access, cell.status, seeds.get(cell.place, [])]
+        lines.append([*line, *(_rounded(cell.value(name)) for name in columns[7:])])
     height, width = results.record.suite.image_size
     epsilons = rows.epsilons(plan)
     return {
@@ -98,7 +97,7 @@ def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Sett
         "epsilons": epsilons,
         "all_pixels": height * width,
         "settings": [_setting(setting, first[setting]) for setting in plan],
-        "victims": [{"name": name, "defence": str(defences.get(name, ""))} for name in names],
+        "victims": [{"name": name, "defence": defences.get(name, "")} for name in names],
         "datasets": [
             {
                 "name": name,
@@ -112,12 +111,12 @@ def _data(results: Results, concluded: Any, cells: list[Row], plan: Mapping[Sett
         "cells": lines,
         "clean": [
             {
-                "victim": row["victim"],
-                "dataset": row["dataset"],
-                **{name: _rounded(row[name]) for name in catalogue.ranking_names()},
+                "victim": row.victim,
+                "dataset": row.dataset,
+                **{name: _rounded(row.value(name)) for name in catalogue.ranking_names()},
             }
             for row in clean
-            if row["status"] == "ok"
+            if row.ok
         ],
         "board": [_board_row(row, epsilons) for row in board],
         "ramp": [to_hex(colour) for colour in matplotlib.colormaps[style.COLOUR_MAP].resampled(128)(range(128))],
@@ -143,8 +142,7 @@ def _measures() -> list[dict[str, Any]]:
     ]
 
 
-def _setting(setting: Setting, cell: Row) -> dict[str, Any]:
-    steps, adaptive = rows.number(cell["steps"]), rows.number(cell["adaptive"])
+def _setting(setting: Setting, cell: CellRow) -> dict[str, Any]:
     return {
         "attack": setting.attack,
         "epsilon": setting.epsilon,
@@ -154,21 +152,20 @@ def _setting(setting: Setting, cell: Row) -> dict[str, Any]:
         "budget_text": f"ε = {setting.epsilon}/255{setting.variant.removeprefix(setting.attack)}",
         "variant": setting.variant,
         "name": f"{setting.variant}, ε = {setting.epsilon}",
-        "needs": "" if rows.is_missing(cell["needs"]) else str(cell["needs"]).replace("+", ", "),
-        "family": "" if rows.is_missing(cell["family"]) else str(cell["family"]),
-        "steps": 0 if math.isnan(steps) else int(steps),
-        "adaptive": adaptive > 0,
+        "needs": ", ".join(cell.needs),
+        "family": cell.family,
+        "steps": cell.steps,
+        "adaptive": cell.adaptive > 0,
     }
 
 
-def _seeds(results: Results) -> dict[tuple[Any, ...], list[list[float]]]:
+def _seeds(results: Results) -> dict[tuple[Setting, str, str, str], list[list[float]]]:
     """Seed, Rank-1 and mAP of each seed that succeeded, for each row of the page."""
-    found: dict[tuple[Any, ...], list[list[float]]] = {}
-    for cell in rows.rows(results.cells):
-        if cell["status"] == "ok":
-            key = (rows.setting_of(cell), cell["source"], cell["target"], cell["dataset"])
-            seed = [int(rows.number(cell["seed"])), round(float(cell["rank1"]), 2), round(float(cell["mAP"]), 2)]
-            found.setdefault(key, []).append(seed)
+    found: dict[tuple[Setting, str, str, str], list[list[float]]] = {}
+    for cell in results.cells:
+        if cell.ok:
+            seed = [cell.seed, round(cell.value("rank1"), 2), round(cell.value("mAP"), 2)]
+            found.setdefault(cell.place, []).append(seed)
     return {key: sorted(seeds) for key, seeds in found.items()}
 
 

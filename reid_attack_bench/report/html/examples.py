@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from reid_attack_bench.report.plots.sheets import amplified
-from reid_attack_bench.report.results import Results, Retrieved, Sheet
-from reid_attack_bench.report.rows import Row, Setting, setting_of
+from reid_attack_bench.report.results import CellRow, Results, Retrieved, Setting, Sheet
 
 QUERIES = 2
 """At most so many queries of one craft."""
@@ -25,7 +24,7 @@ _HEIGHT = 96  # of a gallery image, in pixels
 _QUALITY = {"clean": 80, "adversarial": 75, "noise": 50, "gallery": 65}
 
 
-def examples(results: Results, cells: Sequence[Row], settings: Mapping[Setting, int]) -> dict[str, Any]:
+def examples(results: Results, cells: Sequence[CellRow], settings: Mapping[Setting, int]) -> dict[str, Any]:
     """Pictures as data URIs, for the script of the page.
 
     Args:
@@ -63,7 +62,7 @@ def examples(results: Results, cells: Sequence[Row], settings: Mapping[Setting, 
         crafts.append(craft)
     craft_of: dict[int, int] = {}
     for number, cell in enumerate(cells):
-        craft_number = number_of.get((setting_of(cell), str(cell["source"]), str(cell["dataset"])))
+        craft_number = number_of.get((cell.setting, cell.source, cell.dataset))
         if craft_number is not None:
             craft_of[number] = craft_number
     found, gallery = _found(results, cells, craft_of, crafts)
@@ -85,19 +84,19 @@ def _affordable(sheets: Sequence[Sheet]) -> int:
 
 
 def _found(
-    results: Results, cells: Sequence[Row], craft_of: Mapping[int, int], crafts: Sequence[Mapping[str, Any]]
+    results: Results, cells: Sequence[CellRow], craft_of: Mapping[int, int], crafts: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[int, list[Any]], dict[str, dict[int, str]]]:
     found: dict[int, list[Any]] = {}
     pictures: dict[str, dict[int, str]] = {}
     spent = 0
-    for number in sorted(craft_of, key=lambda number: (cells[number]["source"] != cells[number]["target"], number)):
+    for number in sorted(craft_of, key=lambda number: (not cells[number].own, number)):
         cell = cells[number]
-        retrieved = results.retrieved.get(cell["rank_key"])
-        images = results.galleries.get(cell["dataset"])
+        retrieved = results.retrieved.get(cell.rank_key)
+        images = results.galleries.get(cell.dataset)
         if retrieved is None or images is None:
             continue
         count = len(crafts[craft_of[number]]["queries"])
-        known = pictures.setdefault(str(cell["dataset"]), {})
+        known = pictures.setdefault(cell.dataset, {})
         wanted = {int(index) for index in np.unique([retrieved.before[:count], retrieved.after[:count]]) if index >= 0}
         if spent >= GALLERY_BYTES and not wanted <= known.keys():
             continue

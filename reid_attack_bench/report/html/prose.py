@@ -8,20 +8,23 @@ from typing import Any
 
 from reid_attack_bench.report import labels, rows
 from reid_attack_bench.report.analysis import audit, defences, findings
+from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.record import RunRecord
-from reid_attack_bench.report.results import NOT_APPLICABLE, Results
-from reid_attack_bench.report.rows import Row
+from reid_attack_bench.report.results import NOT_APPLICABLE, CellRow, Results
 
 # what stands in words
 
 
 def prose(
-    results: Results, concluded: Any, cells: Sequence[Row], definitions: Sequence[str], *, has_examples: bool
+    results: Results,
+    concluded: Conclusions,
+    cells: Sequence[CellRow],
+    definitions: Sequence[str],
+    *,
+    has_examples: bool,
 ) -> dict[str, Any]:
     reasons = Counter(
-        str(status)
-        for status in results.cells["status"]
-        if status != "ok" and not str(status).startswith(NOT_APPLICABLE)
+        cell.status for cell in results.cells if not cell.ok and not cell.status.startswith(NOT_APPLICABLE)
     )
     red = [flag for flag in concluded.flags if flag.severity == "red"]
     notes = audit.notes(concluded.flags)
@@ -61,8 +64,8 @@ def prose(
     }
 
 
-def summary(results: Results, cells: Sequence[Row]) -> str:
-    counts = {name: len({str(cell[name]) for cell in cells}) for name in ("attack", "source", "target")}
+def summary(results: Results, cells: Sequence[CellRow]) -> str:
+    counts = {name: len({getattr(cell, name) for cell in cells}) for name in ("attack", "source", "target")}
     counted = ", ".join(f"{count} {_plural(name, count)}" for name, count in counts.items())
     data = "; ".join(labels.describe(results, name) for name in labels.datasets(results))
     return f"{counted}, {len(results.cells):,} cells. {data}. Seed {results.seed}."

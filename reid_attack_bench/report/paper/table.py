@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report import labels
 from reid_attack_bench.report import rows as result_rows
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Row, Setting, is_missing, number, settings
+from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
+from reid_attack_bench.report.rows import is_missing, number
 
 REASON_LENGTH = 160
 """Longer reasons are cut; matrix.csv has them whole."""
@@ -77,14 +78,14 @@ class PaperTable:
 def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
     """The columns of the leaderboard that a page has room for: clean, and the worst case at every epsilon."""
     rows = result_rows.rows(board)
-    epsilons = result_rows.epsilons(settings(results))
+    epsilons = result_rows.epsilons(results.settings)
     names = ["clean", *(f"worst_e{epsilon}" for epsilon in epsilons)]
     columns = [f"{name}_{metric}" for name in names for metric in labels.METRICS]
     stub = {"#": ["–" if is_missing(row["rank"]) else str(row["rank"]) for row in rows]}
     stub["victim"] = [str(row["victim"]) for row in rows]
     if any(row["defence"] for row in rows):
         stub["defence"] = [str(row["defence"]) for row in rows]
-    if not all(row["victim"].endswith(f"@{row['dataset']}") for row in rows):
+    if not labels.names_say_data(results, rows):
         stub["data set"] = [str(row["dataset"]) for row in rows]  # else the labels say it already
     standing = [row for row in rows if not row["audit"]]
     bounded = {name for name in columns for row in standing if row.get(f"{name.rpartition('_')[0]}_missing", 0)}
@@ -96,7 +97,7 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
         figures = []
         for name in columns:
             gone = row.get(name.rpartition("_")[0] + "_missing", 0)
-            figure = _figure(row, name, "no attack at this ε succeeded" if "worst" in name else "not evaluated")
+            figure = _value(row, name, "no attack at this ε succeeded" if "worst" in name else "not evaluated")
             if figure.text and gone:
                 bound = "≤: cells of this worst case are missing, so the true one can only be lower"
                 figure = replace(figure, text="≤ " + figure.text, notes=(bound,))
@@ -121,26 +122,22 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
 
 def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> PaperTable:
     """Sources × targets of one attack at one budget on one data set; metric is "rank1" or "mAP"."""
-    cells = [c for c in rows.rows(results.cells) if c["dataset"] == dataset and rows.setting_of(c) == setting]
-    unharmed = {row["victim"]: row for row in rows.rows(results.clean) if row["dataset"] == dataset}
-    sources = sorted({str(cell["source"]) for cell in cells})
-    targets = sorted({str(cell["target"]) for cell in cells})
-    groups: dict[tuple[str, str], list[Row]] = {}
+    cells = [cell for cell in results.cells if cell.dataset == dataset and cell.setting == setting]
+    unharmed = {row.victim: row for row in results.clean if row.dataset == dataset}
+    sources = sorted({cell.source for cell in cells})
+    targets = sorted({cell.target for cell in cells})
+    groups: dict[tuple[str, str], list[CellRow]] = {}
     for cell in cells:
-        groups.setdefault((str(cell["source"]), str(cell["target"])), []).append(cell)
-    means = {place: rows.over_seeds(group)[0] for place, group in groups.items()}
+        groups.setdefault((cell.source, cell.target), []).append(cell)
+    means = {place: result_rows.over_seeds(group)[0] for place, group in groups.items()}
     lowest = {
         target: _best(
-            [
-                rows.number(cell[metric])
-                for (source, at), cell in means.items()
-                if at == target != source and cell["status"] == "ok"
-            ],
+            [cell.value(metric) for (source, at), cell in means.items() if at == target != source and cell.ok],
             lowest=True,
         )
         for target in targets
     }
-    clean = [_figure(unharmed.get(target) or {}, metric, "not evaluated") for target in targets]
+    clean = [_of_row(unharmed.get(target), metric, "not evaluated") for target in targets]
     lines = [Line((labels.CLEAN_ROW,), tuple(clean))]
     for source in sources:
         figures = []
@@ -150,7 +147,7 @@ def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> Pap
             best = not own and bool(figure.text) and figure.text == lowest[target]
             figures.append(replace(figure, best=best, own=own))
         lines.append(Line((source,), tuple(figures), rule=source == sources[0]))
-    seeds = sorted({int(c["seed"]) for c in cells if not rows.is_missing(c["seed"])})
+    seeds = sorted({cell.seed for cell in cells})
     every = [figure for line in lines for figure in line.figures]
     words = [
         f"{labels.METRICS[metric]} in % under {setting.variant}, L∞ budget ε = {setting.epsilon}/255, on "
@@ -171,31 +168,37 @@ def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> Pap
     )  # fmt: skip
 
 
-def _attacked(group: list[Row], mean: Row | None, metric: str) -> Value:
-    done = [cell for cell in group if cell["status"] == "ok"]
-    reasons = list(dict.fromkeys(_cut(str(cell["status"])) for cell in group if cell["status"] != "ok"))
+def _attacked(group: list[CellRow], mean: CellRow | None, metric: str) -> Value:
+    done = [cell for cell in group if cell.ok]
+    reasons = list(dict.fromkeys(_cut(cell.status) for cell in group if not cell.ok))
     if mean is None or not done:
         return Value("", notes=("; ".join(reasons) or "not run",))
-    figure = _figure(mean, metric, "no figure")
+    figure = _of_row(mean, metric, "no figure")
     spread = ""
     if len(done) > 1:
-        spread = f"{float(np.std([rows.number(cell[metric]) for cell in done], ddof=1)):.1f}"
+        spread = f"{float(np.std([cell.value(metric) for cell in done], ddof=1)):.1f}"
     notes = (f"{len(done)} of {len(group)} seeds; {'; '.join(reasons)}",) if reasons else ()
     return replace(figure, spread=spread, notes=figure.notes + notes)
 
 
-def _figure(row: Row, name: str, without: str) -> Value:
-    """A figure of a table's row with its interval; `without` says why where there is none."""
+def _of_row(row: CellRow | CleanRow | None, name: str, without: str) -> Value:
+    """A value of a row with its interval; a failed row says why it has none."""
+    if row is not None and not row.ok:
+        return Value("", notes=(_cut(row.status),))
+    return _value(row.values if row else {}, name, without)
+
+
+def _value(row: Mapping[str, Any], name: str, without: str) -> Value:
+    """A value with its interval; `without` is the reason if there is none."""
     text = _shown(row.get(name))
-    if not text or row.get("status", "ok") != "ok":
-        status = str(row.get("status", "ok"))
-        return Value("", notes=(_cut(status) if status != "ok" else without,))
+    if not text:
+        return Value("", notes=(without,))
     ends = [_shown(row.get(f"{name}{end}")) for end in ("_low", "_high")]
     return Value(text, interval=f"[{ends[0]}, {ends[1]}]" if all(ends) else "")
 
 
 def _shown(value: object) -> str:
-    figure = rows.number(value)
+    figure = number(value)
     return "" if math.isnan(figure) else f"{figure + 0.0:.1f}"
 
 

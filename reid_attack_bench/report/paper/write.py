@@ -12,12 +12,11 @@ from urllib.parse import quote
 import pandas as pd
 
 from reid_attack_bench.files import replace_file
-from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report import labels
 from reid_attack_bench.report.paper.latex import to_latex
 from reid_attack_bench.report.paper.markdown import _markdown_text, to_markdown
 from reid_attack_bench.report.paper.table import leaderboard, matrix
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Setting
+from reid_attack_bench.report.results import Results, Setting
 
 # Files
 
@@ -55,9 +54,7 @@ def _links(folder: str, stem: str) -> str:
 
 def _places(results: Results) -> list[tuple[str, Setting]]:
     """Every (data set, setting) that the run has cells of."""
-    columns = ["dataset", "attack", "epsilon", "pixels", "perturbs"]
-    named = rows.rows(results.cells[columns].drop_duplicates())
-    return sorted({(str(cell["dataset"]), rows.setting_of(cell)) for cell in named})
+    return sorted({(cell.dataset, cell.setting) for cell in results.cells})
 
 
 def _stem(dataset: str, setting: Setting) -> str:

@@ -20,8 +20,7 @@ from reid_attack_bench.report.plots.style import (
     styled,
     text_width,
 )
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Row, Setting
+from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 
 
 # size: one picture drawn top to bottom
@@ -32,11 +31,11 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
     that epsilon. Epsilon 0 is the clean figure. A missing cell breaks its line.
     """
     with styled():
-        reached = (c for c in rows.rows(results.cells) if c["target"] == victim and c["dataset"] == dataset)
+        reached = (c for c in results.cells if c.target == victim and c.dataset == dataset)
         here = rows.over_seeds(reached)
-        unharmed = [r for r in rows.rows(results.clean) if r["victim"] == victim and r["dataset"] == dataset]
-        start = next((row for row in unharmed if row["status"] == "ok"), None)
-        epsilons = sorted({int(cell["epsilon"]) for cell in here} | {0})
+        unharmed = [r for r in results.clean if r.victim == victim and r.dataset == dataset]
+        start = next((row for row in unharmed if row.ok), None)
+        epsilons = sorted({cell.epsilon for cell in here} | {0})
         looks = line_styles(results)
         names = {variant: variant.variant for variant in looks}
         words = max(
@@ -54,12 +53,13 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
             axes.set_xticks(epsilons)
             for variant, (colour, marker) in looks.items():
                 for own in (True, False):
-                    points = [start] + [_point(here, replace(variant, epsilon=e), own) for e in epsilons if e > 0]
+                    points: list[CleanRow | CellRow | None] = [start]
+                    points += [_point(here, replace(variant, epsilon=e), own) for e in epsilons if e > 0]
                     if all(point is None for point in points[1:]):
                         continue
                     drawn.add(variant)
                     middle, low, top_ends = (
-                        [math.nan if p is None else rows.number(p[f"{metric}{end}"]) for p in points]
+                        [math.nan if p is None else p.value(f"{metric}{end}") for p in points]
                         for end in ("", "_low", "_high")
                     )
                     x = [0] + [e for e in epsilons if e > 0]
@@ -70,7 +70,7 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
                     )  # fmt: skip
                     axes.fill_between(x, low, top_ends, color=colour, alpha=0.1, linewidth=0)
             if start is not None:
-                level, low_end, top_end = (rows.number(start[f"{metric}{end}"]) for end in ("", "_low", "_high"))
+                level, low_end, top_end = (start.value(f"{metric}{end}") for end in ("", "_low", "_high"))
                 reach = [[max(level - low_end, 0.0)], [max(top_end - level, 0.0)]]
                 axes.errorbar([0], [level], reach, color="#333333", marker="o", markersize=6, capsize=3, zorder=4)
         key = [
@@ -88,18 +88,14 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
         return figure
 
 
-def _point(here: list[Row], setting: Setting, own: bool) -> Row | None:
-    return rows.strongest(c for c in here if rows.setting_of(c) == setting and (rows.kind_of(c) != "transfer") == own)
+def _point(here: list[CellRow], setting: Setting, own: bool) -> CellRow | None:
+    return rows.strongest(c for c in here if c.setting == setting and c.own == own)
 
 
 def curves(results: Results, folder: Path) -> list[Path]:
     """Write the curves of every victim on its home data set; victims that no attack reached are left out."""
-    reached = {
-        (cell["target"], cell["dataset"])
-        for cell in rows.rows(results.cells)
-        if cell["status"] == "ok" and int(cell["epsilon"]) > 0
-    }
-    places = [(row["victim"], row["dataset"]) for row in rows.home_rows(results)]
+    reached = {(cell.target, cell.dataset) for cell in results.cells if cell.ok and cell.epsilon > 0}
+    places = [(row.victim, row.dataset) for row in rows.home_rows(results)]
     return [
         path
         for place in places

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from reid_attack_bench.report import rows
 from reid_attack_bench.report.labels import (
     METRICS,
     datasets,
@@ -28,8 +27,7 @@ from reid_attack_bench.report.plots.style import (
     styled,
     text_width,
 )
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Setting
+from reid_attack_bench.report.results import Results, Setting
 
 
 def heat_map_figure(results: Results, setting: Setting, metric: str) -> Figure:
@@ -53,7 +51,7 @@ def heat_maps(results: Results, folder: Path) -> list[Path]:
     """Write one heat map per attack setting and metric; returns the paths."""
     return [
         path
-        for setting in rows.settings(results)
+        for setting in results.settings
         for metric in METRICS
         for path in save_plot(heat_map_figure(results, setting, metric), folder / _heat_map_name(setting, metric))
     ]
@@ -68,7 +66,7 @@ def overview_figure(results: Results) -> Figure:
     with styled():
         epsilon = results.headline_epsilon
         nearest: dict[Setting, Setting] = {}
-        for setting in sorted(rows.settings(results), key=lambda s: (abs(s.epsilon - epsilon), s)):
+        for setting in sorted(results.settings, key=lambda s: (abs(s.epsilon - epsilon), s)):
             nearest.setdefault(replace(setting, epsilon=0), setting)
         plan = sorted(nearest.values(), key=lambda s: (s.epsilon != epsilon, s))
         panels = [s.variant if s.epsilon == epsilon else f"{s.variant}, ε = {s.epsilon}/255" for s in plan]

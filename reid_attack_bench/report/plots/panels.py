@@ -26,8 +26,7 @@ from reid_attack_bench.report.plots.style import (
     new_figure,
     text_width,
 )
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Row, Setting
+from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 
 # Heat maps
 
@@ -64,26 +63,24 @@ class Look:
 
 def grids_of(results: Results, plan: list[Setting], metric: str) -> list[list[Grid]]:
     """A line of panels per data set, one panel per setting."""
-    cells, unharmed = rows.over_seeds(rows.rows(results.cells)), rows.rows(results.clean)
+    cells = rows.over_seeds(results.cells)
     lines = []
     for dataset in datasets(results):
-        here = [cell for cell in cells if cell["dataset"] == dataset]
-        clean = {row["victim"]: row for row in unharmed if row["dataset"] == dataset}
+        here = [cell for cell in cells if cell.dataset == dataset]
+        clean = {row.victim: row for row in results.clean if row.dataset == dataset}
         lines.append([_grid(here, clean, setting, metric) for setting in plan])
     return lines
 
 
-def _grid(here: list[Row], unharmed: dict[str, Row], setting: Setting, metric: str) -> Grid:
+def _grid(here: list[CellRow], unharmed: dict[str, CleanRow], setting: Setting, metric: str) -> Grid:
     # the same axes for every attack, so that pictures can be compared
-    sources = sorted({cell["source"] for cell in here})
-    targets = sorted({cell["target"] for cell in here} | set(unharmed))
-    found = {(cell["source"], cell["target"]): cell for cell in here if rows.setting_of(cell) == setting}
-    lines: list[list[Row | None]] = [[unharmed.get(target) for target in targets]]
+    sources = sorted({cell.source for cell in here})
+    targets = sorted({cell.target for cell in here} | set(unharmed))
+    found = {(cell.source, cell.target): cell for cell in here if cell.setting == setting}
+    lines: list[list[CellRow | CleanRow | None]] = [[unharmed.get(target) for target in targets]]
     lines += [[found.get((source, target)) for target in targets] for source in sources]
-    ok = [[row is not None and row["status"] == "ok" for row in line] for line in lines]
     values = np.array([
-        [rows.number(row[metric]) if row is not None and good else math.nan for row, good in zip(*pair, strict=True)]
-        for pair in zip(lines, ok, strict=True)
+        [row.value(metric) if row is not None and row.ok else math.nan for row in line] for line in lines
     ]).reshape(len(lines), len(targets))  # fmt: skip
     gaps = [["not run" if row is None else "missing" for row in line] for line in lines]
     own = np.array([[name == target for target in targets] for name in [None, *sources]]).reshape(values.shape)

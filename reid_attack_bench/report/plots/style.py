@@ -17,10 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
 from reid_attack_bench.files import replace_file
-from reid_attack_bench.report import rows
 from reid_attack_bench.report.labels import METRICS
-from reid_attack_bench.report.results import Results
-from reid_attack_bench.report.rows import Setting
+from reid_attack_bench.report.results import Results, Setting
 
 DPI = 150
 
@@ -102,7 +100,7 @@ def text_width(text: str, size: float) -> float:
 
 def line_styles(results: Results) -> dict[Setting, tuple[str, str]]:
     """Colour and marker of every attack variant: the same in every picture. Keys have epsilon 0."""
-    variants = sorted({replace(setting, epsilon=0) for setting in rows.settings(results)})
+    variants = sorted({replace(setting, epsilon=0) for setting in results.settings})
     return {
         variant: (LINE_COLOURS[i % len(LINE_COLOURS)], MARKERS[i % len(MARKERS)]) for i, variant in enumerate(variants)
     }

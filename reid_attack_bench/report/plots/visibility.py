@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reid_attack_bench.report import rows
 from reid_attack_bench.report.labels import datasets, describe, run_line
 from reid_attack_bench.report.plots.style import heading_width, line_styles, new_figure, save_plot, styled, text_width
 from reid_attack_bench.report.results import Results
@@ -20,12 +19,12 @@ from reid_attack_bench.report.results import Results
 def visibility_figure(results: Results) -> Figure:
     """Mean drop in mAP against mean SSIM and mean L2, one point per attack setting, white-box and transfer apart."""
     with styled():
-        done = [cell for cell in rows.rows(results.cells) if cell["status"] == "ok"]
+        done = [cell for cell in results.cells if cell.ok]
         looks = line_styles(results)
         words = max([text_width(v.variant, 8.5) for v in looks] + [text_width("white-box (source = target)", 8.5)])
         heading = "Attack strength against visibility"
         places = "; ".join(describe(results, name) for name in datasets(results))
-        epsilons = sorted({setting.epsilon for setting in rows.settings(results)})
+        epsilons = sorted({setting.epsilon for setting in results.settings})
         budget = "small numbers: ε in 1/255" if len(epsilons) > 1 else f"ε = {', '.join(map(str, epsilons))}/255"
         line = f"means over all cells; {budget} · {places} · {run_line(results)}"
         wide, high = max(9.6 + words + 0.7, heading_width(heading, line)), 4.5
@@ -39,13 +38,11 @@ def visibility_figure(results: Results) -> Figure:
             axes.grid(True)
             axes.set_xlabel(label)
             axes.set_ylabel("mean drop in mAP (percentage points)")
-            for setting in rows.settings(results):
+            for setting in results.settings:
                 colour, marker = looks[replace(setting, epsilon=0)]
                 for own in (True, False):
-                    chosen = [
-                        c for c in done if rows.setting_of(c) == setting and (rows.kind_of(c) != "transfer") == own
-                    ]
-                    pairs = [(rows.number(c[column]), rows.number(c["drop_mAP"])) for c in chosen]
+                    chosen = [c for c in done if c.setting == setting and c.own == own]
+                    pairs = [(c.value(column), c.value("drop_mAP")) for c in chosen]
                     pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
                     if not pairs:
                         continue
