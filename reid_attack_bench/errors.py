@@ -14,6 +14,10 @@ class BudgetError(BenchError):
     """An attack returned images outside its threat model."""
 
 
+class AccessError(BenchError):
+    """An attack asked for more than its access allows."""
+
+
 class VictimError(BenchError):
     """A victim broke its contract (NaN, wrong shape, no gradient)."""
 

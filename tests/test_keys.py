@@ -246,13 +246,16 @@ def test_transfer_and_white_box_share_what_is_fitted_and_crafted(tiny) -> None:
     assert len(white_box.cells) < len(transfer.cells)
 
 
-def test_query_access_is_another_craft(tiny) -> None:
-    tiny["attacks"] = {"noise": {}}
-    transfer = of_kind(tiny, "craft")
-    tiny["attacks"] = {"noise": {"access": "query"}}
-    query = of_kind(tiny, "craft")
-    assert {s.config["threat"].get("access") for s in query} == {"query"}
-    assert not {s.seed for s in transfer} & {s.seed for s in query}
+@pytest.mark.parametrize("asked", [{"queries": 10}, {"queries": 9}, {"queries": 10, "top": 5, "sees": "ranking"}])
+def test_what_an_attack_sees_is_part_of_its_craft(tiny, asked) -> None:
+    tiny["attacks"] = {"asker": {"use": f"{TOY}:Asker", "sees": "embedding", "queries": 11}}
+    before = of_kind(tiny, "craft")
+    tiny["attacks"]["asker"] |= {"options": {"form": asked.get("sees", "embedding")}, **asked}
+    after = of_kind(tiny, "craft")
+    assert after
+    for step in after:
+        assert step.config["threat"] == {"epsilon": 8, "sees": "embedding", **asked}
+    assert not {s.seed for s in before} & {s.seed for s in after}
 
 
 def test_only_a_version_of_its_own_stands_for_the_source(monkeypatch, tmp_path) -> None:

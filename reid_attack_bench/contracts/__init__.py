@@ -3,9 +3,19 @@
 Images between parts are float32 RGB, N×3×H×W, in [0, 1]. Stored images are uint8 RGB, N×H×W×3.
 """
 
-from reid_attack_bench.contracts.attack import ADDED_LATER, Attack, Batch, LearnedAttack, Need, ReferenceImages
+from reid_attack_bench.contracts.attack import (
+    ADDED_LATER,
+    Attack,
+    Batch,
+    LearnedAttack,
+    Need,
+    QueryAttack,
+    ReferenceImages,
+    Targets,
+)
 from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.images import IMAGENET_MEAN, IMAGENET_STD, preprocess, to_float, to_uint8
+from reid_attack_bench.contracts.oracle import Oracle
 from reid_attack_bench.contracts.threat import ThreatModel, craft_threat, fit_threat, threat_values
 from reid_attack_bench.contracts.training import Checkpoint, FitContext, State, TrainingData, to_cpu
 from reid_attack_bench.contracts.victim import Defence, LearnedDefence, Recipe, Victim, WrappedVictim, weights_digest
@@ -23,9 +33,12 @@ __all__ = [
     "LearnedAttack",
     "LearnedDefence",
     "Need",
+    "Oracle",
+    "QueryAttack",
     "Recipe",
     "ReferenceImages",
     "State",
+    "Targets",
     "ThreatModel",
     "TrainingData",
     "Victim",

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_attack_bench.contracts.oracle import Oracle
 from reid_attack_bench.contracts.threat import ThreatModel
 from reid_attack_bench.contracts.training import FitContext, State, TrainingData
 from reid_attack_bench.contracts.victim import Victim
+from reid_attack_bench.errors import AccessError
 
-Need = Literal["gradients", "logits", "labels", "gallery"]
+Need = Literal["gradients", "logits", "labels", "gallery", "embedding", "distances", "ranking"]
 
 ADDED_LATER = {"added_later": True}
 """Field metadata for a setting added to a plug-in after results were stored. Its default must not change any result: at
@@ -37,18 +39,33 @@ class ReferenceImages:
 
 
 @dataclass(frozen=True)
+class Targets:
+    """Identities to impersonate, and images of them that the attacker has.
+
+    Attributes:
+        identities: int64 N, the target identity of each image of a batch; never its own.
+        guides: clean images of the target identities. They are query images, never the gallery that is evaluated.
+    """
+
+    identities: Tensor
+    guides: ReferenceImages
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Clean images to attack, with only the extra information that the attack's needs declare.
+    """Clean images to attack, with only the extra information that the attack's needs and its threat model declare.
 
     Attributes:
         images: float32 RGB N×3×H×W in [0, 1], exactly representable in 8 bits.
         identities: int64 N, or None unless the attack needs "labels".
         references: None unless the attack needs "gallery".
+        targets: None unless the threat model is to impersonate.
     """
 
     images: Tensor
     identities: Tensor | None = None
     references: ReferenceImages | None = None
+    targets: Targets | None = None
 
 
 class Attack(ABC):
@@ -63,12 +80,14 @@ class Attack(ABC):
         family: loss family, such as "logits" or "embedding"; the audit compares attacks within a family.
         steps: gradient steps per image, by which the audit compares attacks of one family. An attack without a family
             or one that learns counts as a single step, whatever this says.
+        impersonates: whether it can follow ThreatModel.impersonate; it then reads Batch.targets.
     """
 
     version: ClassVar[int | None] = None
     citation: ClassVar[str] = ""
     family: ClassVar[str] = ""
     steps: int = 1
+    impersonates: ClassVar[bool] = False
 
     @property
     def craft_work(self) -> float:
@@ -78,7 +97,15 @@ class Attack(ABC):
     @property
     @abstractmethod
     def needs(self) -> frozenset[Need]:
-        """Requirements on source and data: "gradients", "logits", "labels", "gallery"."""
+        """Requirements on source and data. The harness gives nothing else; what is missing raises AccessError.
+
+        "gradients" and "logits" of the source; "labels", the identities of the attacked images; "gallery", the clean
+        images of the other side; for a QueryAttack one of "embedding", "distances" and "ranking".
+        """
+
+    def without_logits(self) -> Attack | None:
+        """The form of this attack for a source without logits, which the harness then uses; None if it has none."""
+        return None
 
     @abstractmethod
     def craft(
@@ -87,7 +114,7 @@ class Attack(ABC):
         """Craft adversarial images.
 
         Args:
-            source: the white-box model; None at run time for an attack without needs.
+            source: the white-box model, with what `needs` declares; None at run time for an attack without needs.
             batch: the clean images.
             threat: the budget.
             generator: CPU generator from which every random number must be drawn.
@@ -119,3 +146,27 @@ class LearnedAttack(Attack):
         Returns:
             Named tensors, passed to `craft` as `state`.
         """
+
+
+class QueryAttack(Attack):
+    """Base class of attacks that see only answers of the source. Define `needs`, one form of answer, and `search`."""
+
+    @abstractmethod
+    def search(self, oracle: Oracle, batch: Batch, threat: ThreatModel, generator: torch.Generator) -> Tensor:
+        """Craft adversarial images from answers.
+
+        Args:
+            oracle: answers about this batch, at most `threat.queries` for each of its images.
+            batch: the clean images.
+            threat: the budget.
+            generator: CPU generator from which every random number must be drawn.
+
+        Returns:
+            float32 N×3×H×W in [0, 1], within `threat` of `batch.images`.
+        """
+
+    def craft(
+        self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
+    ) -> Tensor:
+        """Not for query attacks; see `search`."""
+        raise AccessError(f"{type(self).__name__} sees answers of an oracle and no model: call search")

@@ -15,7 +15,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reid_attack_bench.adversary import budget
-from reid_attack_bench.contracts import Batch, State, ThreatModel, Victim, to_float
+from reid_attack_bench.adversary.access import Granted
+from reid_attack_bench.contracts import Batch, QueryAttack, State, ThreatModel, Victim, to_float
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.metrics import visibility as image_metrics
@@ -104,6 +105,8 @@ def _check_needs(ready: ReadyAttack) -> None:
         raise BenchError(
             f"attack {ready.name} needs {' and '.join(missing)}, which a folder of images does not have: use a suite"
         )
+    if isinstance(ready.attack, QueryAttack):
+        raise BenchError(f"attack {ready.name} queries a retrieval system, which a folder is not: use a suite")
     if ready.threat.perturbs != "query":
         raise BenchError(f"attack {ready.name} perturbs {ready.threat.perturbs}, and a folder has no such side")
 
@@ -166,7 +169,8 @@ def _open(path: Path) -> Image.Image:
 def _craft(ready: ReadyAttack, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     learned = {} if ready.state is None else {"state": ready.state}
     try:
-        adversarial: torch.Tensor = ready.attack.craft(ready.source, Batch(clean), ready.threat, generator, **learned)
+        source = None if ready.source is None else Granted(ready.source, ready.attack.needs, ready.name)
+        adversarial: torch.Tensor = ready.attack.craft(source, Batch(clean), ready.threat, generator, **learned)
     except BenchError:
         raise
     except Exception as error:  # a plug-in may raise anything

@@ -101,7 +101,7 @@ class SingleAttack:
         """The attack with its source and its state."""
         entry, attack = self.laid_out.entry, self.laid_out.attack
         threat = entry.threats[0]
-        source = self.victim() if attack.needs or threat.access == "query" else None
+        source = self.victim() if attack.needs else None
         return ReadyAttack(
             entry.label, attack, craft_threat(threat), source, self.state(), self.laid_out.plan.suite.seed
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from reid_attack_bench import registry
+from reid_attack_bench.contracts import Attack, QueryAttack, ThreatModel
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import plain
 from reid_attack_bench.plan.victims import PlannedVictim
@@ -24,10 +26,7 @@ def plan_attacks(suite: Suite) -> list[AttackRun]:
         plugin = registry.find("attack", entry.use)
         attack = plugin.build(entry.options)
         for threat in entry.threats:
-            if threat.access == "query" and {"gradients", "logits"} & set(attack.needs):
-                raise BenchError(
-                    f"attack {entry.label} needs {' and '.join(sorted(attack.needs))}, not query access only"
-                )
+            _check_access(entry.label, attack, threat)
         options = {**plain(dict(entry.options)), **plain(registry.configuration(attack))}
         use = Configured(plugin.key, plugin.code, options, attack)
         runs += [
@@ -35,6 +34,32 @@ def plan_attacks(suite: Suite) -> list[AttackRun]:
             for threat, seed in itertools.product(entry.threats, entry.seeds or (suite.seed,))
         ]
     return runs
+
+
+def _check_access(label: str, attack: Attack, threat: ThreatModel) -> None:
+    """Raise BenchError if `threat` does not show what `attack` needs, or has a goal that it cannot follow."""
+    forms = {"embedding", "distances", "ranking"} & set(attack.needs)
+    wanted = next(iter(forms)) if isinstance(attack, QueryAttack) and len(forms) == 1 else ""
+    if isinstance(attack, QueryAttack) and not wanted:
+        raise BenchError(f"attack {label}: a query attack needs one of embedding, distances and ranking")
+    if forms and not wanted:
+        raise BenchError(f"attack {label} needs {forms.pop()}, which only a QueryAttack can ask for: inherit it")
+    if wanted and threat.sees != wanted:
+        raise BenchError(f"attack {label} asks for {wanted}: set sees: {wanted} and a number of queries, such as 1000")
+    if attack.needs and not wanted and threat.sees != "gradients":
+        raise BenchError(
+            f"attack {label} needs {' and '.join(sorted(attack.needs))}, and sees: {threat.sees} shows answers only"
+        )
+    if threat.impersonate and attack.needs and not attack.impersonates:
+        raise BenchError(f"attack {label} can only hide: leave out impersonate")
+
+
+def on_source(run: AttackRun, source: PlannedVictim) -> AttackRun:
+    """`run` in its form without logits for a source that has none."""
+    if "logits" not in run.needs or source.classifies:
+        return run
+    other = run.attack.without_logits()
+    return run if other is None else replace(run, use=replace(run.use, plugin=other))
 
 
 def why_impossible(run: AttackRun, source: PlannedVictim) -> str:

@@ -35,7 +35,7 @@ class Cell:
 
     Attributes:
         attack: label of the attack in the suite.
-        access: "query" for query access, else "white-box" or "transfer" by source and target.
+        access: "white-box" or "query" where source and target are one model, by what the attack sees; else "transfer".
         source, target: labels of the models.
         relation: one of suite.RELATIONS; empty if the target was trained on another data set of the suite.
         family: as in contracts.Attack.

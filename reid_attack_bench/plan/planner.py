@@ -12,7 +12,7 @@ from reid_attack_bench.data import catalogue as datasets
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.files import file_digest
 from reid_attack_bench.metrics.lpips import find_lpips_weights
-from reid_attack_bench.plan.attacks import plan_attacks, why_impossible
+from reid_attack_bench.plan.attacks import on_source, plan_attacks, why_impossible
 from reid_attack_bench.plan.plan import Cell, CleanRow, Plan, PlanSource
 from reid_attack_bench.plan.victims import PlannedVictim, plan_victims, relation_of
 from reid_attack_bench.registry import Plugin
@@ -135,6 +135,7 @@ class _Planner:
             return
         rows = [self.clean_row(target, name) for target in evaluated]
         gate = self._gate(source)
+        run = on_source(run, source)
         impossible = why_impossible(run, source)
         craft = None if impossible else self._craft(run, source, name, gate)
         for target, row in zip(evaluated, rows, strict=True):
@@ -151,12 +152,12 @@ class _Planner:
         return self.add(craft_step(run, source.step, data, fit, self.passes, self.suite.batch_size, gate))
 
     def _cell(self, run: AttackRun, source: PlannedVictim, target: PlannedVictim, row: CleanRow) -> Cell:
-        access = "white-box" if target.label == source.label else "transfer"
+        own = "white-box" if run.threat.sees == "gradients" else "query"
         return Cell(
             attack=run.name,
             threat=run.threat,
             seed=run.seed,
-            access="query" if run.threat.access == "query" else access,
+            access=own if target.label == source.label else "transfer",
             needs=run.needs,
             source=source.label,
             target=target.label,

@@ -45,7 +45,7 @@ class AttackRun:
     @property
     def uses_source(self) -> bool:
         """True if crafting depends on the source; otherwise it is done once for all sources."""
-        return bool(self.needs) or self.threat.access == "query"
+        return bool(self.needs)
 
     @property
     def iterations(self) -> int:

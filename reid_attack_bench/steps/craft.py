@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from reid_attack_bench.adversary import budget
+from reid_attack_bench.adversary.access import Asker, Counted, Gallery
+from reid_attack_bench.adversary.cost import Cost
 from reid_attack_bench.contracts import (
+    Attack,
     Batch,
+    QueryAttack,
     ReferenceImages,
+    State,
     Victim,
     craft_threat,
     to_float,
@@ -63,53 +68,85 @@ def craft_step(
 
 
 def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    attack, threat = step.plugin, threat_of(step)
-    source = workspace.source(step) if "source" in step.inputs else None
-    splits = workspace.splits(step.inputs["data"])
-    learned = {}
-    if "fit" in step.inputs:
-        state = load_file(workspace.obtain(step.inputs["fit"]) / "state.safetensors")
-        learned = {"state": {name: value.to(workspace.device) for name, value in state.items()}}
-    generator = torch.Generator().manual_seed(step.seed)
+    crafting = _Crafting(step, workspace)
+    size = max_batch = int(step.implementation["batch_size"])
+    for part in ("query", "gallery") if crafting.threat.perturbs == "both" else (crafting.threat.perturbs,):
+        images = crafting.splits[part].images
+        stored = new_images(out, part, images.shape)
+        for first in range(0, len(images), size):
+            rows = slice(first, first + size)
+            crafted = functools.partial(crafting.crafted, part, rows, crafting.generator.get_state())
+            adversarial, max_batch = with_smaller_batches(crafted, max_batch, step.label, workspace.note)
+            clean = np.asarray(images[rows])
+            stored[rows] = budget.enforce(adversarial, clean, crafting.threat, attack=crafting.name, first_index=first)
+            progress(first + len(clean), len(images), "")
+    return crafting.facts()
 
-    def craft(seen: Victim | None, batch: Batch) -> torch.Tensor:
-        adversarial: torch.Tensor = attack.craft(seen, batch, threat, generator, **learned)
+
+class _Crafting:
+    """One attack with what it sees."""
+
+    def __init__(self, step: Step, workspace: Workspace) -> None:
+        self.attack: Attack = step.plugin
+        self.name, self.threat = str(step.config["attack"]), threat_of(step)
+        self.splits = workspace.splits(step.inputs["data"])
+        self.device = workspace.device
+        self.generator = torch.Generator().manual_seed(step.seed)
+        self.cost, self.images, self.queries = Cost(), 0, 0
+        self.source = workspace.source(step, self.cost) if "source" in step.inputs else None
+        self.learned: dict[str, State] = {}
+        if "fit" in step.inputs:
+            state = load_file(workspace.obtain(step.inputs["fit"]) / "state.safetensors")
+            self.learned = {"state": {name: value.to(self.device) for name, value in state.items()}}
+        if isinstance(self.attack, QueryAttack):
+            # embedded by the system that answers, at no cost of the attack
+            system = workspace.passes(step.inputs["source"], step.implementation)
+            size = int(step.implementation["batch_size"])
+            self.gallery = Gallery(
+                _references(self.splits["gallery"]), lambda images: _embed(system, images, size, self.device)
+            )
+
+    def crafted(self, part: str, rows: slice, drawn: torch.Tensor, max_batch: int) -> torch.Tensor:
+        """Craft the images of `part` at `rows` with the random numbers that follow the state `drawn` of the generator.
+
+        The batch stays whole, so the random numbers do not depend on `max_batch`, the images per pass of the source.
+        """
+        self.generator.set_state(drawn)
+        batch, source = self._batch(part, rows), self.source
+        self.images += len(batch.images)
+        if source is not None and max_batch < len(batch.images):
+            source = Chunked(source, max_batch)
+        if not isinstance(self.attack, QueryAttack):
+            return self.attack.craft(source, batch, self.threat, self.generator, **self.learned)  # type: ignore[arg-type]
+        assert source is not None
+        split = self.splits[part]
+        asker = Asker(self.name, torch.from_numpy(split.identities[rows]), torch.from_numpy(split.cameras[rows]))
+        oracle = Counted(source, self.threat, asker, self.gallery, labels="labels" in self.attack.needs)
+        adversarial = self.attack.search(oracle, batch, self.threat, self.generator)
+        self.queries += int(oracle.asked.sum())
         return adversarial
 
-    size = max_batch = int(step.implementation["batch_size"])
-    for part in ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,):
-        split = splits[part]
-        other = splits["gallery" if part == "query" else "query"]
-        references = _references(other) if "gallery" in attack.needs else None
-        stored = new_images(out, part, split.images.shape)
-        for first in range(0, len(split.images), size):
-            clean = np.asarray(split.images[first : first + size])
-            labels = torch.from_numpy(split.identities[first : first + size]) if "labels" in attack.needs else None
-            batch = Batch(to_float(clean, workspace.device), labels, references)
-            crafted = functools.partial(_crafted, craft, source, batch, generator, generator.get_state())
-            adversarial, max_batch = with_smaller_batches(crafted, max_batch, step.label, workspace.note)
-            stored[first : first + size] = budget.enforce(
-                adversarial, clean, threat, attack=str(step.config["attack"]), first_index=first
-            )
-            progress(first + len(clean), len(split.images), "")
-    return {}
+    def _batch(self, part: str, rows: slice) -> Batch:
+        split, other = self.splits[part], self.splits["gallery" if part == "query" else "query"]
+        needs = self.attack.needs
+        return Batch(
+            to_float(np.asarray(split.images[rows]), self.device),
+            torch.from_numpy(split.identities[rows]) if "labels" in needs else None,
+            _references(other) if "gallery" in needs else None,
+        )
+
+    def facts(self) -> Facts:
+        """Mean cost of one image: passes through the source, and queries. Empty for an attack that uses no source."""
+        if self.source is None:
+            return {}
+        totals = {"forward_passes": self.cost.forward, "backward_passes": self.cost.backward, "queries": self.queries}
+        return {name: total / self.images for name, total in totals.items()}
 
 
 def _references(split: Split) -> ReferenceImages:
     return ReferenceImages(split.images, split.identities, split.cameras)
 
 
-def _crafted(
-    craft: Callable[[Victim | None, Batch], torch.Tensor],
-    source: Victim | None,
-    batch: Batch,
-    generator: torch.Generator,
-    drawn: torch.Tensor,
-    max_batch: int,
-) -> torch.Tensor:
-    """Craft one batch with the random numbers that follow the state `drawn` of the generator.
-
-    The batch stays whole, so the random numbers do not depend on `max_batch`, the images per pass of the source.
-    """
-    generator.set_state(drawn)
-    return craft(source if source is None or max_batch >= len(batch.images) else Chunked(source, max_batch), batch)
+def _embed(victim: Victim, images: np.ndarray, size: int, device: torch.device) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat([victim.embed(to_float(images[i : i + size], device)) for i in range(0, len(images), size)])

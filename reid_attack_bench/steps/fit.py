@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from reid_attack_bench.adversary.cost import Cost
 from reid_attack_bench.contracts import LearnedAttack, fit_threat, to_cpu
 from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.step import Facts, Progress, Step, threat_of
@@ -34,9 +35,10 @@ def fit_step(run: AttackRun, source: Step, data: Step, after: tuple[str, ...]) -
 
 
 def run_fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    source = workspace.source(step)
+    cost = Cost()
+    source = workspace.source(step, cost)
     data = workspace.training_data(step.inputs["data"])
     state = step.plugin.fit(source, data, threat_of(step), fit_context(step, workspace, progress))
     save_file(to_cpu(state), out / "state.safetensors")
     workspace.unfinished(step.key).unlink(missing_ok=True)
-    return {}
+    return {"forward_passes": cost.forward, "backward_passes": cost.backward}

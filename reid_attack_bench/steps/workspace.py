@@ -13,7 +13,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from reid_attack_bench.adversary.access import Granted
 from reid_attack_bench.adversary.adaptive import adapt
+from reid_attack_bench.adversary.cost import Cost, Metered
 from reid_attack_bench.contracts import Defence, FitContext, Recipe, State, TrainingData, Victim
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.files import replace_file
@@ -94,20 +96,24 @@ class Workspace:
             victim = self._compiled[key]
         return MixedPrecision(victim) if implementation.get("precision") == "bfloat16" else victim
 
-    def source(self, step: Step) -> Victim:
-        """The source of a fit or craft step, adapted if its config asks for an adaptive attack.
+    def source(self, step: Step, cost: Cost) -> Victim:
+        """The source of a fit or craft step as its attack may see it; its passes are added to `cost`.
 
-        An adapted source is never compiled: its gradients are redefined on every call.
+        It is adapted if the config asks for an adaptive attack. An adapted source is never compiled: its gradients are
+        redefined on every call.
         """
-        key, samples = step.inputs["source"], step.config.get("adaptive")
-        if not samples:
-            return self.passes(key, step.implementation)
-        victim = self.passes(key, {**step.implementation, "compile": False})
+        samples = step.config.get("adaptive") if "gradients" in step.plugin.needs else 0
+        compile_options = {"compile": False} if samples else {}
+        victim = self.passes(step.inputs["source"], {**step.implementation, **compile_options})
+        seen = self._adapted(step, victim, samples, cost) if samples else Metered(victim, cost)
+        return Granted(seen, step.plugin.needs, str(step.config["attack"]))
+
+    def _adapted(self, step: Step, victim: Victim, samples: int, cost: Cost) -> Victim:
+        key = step.inputs["source"]
         card = json.loads((self.obtain(key) / "card.json").read_text())
         randomised = card["randomised"] or card.get("found_randomised", False)
-        adapted = adapt(victim, samples, randomised=randomised)
-        examine(adapted, self.device)
-        return adapted
+        examine(adapt(victim, samples, randomised=randomised), self.device)
+        return adapt(Metered(victim, cost), samples, randomised=randomised)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -77,6 +78,12 @@ def _no_seed_twice(seeds: list[int]) -> list[int]:
     return seeds
 
 
+def _no_query(access: Any) -> Any:
+    if access == "query":  # a value of version 0.1
+        raise mistake("query is now sees: embedding (or distances, or ranking) with a number of queries")
+    return access
+
+
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 Label = Annotated[
     str,
@@ -135,7 +142,19 @@ class PresetDocument(Document):
         [None], description="a number, all, or a share such as 1/8 of the image's pixels; a list runs each"
     )
     perturbs: Literal["query", "gallery", "both"] = Field("query", description="images that are attacked")
-    access: Literal["transfer", "white-box", "query"] = Field("transfer", description="see Threat models")
+    access: Annotated[Literal["transfer", "white-box"], BeforeValidator(_no_query)] = Field(
+        "transfer", description="evaluated targets: all, or the source alone"
+    )
+    sees: Literal["gradients", "embedding", "distances", "ranking"] = Field(
+        "gradients", description="the model itself, or answers to queries; see Threat models"
+    )
+    queries: Annotated[list[Annotated[int, Field(ge=1)]], OneOrMany()] = Field(
+        default_factory=list, description="largest number of queries per image; a list runs each"
+    )
+    top: int = Field(10, ge=1, description="length of the list that a query returns, with sees: ranking")
+    impersonate: Literal["random", "hardest"] | None = Field(
+        None, description="identity that a query is to retrieve instead of its own; to hide where left out"
+    )
     seeds: Annotated[list[Whole], AfterValidator(_no_seed_twice), OneOrMany()] = Field(
         default_factory=list, description="fitted and crafted once with each; the suite's where left out"
     )

@@ -166,10 +166,21 @@ def _victim(label: str, entry: VictimDocument, datasets: Mapping[str, Any]) -> V
 
 
 def _attack(label: str, entry: AttackDocument, image_size: tuple[int, int]) -> AttackEntry:
+    budgets: list[int | None] = [*entry.queries] or [None]
     threats = tuple(
-        ThreatModel(epsilon, _pixel_count(pixels, image_size), entry.perturbs, entry.access)
+        ThreatModel(
+            epsilon,
+            _pixel_count(pixels, image_size),
+            entry.perturbs,
+            entry.access,
+            sees=entry.sees,
+            queries=queries,
+            top=entry.top,
+            impersonate=entry.impersonate,
+        )
         for epsilon in entry.epsilon
         for pixels in entry.pixels
+        for queries in budgets
     )
     return AttackEntry(label, entry.use or label, entry.options, threats, tuple(entry.seeds), entry.adaptive)
 

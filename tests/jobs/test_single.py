@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from reid_attack_bench.cli import main as cli
+from reid_attack_bench.contracts import ThreatModel
 from tests.conftest import TOY, tiny_document
 
 RECIPE, READY, LEARNER = (f"{TOY}:{name}" for name in ("ToyRecipe", "ToyVictim", "Learner"))
@@ -114,7 +116,7 @@ def test_the_file_says_what_it_is_and_the_fit_is_the_suite_s(bench, tiny_yaml: P
         assert list(stream.keys()) == ["noise"]
     assert about["use"] == f"{TOY.resolve()}:Learner"
     assert (about["source"], about["data"], about["seed"]) == ("toy@station", "station", 0)
-    assert about["threat"] == {"epsilon": 8, "pixels": None, "perturbs": "query", "access": "transfer"}
+    assert about["threat"] == asdict(ThreatModel(8))
     victim = next((tmp_path / "runs/store/victim").iterdir())
     card = json.loads((victim / "card.json").read_text())
     assert about["source_digest"] == card["weights"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from reid_attack_bench import registry
 from reid_attack_bench.attacks.pgd import PGD
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.plan.attacks import plan_attacks, why_impossible
+from reid_attack_bench.plan.attacks import on_source, plan_attacks, why_impossible
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.plan.victims import PlannedVictim, relation_of
@@ -121,9 +123,46 @@ def test_attacks_cross_threat_models_and_seeds(tiny) -> None:
     runs = plan_attacks(parse.parse(tiny))
     assert [run.label for run in runs] == [f"pgd {e}/255 seed {s}" for e in (4, 8) for s in (1, 2)]
     assert {(run.iterations, run.attack.family, run.needs) for run in runs} == {(3, "logits", ("gradients", "logits"))}
-    tiny["attacks"] = {"pgd": {"access": "query"}}
-    with pytest.raises(BenchError, match="pgd needs gradients and logits, not query access only"):
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        ({"use": "pgd", "sees": "embedding", "queries": 5}, "needs gradients and logits, and sees: embedding shows"),
+        ({"use": f"{TOY}:Asker"}, "asks for embedding: set sees: embedding and a number of queries"),
+        ({"use": f"{TOY}:Asker", "sees": "ranking", "queries": 5}, "asks for embedding: set sees: embedding"),
+        ({"use": f"{TOY}:Asker", "sees": "embedding"}, "sees: embedding needs a budget: set queries"),
+        ({"use": "pgd", "queries": 5}, "queries limits an attack that only sees answers"),
+        ({"use": "pgd", "access": "query"}, "access query is now sees: embedding"),
+        ({"use": f"{TOY}:Asker", "sees": "embedding", "queries": 5, "impersonate": "random"}, "can only hide"),
+        ({"use": "pgd", "perturbs": "both", "impersonate": "random"}, "so perturbs must be query"),
+    ],
+)
+def test_an_attack_that_asks_for_more_than_its_access_is_refused(tiny, attack, message) -> None:
+    tiny["attacks"] = {"one": attack}
+    with pytest.raises(BenchError, match=message):
         plan_attacks(parse.parse(tiny))
+
+
+def test_an_attack_takes_its_form_without_logits_where_there_are_none() -> None:
+    @dataclass(frozen=True)
+    class Plain(PGD):
+        @property
+        def needs(self):
+            return frozenset({"gradients"})
+
+    @dataclass(frozen=True)
+    class Both(PGD):
+        def without_logits(self):
+            return Plain()
+
+    run, without = attacked(Both()), victim("x", classifies=False)
+    assert on_source(run, victim("toy")) is run
+    assert on_source(attacked(PGD()), without).needs == ("gradients", "logits")
+    other = on_source(run, without)
+    assert other.needs == ("gradients",)
+    assert why_impossible(other, without) == ""
+    assert other.use.options == run.use.options
 
 
 def test_reasons_why_a_source_is_a_target_only() -> None:

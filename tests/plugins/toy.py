@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Attack, LearnedAttack, Recipe, Victim, preprocess
+from reid_attack_bench.contracts import Attack, LearnedAttack, QueryAttack, Recipe, Victim, preprocess
 
 
 class ToyVictim(Victim):
@@ -91,6 +91,36 @@ class Cheat(Attack):
     def craft(self, source, batch, threat, generator):
         assert source is None
         return (batch.images + (threat.epsilon + 3) / 255).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Asker(QueryAttack):
+    """Asks about random corners of the ball and keeps the one whose answer differs most from the clean one.
+
+    `greed` more queries than its budget are asked, and the correct gallery images if `labels`.
+    """
+
+    form: str = "embedding"
+    greed: int = 0
+    labels: bool = False
+
+    @property
+    def needs(self):
+        return frozenset({self.form})
+
+    def search(self, oracle, batch, threat, generator):
+        if self.labels:
+            oracle.correct()
+        ask = {"embedding": oracle.embed, "distances": oracle.distances, "ranking": oracle.ranking}[self.form]
+        clean, best = ask(batch.images), batch.images
+        furthest = torch.zeros(len(best))
+        for _ in range(oracle.budget - 1 + self.greed):
+            noise = torch.rand(best.shape, generator=generator).sub(0.5).sign() * threat.radius
+            images = threat.project(batch.images + noise, batch.images)
+            moved = (ask(images) != clean).float().sum(dim=1)
+            best = torch.where((moved > furthest).view(-1, 1, 1, 1), images, best)
+            furthest = torch.maximum(furthest, moved)
+        return best
 
 
 class NanVictim(ToyVictim):

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from reid_attack_bench.attacks.noise import Noise
 from reid_attack_bench.attacks.pgd import PGD
 from reid_attack_bench.contracts import Attack, ReferenceImages, ThreatModel
-from reid_attack_bench.errors import BudgetError
+from reid_attack_bench.errors import AccessError, BudgetError
 from reid_attack_bench.steps.artefacts import read_crafted
 from reid_attack_bench.steps.craft import craft_step
 from reid_attack_bench.steps.fit import fit_step
-from tests.plugins.toy import Cheat, Learner
+from tests.plugins.toy import Asker, Cheat, Learner
 from tests.steps.conftest import attacked, toy
 
 SEEN: list = []
@@ -54,7 +54,39 @@ def test_an_attack_is_handed_what_it_needs_and_no_more(lab, data) -> None:
         assert isinstance(batch.references, ReferenceImages)
         assert np.array_equal(batch.references.images, splits[other].images)
         assert batch.identities is not None
-    assert SEEN[0][0] is lab.workspace.victim(toy().key)
+    source = SEEN[0][0]
+    assert lab.workspace.victim(toy().key) in set(source.modules())
+    with pytest.raises(AccessError, match="Nosy asks for logits, which it does not declare"):
+        source.logits(SEEN[0][1].images)
+
+
+def test_the_cost_of_a_craft_is_counted(lab, data) -> None:
+    pgd = craft_step(attacked(PGD(steps=3)), toy(), data, None, {}, 3, ())
+    lab.run(pgd)
+    # random start: one pass for the clean class, then forward and backward in each step
+    assert lab.facts[pgd.key] == {"forward_passes": 4.0, "backward_passes": 3.0, "queries": 0.0}
+    adapted = craft_step(attacked(PGD(steps=3), adaptive=8), toy(), data, None, {}, 3, ())
+    lab.run(adapted)
+    assert lab.facts[adapted.key]["backward_passes"] == 3.0, "a deterministic source is drawn from once"
+    noise = craft_step(attacked(Noise()), toy(), data, None, {}, 3, ())
+    lab.run(noise)
+    assert lab.facts[noise.key] == {}
+
+
+@pytest.mark.parametrize("form", ["embedding", "distances", "ranking"])
+def test_an_attack_that_asks(lab, data, form) -> None:
+    threat = ThreatModel(16, sees=form, queries=6, top=3)
+    step = craft_step(attacked(Asker(form), threat), toy(), data, None, {}, 3, ())
+    assert step.config["threat"] == {"epsilon": 16, "sees": form, "queries": 6, "top": 3}
+    images = read_crafted(lab.run(step))["query"].astype(int)
+    assert 0 < np.abs(images - lab.workspace.splits(data.key)["query"].images).max() <= 16
+    assert lab.facts[step.key] == {"forward_passes": 6.0, "backward_passes": 0.0, "queries": 6.0}
+    with pytest.raises(AccessError, match="attack Asker passed its budget of 5 queries on image 0 of the batch"):
+        lab.run(craft_step(attacked(Asker(form, greed=1), replace(threat, queries=5)), toy(), data, None, {}, 3, ()))
+    with pytest.raises(AccessError, match='correct, which takes "labels" in its needs'):
+        lab.run(
+            craft_step(attacked(Asker(form, labels=True), replace(threat, queries=4)), toy(), data, None, {}, 4, ())
+        )
 
 
 def test_an_attack_without_needs_is_crafted_once_for_all_sources(lab, data) -> None:
@@ -64,8 +96,6 @@ def test_an_attack_without_needs_is_crafted_once_for_all_sources(lab, data) -> N
     assert set(crafts[0].parents) == {"data"}
     assert crafts[0].after == ()
     assert crafts[0].implementation == {"code": "v1", "batch_size": 5}
-    query = attacked(Noise(), ThreatModel(access="query"))
-    assert set(craft_step(query, toy(), data, None, {}, 5, ()).parents) == {"data", "source"}
 
 
 def test_images_are_within_budget_and_the_same_again(lab, data, tmp_path) -> None:

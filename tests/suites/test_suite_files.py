@@ -157,7 +157,8 @@ threats = st.builds(
     epsilon=st.integers(0, 255),
     pixels=st.none() | st.integers(1, 9999),
     perturbs=st.sampled_from(["query", "gallery", "both"]),
-    access=st.sampled_from(["transfer", "white-box", "query"]),
+    access=st.sampled_from(["transfer", "white-box"]),
+    top=st.integers(1, 50),
 )
 several = st.lists(threats, min_size=1, max_size=3).map(tuple)
 contenders = st.builds(Contender, text, several)
@@ -196,7 +197,16 @@ def test_suites_of_published_runs_are_read(path: Path) -> None:
     published = json.loads(path.read_text())["suite"]
     suite = parse.from_plain(published)
     again = json.loads(parse.to_json(suite))
-    assert {name: again[name] for name in published} == published, "whole, with its findings"
+    assert _among(again, published) == published, "whole, with its findings"
+
+
+def _among(values: Any, wanted: Any) -> Any:
+    """`values` without the fields that `wanted`, of an earlier version, does not have."""
+    if isinstance(wanted, dict):
+        return {name: _among(values[name], value) for name, value in wanted.items() if name in values}
+    if isinstance(wanted, list) and len(values) == len(wanted):
+        return [_among(value, each) for value, each in zip(values, wanted, strict=True)]
+    return values
 
 
 def test_a_suite_that_cannot_be_read_whole_is_refused() -> None:

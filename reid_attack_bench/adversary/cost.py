@@ -1,0 +1,56 @@
+"""Cost of an attack: passes through the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reid_attack_bench.contracts import Victim, WrappedVictim
+
+
+@dataclass
+class Cost:
+    """Passes of single images through a model.
+
+    Attributes:
+        forward: images passed forward; `embed`, `logits` and `outputs` are one pass each.
+        backward: images whose outputs a gradient passed back through.
+    """
+
+    forward: int = 0
+    backward: int = 0
+
+
+class Metered(WrappedVictim):
+    """A victim that adds its passes to `cost`."""
+
+    def __init__(self, victim: Victim, cost: Cost) -> None:
+        super().__init__(victim)
+        self.cost = cost
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self._metered(self.victim.embed(images), len(images))
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        logits = self.victim.logits(images)
+        return None if logits is None else self._metered(logits, len(images))
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        embeddings, logits = self.victim.outputs(images)
+        if logits is None or not (torch.is_grad_enabled() and embeddings.requires_grad):
+            return self._metered(embeddings, len(images)), logits
+        # one backward pass, whichever of the two outputs a loss uses
+        joint = torch.cat([embeddings, logits], dim=1)
+        both = self._metered(joint, len(images))
+        return both[:, : embeddings.shape[1]], both[:, embeddings.shape[1] :]
+
+    def _metered(self, values: Tensor, images: int) -> Tensor:
+        self.cost.forward += images
+        if values.requires_grad:
+            values.register_hook(lambda gradient: self._passed_back(images))
+        return values
+
+    def _passed_back(self, images: int) -> None:
+        self.cost.backward += images
