@@ -203,7 +203,7 @@ def test_a_renamed_column_would_be_missed(tmp_path: Path) -> None:
         ("matrix.csv", cell_columns()),
         ("clean.csv", clean_columns()),
         ("defences.csv", defences.COLUMNS),
-        ("findings.csv", [field.name for field in fields(findings.Judged)]),
+        ("findings.csv", [field.name for field in fields(findings.ClaimResult)]),
     ],
 )
 def test_every_column_is_documented_and_no_other(table: str, columns: Sequence[str]) -> None:

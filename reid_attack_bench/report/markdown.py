@@ -59,7 +59,7 @@ def report_text(results: Results, pictures: dict[str, list[Path]], concluded: Co
     lines += _missing_lines(results)
     lines += _audit_lines(concluded.flags)
     lines += _defence_lines(results, concluded.gains)
-    lines += _finding_lines(concluded.judged)
+    lines += _finding_lines(concluded.claims)
     lines += _attack_lines(results)
     lines += paper.index_lines(results)
     lines += ["", PDF_NOTE]
@@ -130,8 +130,8 @@ def _audit_lines(flags: list[audit.Flag]) -> list[str]:
     return lines + [""] * bool(notes) + [f"- {_plain(note)}" for note in notes]
 
 
-def _finding_lines(judged: list[findings.Judged]) -> list[str]:
-    if not judged:
+def _finding_lines(claims: list[findings.ClaimResult]) -> list[str]:
+    if not claims:
         return []
     lines = [
         "",
@@ -142,7 +142,7 @@ def _finding_lines(judged: list[findings.Judged]) -> list[str]:
     lines[-1] += "higher side minus the lower one, with a 95 % t-interval over seeds; the claim is that it is positive."
     lines += ["", _table_line(list(findings.WORDS))]
     lines.append(_table_line(["---", "---", "---", "---", "--:", "--:", "--:", "---"]))
-    return lines + [_table_line([_plain(text) for text in findings.in_words(each)]) for each in judged]
+    return lines + [_table_line([_plain(text) for text in findings.in_words(each)]) for each in claims]
 
 
 def _attack_lines(results: Results) -> list[str]:
@@ -169,20 +169,20 @@ def _attack_lines(results: Results) -> list[str]:
         row = clean.get((victim, dataset))
         if row is not None and row.ok:
             values = [f"{row.value(name):.1f}" for name in ("rank1", "mAP")]
-            paper = _paper_text(published.beside_clean(results, victim, dataset))
+            paper = _paper_text(published.clean_result(results, victim, dataset))
             texts = ["clean", "0", "", "", victim, dataset, values[0], "", values[1], "", "", paper]
             lines.append(_table_line([_plain(text) for text in texts]))
     for cell in rows.over_seeds(cells):
         setting = cell.setting
         seeds = by_seed[cell.place]
         texts = [setting.attack, str(setting.epsilon), str(setting.pixels or ""), cell.source, cell.target]
-        texts += [cell.dataset, rows.figure(cell.values, "rank1", 1), ", ".join(seeds) if len(seeds) > 1 else ""]
+        texts += [cell.dataset, rows.format_number(cell.values, "rank1", 1), ", ".join(seeds) if len(seeds) > 1 else ""]
         texts += [
-            rows.figure(cell.values, "mAP", 1),
-            rows.figure(cell.values, "ssim", 3),
-            rows.figure(cell.values, "grid", 3),
+            rows.format_number(cell.values, "mAP", 1),
+            rows.format_number(cell.values, "ssim", 3),
+            rows.format_number(cell.values, "grid", 3),
         ]
-        texts.append(_paper_text(published.beside(results, cell)))
+        texts.append(_paper_text(published.result(results, cell)))
         lines.append(_table_line([_plain(text) for text in texts]))
     return lines
 

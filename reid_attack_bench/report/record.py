@@ -14,7 +14,7 @@ from reid_attack_bench.validation import checked
 
 MANIFEST = "manifest.json"
 
-REPORT_VERSION = 6
+REPORT_VERSION = 7
 """Raise it when the same results give another report: a finished run then writes its report again."""
 
 

@@ -71,7 +71,7 @@ class _Gallery:
     def nearest(self, folder: Path, queries: np.ndarray) -> np.ndarray:
         """int64 N×K: gallery indices for some of the queries whose embeddings are in `folder`."""
         return top_matches(
-            distances(_rows(folder, queries), self.embeddings, self.distance).numpy(),
+            distances(_query_embeddings(folder, queries), self.embeddings, self.distance).numpy(),
             self.query.identities[queries],
             self.gallery.identities,
             self.query.cameras[queries],
@@ -83,7 +83,7 @@ class _Gallery:
         return (self.gallery.identities[nearest] == self.query.identities[queries][:, None]) & (nearest >= 0)
 
 
-def _rows(folder: Path, queries: np.ndarray) -> Tensor:
+def _query_embeddings(folder: Path, queries: np.ndarray) -> Tensor:
     with safe_open(folder / _FEATURES, framework="pt") as file:
         part = file.get_slice("query")
         return torch.cat([part[int(row) : int(row) + 1] for row in queries])

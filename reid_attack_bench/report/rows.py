@@ -32,7 +32,7 @@ def number(value: Any) -> float:
     return math.nan if is_missing(value) else float(value)
 
 
-def figure(row: Mapping[str, Any], name: str, digits: int) -> str:
+def format_number(row: Mapping[str, Any], name: str, digits: int) -> str:
     """A figure in words for a report, empty where there is none."""
     value = number(row.get(name))
     return "" if value != value else f"{value:.{digits}f}"
@@ -101,7 +101,7 @@ def outcome(results: Results, rank_key: str) -> PerQuery:
         ) from None
 
 
-def home_rows(results: Results) -> list[CleanRow]:
+def training_data_rows(results: Results) -> list[CleanRow]:
     """Clean rows of every victim on the data set it was trained on; all its rows if the run has none of that.
 
     Sorted by victim.

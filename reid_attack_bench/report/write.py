@@ -43,8 +43,8 @@ def write_report(
         raise BenchError("the results hold no cell: run at least one attack, then write the report")
     out_dir = Path(out_dir)
     concluded = concluded or conclude(results)
-    judged, gains = concluded.judged, concluded.gains
-    written = [rows.write_csv(findings.table(judged), out_dir / "findings.csv")] if judged else []
+    claims, gains = concluded.claims, concluded.gains
+    written = [rows.write_csv(findings.table(claims), out_dir / "findings.csv")] if claims else []
     written += [] if gains.empty else [rows.write_csv(gains, out_dir / "defences.csv")]
     written += [
         rows.write_csv(concluded.board, out_dir / "leaderboard.csv"),

@@ -79,7 +79,7 @@ CLAIM = [{"claim": "a beats b", "lower": "a", "higher": "b"}]
     ],
 )
 def test_verdicts(a: list[float], b: list[float], verdict: str) -> None:
-    (judged,) = findings.judge(results_of(CLAIM, arms(a=a, b=b)))
+    (judged,) = findings.evaluate_claims(results_of(CLAIM, arms(a=a, b=b)))
     assert judged.verdict == verdict
     assert judged.difference == pytest.approx(np.mean(b) - np.mean(a))
     assert (judged.seeds, judged.places) == (len(a), 3)
@@ -88,13 +88,13 @@ def test_verdicts(a: list[float], b: list[float], verdict: str) -> None:
 
 def test_the_interval_is_student_s_over_paired_seeds() -> None:
     a, b = [10.0, 13.0, 12.0, 9.0], [15.0, 16.0, 19.0, 12.0]
-    (judged,) = findings.judge(results_of(CLAIM, arms(a=a, b=b)))
+    (judged,) = findings.evaluate_claims(results_of(CLAIM, arms(a=a, b=b)))
     expected = stats.ttest_rel(b, a).confidence_interval(0.95)
     assert (judged.low, judged.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_one_seed_stands_against_every_seed_of_the_other() -> None:
-    (judged,) = findings.judge(results_of(CLAIM, arms(a=[10, 11, 12], b=[20])))
+    (judged,) = findings.evaluate_claims(results_of(CLAIM, arms(a=[10, 11, 12], b=[20])))
     assert judged.seeds == 3
     assert judged.difference == pytest.approx(9)
     assert judged.verdict == "confirmed"
@@ -104,10 +104,10 @@ def test_only_places_where_all_seeds_of_both_have_figures_are_compared() -> None
     run = results_of(CLAIM, arms(a=[10, 11, 12], b=[20, 21, 22]), spread=30)
     gone = [(cell.attack, cell.seed, cell.source) == ("b", 1, VICTIMS[2]) for cell in run.cells]
     run = change_cells(run, gone, status="diverged", rank1=math.nan)
-    (judged,) = findings.judge(run)
+    (judged,) = findings.evaluate_claims(run)
     assert judged.places == 2
     assert judged.difference == pytest.approx(10), "a place that one seed lacks must not shift the others' means"
-    (none,) = findings.judge(change_cells(run, lambda cell: cell.attack == "b", status="diverged"))
+    (none,) = findings.evaluate_claims(change_cells(run, lambda cell: cell.attack == "b", status="diverged"))
     assert (none.verdict, none.reason) == ("undecided", "no cell succeeded for both")
     assert math.isnan(none.difference)
 
@@ -120,12 +120,12 @@ def test_at_equal_damage_the_curves_are_compared() -> None:
         for epsilon, level in zip((8, 16), levels, strict=True)
         for seed in range(3)
     }
-    (judged,) = findings.judge(results_of(claim, figures))
+    (judged,) = findings.evaluate_claims(results_of(claim, figures))
     # at the same epsilon the kind one has 0.2 more, but half of that only because it does less harm
     assert judged.difference == pytest.approx(0.1)
     assert judged.lower == "plain, ε = 8/16"
     apart = {key: value - 70 if key[0] == "plain" else value for key, value in figures.items()}
-    (unreached,) = findings.judge(results_of(claim, apart))
+    (unreached,) = findings.evaluate_claims(results_of(claim, apart))
     assert unreached.reason == "the two never reach the same mAP"
     assert unreached.verdict == "undecided"
 
@@ -147,7 +147,7 @@ def test_the_paper_stands_beside_the_same_model_data_attack_and_epsilon() -> Non
     cells = {(cell.attack, cell.epsilon, cell.source): cell for cell in run.cells}
 
     def rank1(attack: str, epsilon: int, victim: str, **changes: Any) -> float | None:
-        line = published.beside(run, replace(cells[attack, epsilon, victim], **changes))
+        line = published.result(run, replace(cells[attack, epsilon, victim], **changes))
         return line.rank1 if line else None
 
     assert rank1("misranking", 16, VICTIMS[0]) == 3.7

@@ -95,7 +95,7 @@ def test_a_missing_cell_has_a_reason_and_no_figure(results: Results, page: str) 
     assert len(gone) == 1
     assert gone[0][column["status"]] == "failed"
     assert gone[0][column["mAP"]] is None
-    assert f"1 of {len(results.cells)} cells have no figures" in page
+    assert f"1 of {len(results.cells)} cells have no values" in page
     assert "<li>1 × failed</li>" in page
 
 

@@ -1,4 +1,4 @@
-"""Tables for papers: figures against the cells that they come from, and LaTeX that compiles."""
+"""Tables for papers: values against the cells that they come from, and LaTeX that compiles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def small() -> Results:
 
 def cell_of(table: PaperTable, source: str, target: str) -> Value:
     line = next(line for line in table.lines if line.stub[-1] == source)
-    return line.figures[table.heads.index(target)]
+    return line.values[table.heads.index(target)]
 
 
 def test_matrix_shows_mean_spread_and_interval_of_the_seeds(small: Results) -> None:
@@ -46,18 +46,18 @@ def test_matrix_shows_mean_spread_and_interval_of_the_seeds(small: Results) -> N
                 values, low, high = (
                     np.array([cell.value(f"{metric}{end}") for cell in mine]) for end in ("", "_low", "_high")
                 )
-                figure = cell_of(table, source, target)
-                assert (figure.text, figure.spread) == (f"{values.mean():.1f}", f"{values.std(ddof=1):.1f}")
-                assert figure.interval == f"[{low.mean():.1f}, {high.mean():.1f}]"
-                assert figure.own == (source == target)
-                assert figure.notes == ()
-        unharmed = {row.victim: row.value(metric) for row in run.clean}
-        assert [f.text for f in table.lines[0].figures] == [f"{unharmed[name]:.1f}" for name in table.heads]
+                value = cell_of(table, source, target)
+                assert (value.text, value.spread) == (f"{values.mean():.1f}", f"{values.std(ddof=1):.1f}")
+                assert value.interval == f"[{low.mean():.1f}, {high.mean():.1f}]"
+                assert value.own == (source == target)
+                assert value.notes == ()
+        clean = {row.victim: row.value(metric) for row in run.clean}
+        assert [f.text for f in table.lines[0].values] == [f"{clean[name]:.1f}" for name in table.heads]
         for words in ("60 queries", "synthetic data", "ε = 8/255", "3 seeds", "suite demo, seed 7"):
             assert words in table.caption
     # one seed alone has no spread, and the caption speaks of none
     once = matrix(small, "plaza", PGD, "mAP")
-    assert not any(figure.spread for line in once.lines for figure in line.figures)
+    assert not any(value.spread for line in once.lines for value in line.values)
     assert "±" not in once.caption
 
 
@@ -65,8 +65,8 @@ def test_bold_is_the_strongest_transfer_to_each_target() -> None:
     run = make_results(places=("plaza",), attacks=("pgd",), epsilons=(8,), missing=0)
     table = matrix(run, "plaza", PGD, "mAP")
     for i, target in enumerate(table.heads):
-        others = {line.stub[-1]: line.figures[i] for line in table.lines[1:] if line.stub[-1] != target}
-        lowest = min(float(figure.text) for figure in others.values())
+        others = {line.stub[-1]: line.values[i] for line in table.lines[1:] if line.stub[-1] != target}
+        lowest = min(float(value.text) for value in others.values())
         assert {name for name, f in others.items() if f.best} == {
             n for n, f in others.items() if float(f.text) == lowest
         }
@@ -95,7 +95,7 @@ def test_a_missing_cell_is_a_dash_with_its_reason_never_zero(small: Results) -> 
     never = dataclasses.replace(run, cells=[cell for here, cell in zip(pair, run.cells, strict=True) if not here])
     assert cell_of(matrix(never, "plaza", PGD, "mAP"), "osnet@plaza", "mudeep@plaza").notes == ("not run",)
     everything = without(run, np.ones(len(run.cells), bool))
-    assert all(not f.text for line in matrix(everything, "plaza", PGD, "mAP").lines[1:] for f in line.figures)
+    assert all(not f.text for line in matrix(everything, "plaza", PGD, "mAP").lines[1:] for f in line.values)
 
 
 def test_leaderboard_has_room_on_a_page_and_says_what_is_bounded() -> None:
@@ -109,18 +109,18 @@ def test_leaderboard_has_room_on_a_page_and_says_what_is_bounded() -> None:
     assert last.stub[1] == victims[0]
     assert last.rule
     assert last.notes == ("unverified: masked gradients; see the audit in report.md",)
-    assert not any(figure.best for figure in last.figures)
-    column = [float(line.figures[-1].text) for line in table.lines[:-1]]
-    assert [line.figures[-1].best for line in table.lines[:-1]] == [value == max(column) for value in column]
+    assert not any(value.best for value in last.values)
+    column = [float(line.values[-1].text) for line in table.lines[:-1]]
+    assert [line.values[-1].best for line in table.lines[:-1]] == [value == max(column) for value in column]
     row = board.iloc[0]
-    assert table.lines[0].figures[-1].interval == f"[{row.worst_e8_mAP_low:.1f}, {row.worst_e8_mAP_high:.1f}]"
+    assert table.lines[0].values[-1].interval == f"[{row.worst_e8_mAP_low:.1f}, {row.worst_e8_mAP_high:.1f}]"
     # an upper bound beats nobody
     bounded = without(run, (np.arange(len(run.cells)) == len(run.cells) - 1))
     table = leaderboard(bounded, tables.leaderboard(bounded))
-    (upper,) = (line for line in table.lines if any(f.text.startswith("≤") for f in line.figures))
-    assert "can only be lower" in upper.figures[-1].notes[0]
-    assert not any(line.figures[-1].best for line in table.lines)
-    assert any(line.figures[0].best for line in table.lines)
+    (upper,) = (line for line in table.lines if any(f.text.startswith("≤") for f in line.values))
+    assert "can only be lower" in upper.values[-1].notes[0]
+    assert not any(line.values[-1].best for line in table.lines)
+    assert any(line.values[0].best for line in table.lines)
 
 
 @pytest.mark.parametrize(

@@ -505,7 +505,7 @@ def test_overview_names_the_epsilon_it_shows(small: Results) -> None:
     for headline, marked in ((8, False), (5, True)):
         figure = plots.overview_figure(with_suite(small, headline_epsilon=headline))
         heading = next(text.get_text() for text in figure.texts if text.get_text().startswith("mAP"))
-        assert heading == f"mAP under attack, ε = {headline}/255" + " unless said" * marked
+        assert heading == f"mAP under attack, ε = {headline}/255" + " unless stated" * marked
         panels = {axes.get_title(loc="left") for axes in figure.axes} - {""}
         assert {panel.partition(",")[0] for panel in panels} == {cell.attack for cell in small.cells}
         assert all((", ε = " in panel) == marked for panel in panels)

@@ -296,7 +296,7 @@ def test_pretenders_look_robust_are_caught_and_are_broken(store) -> None:
         broken = mean_ap(results, "knowing", fake)
         assert broken < honest + 0.25 * (clean[f"{fake}@plaza"] - honest), fake
     assert mean_ap(results, "knowing", "trained") > honest + 1
-    gains = defences.compare(results).set_index("victim")
+    gains = defences.robustness_gains(results).set_index("victim")
     assert set(gains.index) == {"trained@plaza", "rounded@plaza", "jittered@plaza"}
     assert set(gains.twin) == {"toy@plaza"}
     for fake in ("rounded@plaza", "jittered@plaza"):

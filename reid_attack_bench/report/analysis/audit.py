@@ -80,7 +80,7 @@ def audit(results: Results) -> list[Flag]:
     flags = []
     cells = [cell for cell in results.cells if cell.ok]
     tested = any("gradients" in cell.needs for cell in results.cells)
-    for clean in rows.home_rows(results):
+    for clean in rows.training_data_rows(results):
         if not clean.ok:
             continue
         if "white-box" not in results.relations:

@@ -16,7 +16,7 @@ class Conclusions:
     """What the results add up to, worked out once; gains: defences beside their twins."""
 
     board: pd.DataFrame
-    judged: list[findings.Judged]
+    claims: list[findings.ClaimResult]
     flags: list[audit.Flag]
     gains: pd.DataFrame
 
@@ -24,4 +24,4 @@ class Conclusions:
 def conclude(results: Results) -> Conclusions:
     flags = audit.audit(results)
     board = tables.leaderboard(results, audit.unverified(flags))
-    return Conclusions(board, findings.judge(results), flags, defences.compare(results))
+    return Conclusions(board, findings.evaluate_claims(results), flags, defences.robustness_gains(results))

@@ -12,7 +12,7 @@ from reid_attack_bench.report import rows
 from reid_attack_bench.report.analysis import worst_case
 from reid_attack_bench.report.record import models
 from reid_attack_bench.report.results import CellRow, CleanRow, Results
-from reid_attack_bench.report.rows import Row, home_rows
+from reid_attack_bench.report.rows import Row, training_data_rows
 
 COLUMNS = (
     "victim", "twin", "dataset", "clean_mAP", "twin_clean_mAP", "epsilon", "plain_mAP", "adaptive_mAP", "worst_mAP",
@@ -27,17 +27,17 @@ interval over queries; rejected: the largest share of adversarial queries that a
 """
 
 
-def compare(results: Results) -> pd.DataFrame:
+def robustness_gains(results: Results) -> pd.DataFrame:
     """One row for each defended victim on its home data set, at the headline epsilon; empty without any."""
     known = models(results.record.suite)
-    clean = {(row.victim, row.dataset): row for row in home_rows(results)}
+    clean = {(row.victim, row.dataset): row for row in training_data_rows(results)}
     cells = [cell for cell in results.cells if _counts(results, cell)]
     table = []
     for (victim, dataset), row in clean.items():
         undefended = known[victim].undefended if victim in known else None
-        twin = clean.get((undefended.name, dataset)) if undefended else None
-        if twin is not None:
-            table.append(_row(results, row, twin, cells))
+        baseline = clean.get((undefended.name, dataset)) if undefended else None
+        if baseline is not None:
+            table.append(_row(results, row, baseline, cells))
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
@@ -46,33 +46,35 @@ WORDS = ("victim", "twin", "clean", "plain", "adaptive", "worst", "worst of the 
 
 def in_words(row: Row) -> list[str]:
     """A row of `compare` for a table of a report, in the order of WORDS."""
-    figures = [rows.figure(row, f"{name}_mAP", 1) for name in ("clean", "plain", "adaptive", "worst", "twin_worst")]
-    gain, refused = rows.with_interval(row, "gain_mAP"), rows.figure(row, "rejected", 1)
-    return [row["victim"], row["twin"], *figures, gain, refused]
+    values = [
+        rows.format_number(row, f"{name}_mAP", 1) for name in ("clean", "plain", "adaptive", "worst", "twin_worst")
+    ]
+    gain, rejected = rows.with_interval(row, "gain_mAP"), rows.format_number(row, "rejected", 1)
+    return [row["victim"], row["twin"], *values, gain, rejected]
 
 
-def _row(results: Results, victim: CleanRow, twin: CleanRow, cells: list[CellRow]) -> Row:
+def _row(results: Results, victim: CleanRow, baseline: CleanRow, cells: list[CellRow]) -> Row:
     own, other = (
         [cell for cell in cells if (cell.target, cell.dataset) == (each.victim, each.dataset)]
-        for each in (victim, twin)
+        for each in (victim, baseline)
     )
-    worst, twin_worst = worst_case.worst_case(results, own), worst_case.worst_case(results, other)
+    worst, baseline_worst = worst_case.worst_case(results, own), worst_case.worst_case(results, other)
     row: Row = dict.fromkeys(COLUMNS, math.nan) | {
         "victim": victim.victim,
-        "twin": twin.victim,
+        "twin": baseline.victim,
         "dataset": victim.dataset,
         "clean_mAP": victim.value("mAP"),
-        "twin_clean_mAP": twin.value("mAP"),
+        "twin_clean_mAP": baseline.value("mAP"),
         "epsilon": results.headline_epsilon,
         "plain_mAP": _lowest([cell for cell in own if not cell.adaptive]),
         "adaptive_mAP": _lowest([cell for cell in own if cell.adaptive]),
     }
     refused = [cell.values["rejected"] for cell in own if "rejected" in cell.values]
     row["rejected"] = max(refused, default=math.nan)
-    if worst is not None and twin_worst is not None and len(worst.ap) == len(twin_worst.ap):
-        gain = 100.0 * (worst.ap - twin_worst.ap)
+    if worst is not None and baseline_worst is not None and len(worst.ap) == len(baseline_worst.ap):
+        gain = 100.0 * (worst.ap - baseline_worst.ap)
         low, high = interval(gain, seed=results.seed)
-        row |= {"worst_mAP": 100.0 * float(worst.ap.mean()), "twin_worst_mAP": 100.0 * float(twin_worst.ap.mean())}
+        row |= {"worst_mAP": 100.0 * float(worst.ap.mean()), "twin_worst_mAP": 100.0 * float(baseline_worst.ap.mean())}
         row |= {"gain_mAP": float(np.mean(gain)), "gain_mAP_low": low, "gain_mAP_high": high}
     return row
 

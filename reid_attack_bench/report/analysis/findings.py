@@ -22,14 +22,14 @@ Verdict = Literal["confirmed", "not confirmed", "undecided"]
 Place = tuple[str, str, str]
 """Source, target, data set."""
 
-Figures = dict[int, dict[Place, list[tuple[float, float]]]]
+Values = dict[int, dict[Place, list[tuple[float, float]]]]
 """Seed → place → for each threat model (measure held equal or 0, measure)."""
 
 _GRID = 33  # points at which two curves are compared
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClaimResult:
     """One finding and what the run says of it.
 
     Attributes:
@@ -60,19 +60,19 @@ class Judged:
     reason: str = ""
 
 
-def judge(results: Results) -> list[Judged]:
+def evaluate_claims(results: Results) -> list[ClaimResult]:
     """Every finding of the run's suite, in its order.
 
     For each seed the measure is averaged over the cells of the finding's relation that succeeded for both sides and all
     seeds, then the difference is taken; the interval is over these differences, so over fits of the attack, with
     victims and data as they are. A side with a single seed stands against every seed of the other.
     """
-    return [_judge(claim, results.cells) for claim in results.record.suite.findings]
+    return [_evaluate(claim, results.cells) for claim in results.record.suite.findings]
 
 
-def table(judged: list[Judged]) -> pd.DataFrame:
+def table(results: list[ClaimResult]) -> pd.DataFrame:
     """One row per finding, for findings.csv; figures with as many digits as the CSV files give their measure."""
-    table = pd.DataFrame([vars(each) for each in judged])
+    table = pd.DataFrame([vars(each) for each in results])
     digits = table["measure"].map(lambda name: _measure(name).csv_digits)
     for name in ("lower_mean", "higher_mean", "difference", "low", "high"):
         table[name] = [round(value, places) for value, places in zip(table[name], digits, strict=True)]
@@ -82,7 +82,7 @@ def table(judged: list[Judged]) -> pd.DataFrame:
 WORDS = ("claim", "lower", "higher", "measure", "difference", "seeds", "cells", "verdict")
 
 
-def in_words(each: Judged) -> list[str]:
+def in_words(each: ClaimResult) -> list[str]:
     """A finding for a table of a report, in the order of WORDS."""
     measure = each.measure + (f" at equal {each.at_equal}" if each.at_equal else "")
     digits = _measure(each.measure).text_digits
@@ -112,7 +112,7 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def _judge(claim: Claim, cells: Sequence[CellRow]) -> Judged:
+def _evaluate(claim: Claim, cells: Sequence[CellRow]) -> ClaimResult:
     sides = [_values(claim, side, cells) for side in (claim.lower, claim.higher)]
     names = [_name(side) for side in (claim.lower, claim.higher)]
     seeds = _common_seeds(*sides)
@@ -132,7 +132,7 @@ def _judge(claim: Claim, cells: Sequence[CellRow]) -> Judged:
         reason = "one seed gives no interval"
     verdict: Verdict = "confirmed" if low > 0 else "not confirmed" if high < 0 else "undecided"
     means = pairs.mean(axis=0) if len(pairs) else np.full(2, math.nan)
-    return Judged(
+    return ClaimResult(
         claim=claim.claim,
         lower=names[0],
         higher=names[1],
@@ -151,7 +151,7 @@ def _judge(claim: Claim, cells: Sequence[CellRow]) -> Judged:
     )
 
 
-def _values(claim: Claim, contender: Contender, cells: Sequence[CellRow]) -> Figures:
+def _values(claim: Claim, contender: Contender, cells: Sequence[CellRow]) -> Values:
     """Places where a threat model has no figure are left out."""
     settings = [_setting(contender, threat) for threat in contender.threats]
     found: dict[int, dict[Place, dict[Setting, tuple[float, float]]]] = {}
@@ -184,7 +184,7 @@ def _name(contender: Contender) -> str:
     return f"{threats[0].variant}, ε = {'/'.join(str(each.epsilon) for each in threats)}"
 
 
-def _common_seeds(lower: Figures, higher: Figures) -> list[int]:
+def _common_seeds(lower: Values, higher: Values) -> list[int]:
     if len(lower) == 1 and higher:
         return sorted(higher)
     if len(higher) == 1 and lower:
@@ -192,7 +192,7 @@ def _common_seeds(lower: Figures, higher: Figures) -> list[int]:
     return sorted(set(lower) & set(higher))
 
 
-def _for_seeds(side: Figures, seeds: list[int]) -> Figures:
+def _for_seeds(side: Values, seeds: list[int]) -> Values:
     alone = next(iter(side.values())) if len(side) == 1 else None
     return {seed: side[seed] if alone is None else alone for seed in seeds}
 

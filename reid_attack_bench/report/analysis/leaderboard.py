@@ -21,19 +21,19 @@ from reid_attack_bench.report.results import (
 from reid_attack_bench.report.rows import (
     Row,
     epsilons,
-    home_rows,
     number,
     ordered_cells,
     ordered_clean,
     over_seeds,
     strongest,
+    training_data_rows,
 )
 
-Doubts = Mapping[tuple[str, str], Sequence[str]]
+RedFlags = Mapping[tuple[str, str], Sequence[str]]
 """(victim, data set) → names of its red flags, as `audit.unverified` gives them."""
 
 
-def leaderboard(results: Results, doubts: Doubts | None = None) -> pd.DataFrame:
+def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataFrame:
     """Victims by robustness, one row per victim on its home data set (without a home, one per data set).
 
     The worst case at an epsilon is taken PER QUERY: over all successful cells with this target, data set and
@@ -52,16 +52,16 @@ def leaderboard(results: Results, doubts: Doubts | None = None) -> pd.DataFrame:
     over them; the worst case takes every seed as an attack of its own.
 
     Ordered by worst-case mAP at `results.headline_epsilon`, descending, ties by clean mAP, then by name; victims that
-    `doubts` names, (victim, data set) → their red flags, come below the others, with `audit` "unverified: …"; those
+    `red_flags` names, (victim, data set) → their red flags, come below the others, with `audit` "unverified: …"; those
     without a worst case come last, without a rank. A figure that does not exist is missing (NaN).
     """
     by_place: dict[tuple[str, str], list[CellRow]] = {}
     for cell in results.cells:
         by_place.setdefault((cell.target, cell.dataset), []).append(cell)
     plan = results.settings
-    table = [_leaderboard_row(results, clean, by_place, plan) for clean in home_rows(results)]
+    table = [_leaderboard_row(results, clean, by_place, plan) for clean in training_data_rows(results)]
     for row in table:
-        flags = (doubts or {}).get((row["victim"], row["dataset"]), ())
+        flags = (red_flags or {}).get((row["victim"], row["dataset"]), ())
         row["audit"] = "unverified: " + ", ".join(flags) if flags else ""
     headline = f"worst_e{results.headline_epsilon}_mAP"
 

@@ -62,7 +62,7 @@ def _line(row: dict[str, Any]) -> Published:
     return Published(**{**row, **percent, **budget})
 
 
-def beside(results: Results, cell: CellRow) -> Published | None:
+def result(results: Results, cell: CellRow) -> Published | None:
     """The paper's figure for a cell: same attack label, epsilon, pixel budget, models and data sets; else None."""
     if not cell.relation:
         return None
@@ -83,7 +83,7 @@ def beside(results: Results, cell: CellRow) -> Published | None:
     return None
 
 
-def beside_clean(results: Results, victim: str, dataset: str) -> Published | None:
+def clean_result(results: Results, victim: str, dataset: str) -> Published | None:
     """The paper's figure for a victim without attack, on the data set that it was trained on; else None."""
     for line in published():
         if line.epsilon == 0 and line.target_data == dataset and _is(results, victim, line.target):

@@ -1,8 +1,7 @@
-"""report.html: the whole report in one file that asks for nothing from any network.
+"""report.html: the report as one self-contained file without network access.
 
-The page is a Jinja template with its style and script beside it (folder `page`); the charts are Vega-Lite, specified
-with Altair and drawn by the library's own bundle, which is embedded. Tables, matrix and gallery are the script's, from
-one block of JSON.
+The page is a Jinja template with its style and script in the folder `template`. Charts are Vega-Lite, specified with
+Altair and drawn by the embedded Vega bundle. The script builds tables, matrix and gallery from one block of JSON.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from reid_attack_bench.report.rows import Row
 
 
 def page(results: Results, concluded: Conclusions, definitions: Sequence[str]) -> str:
-    """The report as one HTML file; the same results give the same text.
+    """The report as one HTML page; equal results give equal text.
 
     Args:
-        concluded: write.Conclusions of these results.
-        definitions: of terms, "**Term**: what it means."
+        concluded: conclusions of these results.
+        definitions: as "**Term**: definition."
     """
     cells = rows.over_seeds(rows.ordered_cells(results))
     plan = {setting: number for number, setting in enumerate(results.settings)}
@@ -48,7 +47,7 @@ def page(results: Results, concluded: Conclusions, definitions: Sequence[str]) -
     return template.render(
         **prose(results, concluded, cells, definitions, has_examples=bool(pictures["crafts"])),
         version=__version__,
-        # a style or script of ours holds no "</"; what comes from a run is escaped
+        # our style and script contain no "</"; content of a run is escaped
         style=jinja2.filters.Markup((parts / "report.css").read_text(encoding="utf-8")),
         script=jinja2.filters.Markup((parts / "report.js").read_text(encoding="utf-8")),
         library=jinja2.filters.Markup(_library()),
@@ -64,11 +63,8 @@ def _json(value: Any) -> str:
 @functools.cache
 def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script."""
-    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # which its stub alone asks for
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # required by its type stub only
     return str(bundle).replace("</script", "<\\/script")
-
-
-# data of the script
 
 
 def _data(
@@ -96,7 +92,7 @@ def _data(
         "headline": results.headline_epsilon,
         "epsilons": epsilons,
         "all_pixels": height * width,
-        "settings": [_setting(setting, first[setting]) for setting in plan],
+        "settings": [_setting_entry(setting, first[setting]) for setting in plan],
         "victims": [{"name": name, "defence": defences.get(name, "")} for name in names],
         "datasets": [
             {
@@ -126,7 +122,7 @@ def _data(
 
 
 def _measures() -> list[dict[str, Any]]:
-    """What the page may show of a cell; a drop is listed after the measures of its group."""
+    """Measures that the page can show for a cell; drops are listed after the ranking measures."""
     listed = [(measure, "", measure.group) for measure in catalogue.of_group("ranking")]
     listed += [(measure, "drop_", "drop") for measure in catalogue.of_group("ranking")]  # type: ignore[misc]
     listed += [(measure, "", measure.group) for measure in catalogue.of_group("visibility", "detection")]
@@ -142,7 +138,7 @@ def _measures() -> list[dict[str, Any]]:
     ]
 
 
-def _setting(setting: Setting, cell: CellRow) -> dict[str, Any]:
+def _setting_entry(setting: Setting, cell: CellRow) -> dict[str, Any]:
     return {
         "attack": setting.attack,
         "epsilon": setting.epsilon,
@@ -194,5 +190,5 @@ def _board_row(row: Row, epsilons: Sequence[int]) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> float | None:
-    figure = rows.number(value)
-    return None if math.isnan(figure) else round(figure, 4)
+    number = rows.number(value)
+    return None if math.isnan(number) else round(number, 4)

@@ -1,4 +1,4 @@
-"""Charts of report.html."""
+"""Vega-Lite charts of report.html; the script fills in data, titles and colours."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import altair as alt
 
 from reid_attack_bench.report.plots import style
 
-COLOURS = style.LINE_COLOURS[:-1]  # black is lost on a dark page
-
-
-# charts; the script gives them their data, titles and colours
+COLOURS = style.LINE_COLOURS[:-1]  # black is invisible on a dark page
 
 
 def curve() -> dict[str, Any]:
@@ -20,7 +17,7 @@ def curve() -> dict[str, Any]:
     tooltip = [
         alt.Tooltip("attack:N", title="attack"),
         alt.Tooltip("source:N", title="source"),
-        alt.Tooltip("y:Q", title="left (%)", format=".1f"),
+        alt.Tooltip("y:Q", title="accuracy (%)", format=".1f"),
         alt.Tooltip("low:Q", title="from", format=".1f"),
         alt.Tooltip("high:Q", title="to", format=".1f"),
     ]
@@ -35,7 +32,7 @@ def curve() -> dict[str, Any]:
         x=x, y=y, color=colour, shape=shape, tooltip=tooltip
     )
     clean = alt.Chart(alt.NamedData("clean")).mark_rule(strokeDash=[6, 4], color="#888888").encode(y="y:Q")
-    # scales of their own, so that the legend of the points shows colour and shape in one
+    # independent scales, so that one legend shows colour and shape of the points
     return _chart(alt.layer(clean, bars, lines, marks).resolve_scale(color="independent", shape="independent"))
 
 
@@ -50,7 +47,7 @@ def scatter() -> dict[str, Any]:
             alt.Tooltip("attack:N", title="attack"),
             alt.Tooltip("source:N", title="source"),
             alt.Tooltip("x:Q", title="SSIM", format=".3f"),
-            alt.Tooltip("y:Q", title="left (%)", format=".1f"),
+            alt.Tooltip("y:Q", title="accuracy (%)", format=".1f"),
         ],
     )
     return _chart(encoded)

@@ -1,4 +1,4 @@
-"""Example pictures of the HTML report, each once, compressed and within a budget of bytes."""
+"""Example images of the HTML report: deduplicated, compressed, and within a byte budget."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from reid_attack_bench.report.plots.sheets import amplified
 from reid_attack_bench.report.results import CellRow, Results, Retrieved, Setting, Sheet
 
 QUERIES = 2
-"""At most so many queries of one craft."""
+"""Maximum number of queries per craft step."""
 
 CRAFT_BYTES, GALLERY_BYTES = 4_000_000, 2_000_000
-"""What adversarial images with their noise may weigh, and what gallery images may; base64 adds a third."""
+"""Byte budgets of adversarial images with their noise, and of gallery images, before base64 (a third more)."""
 
 _HEIGHT = 96  # of a gallery image, in pixels
 
@@ -25,17 +25,17 @@ _QUALITY = {"clean": 80, "adversarial": 75, "noise": 50, "gallery": 65}
 
 
 def examples(results: Results, cells: Sequence[CellRow], settings: Mapping[Setting, int]) -> dict[str, Any]:
-    """Pictures as data URIs, for the script of the page.
+    """Images as data URIs, for the script of the page.
 
     Args:
         cells: rows of the page, in its order.
-        settings: their number on the page.
+        settings: setting → its index on the page.
 
     Returns:
-        crafts: source, dataset, setting, queries, adversarial, noise (a picture each) of each sheet that fits;
-        craft_of: number of a cell → number of its craft; found: number of a cell → for each query before and after,
-        lists of (gallery index, correct); clean and gallery: data set → index → picture. White-box cells first, so
-        that what does not fit is missing of transferred ones.
+        crafts: source, dataset, setting, queries, adversarial and noise (one image per query) of each sheet that
+        fits; craft_of: cell index → index of its craft; found: cell index → for each query the lists before and after
+        of (gallery index, correct); clean and gallery: data set → index → image. White-box cells take precedence:
+        images that exceed the budget are left out of transfer cells first.
     """
     sheets = [sheet for sheet in results.sheets if len(sheet.queries) and len(sheet.clean)]
     queries = _affordable(sheets)
@@ -70,7 +70,7 @@ def examples(results: Results, cells: Sequence[CellRow], settings: Mapping[Setti
 
 
 def _affordable(sheets: Sequence[Sheet]) -> int:
-    """How many queries of each craft fit, by the weight of the first of some of them."""
+    """Number of queries of each craft that fit the budget, estimated from the size of a few images."""
     if not sheets:
         return 0
     tried = [sheets[number] for number in np.unique(np.linspace(0, len(sheets) - 1, 8).astype(int))]

@@ -12,8 +12,6 @@ from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import NOT_APPLICABLE, CellRow, Results
 
-# what stands in words
-
 
 def prose(
     results: Results,
@@ -23,18 +21,19 @@ def prose(
     *,
     has_examples: bool,
 ) -> dict[str, Any]:
+    """Variables of the page template."""
     reasons = Counter(
         cell.status for cell in results.cells if not cell.ok and not cell.status.startswith(NOT_APPLICABLE)
     )
     red = [flag for flag in concluded.flags if flag.severity == "red"]
     notes = audit.notes(concluded.flags)
     gains = [defences.in_words(row) for row in rows.rows(concluded.gains)]
-    judged = [findings.in_words(each) for each in concluded.judged]
+    claims = [findings.in_words(each) for each in concluded.claims]
     sections = [("leaderboard", "Leaderboard")]
     sections += [("audit", "Audit")] if red or notes else []
     sections += [("defences", "Defences")] if gains else []
-    sections += [("findings", "Findings")] if judged else []
-    sections += [("matrix", "Matrix"), ("curves", "Curves"), ("cells", "Every cell"), ("run", "What was run")]
+    sections += [("findings", "Findings")] if claims else []
+    sections += [("matrix", "Matrix"), ("curves", "Curves"), ("cells", "Cells"), ("run", "Run")]
     sections += [("definitions", "Definitions")]
     if has_examples:
         sections.insert(-3, ("gallery", "Gallery"))
@@ -51,8 +50,8 @@ def prose(
         "audit_notes": notes,
         "gains": gains,
         "gain_heads": defences.WORDS,
-        "judged": judged,
-        "judged_heads": findings.WORDS,
+        "claims": claims,
+        "claim_heads": findings.WORDS,
         "headline": results.headline_epsilon,
         "notes": results.notes,
         "description": " ".join(results.record.suite.description.split()),
@@ -87,7 +86,7 @@ def facts_of(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def _times(record: RunRecord) -> list[tuple[str, int, str]]:
-    """Kind of step, how many, seconds in all."""
+    """(kind of step, count, total seconds)."""
     counts: Counter[str] = Counter()
     seconds: dict[str, float] = {}
     for step in record.steps:

@@ -24,7 +24,7 @@ STUB_WIDTH = 130.0
 class _Latex:
     """One table in LaTeX: a wide one is cut into panels, each with the names of the rows.
 
-    intervals: below their figures; short: columns have numbers for names; compact: so have rows, in smaller print.
+    intervals: below their values; short: columns have numbers for names; compact: so have rows, in smaller print.
     """
 
     table: PaperTable
@@ -75,9 +75,9 @@ class _Latex:
     def widths(self) -> list[float]:
         found = []
         for i, head in enumerate(self.heads()):
-            figures = [line.figures[i] for line in self.table.lines]
-            texts = [f.text + (f" ±{f.spread}" if f.spread else "") + "a" * bool(f.notes) for f in figures]
-            small = [0.88 * _points(f.interval) for f in figures if self.intervals]
+            values = [line.values[i] for line in self.table.lines]
+            texts = [f.text + (f" ±{f.spread}" if f.spread else "") + "a" * bool(f.notes) for f in values]
+            small = [0.88 * _points(f.interval) for f in values if self.intervals]
             widest = max([_points(head), *map(_points, texts), *small]) * self.scale()
             found.append(widest + self.gap())
         if len(self.table.groups) > 1:  # a group is as wide as its title
@@ -98,7 +98,7 @@ class _Latex:
     def text(self) -> str:
         table, marks = self.table, self.table.notes()
         caption = table.caption
-        if any(figure.interval for line in table.lines for figure in line.figures):
+        if any(value.interval for line in table.lines for value in line.values):
             caption += f" {table.intervals}" if self.intervals else " Intervals are in the Markdown and the CSV."
         out = [r"\begin{table}[tbp]", r"\centering", rf"\caption{{{latex_text(caption)}}}"]
         out += [rf"\label{{tab:{_label(table.label)}}}", r"\par\smallskip"]
@@ -146,22 +146,22 @@ class _Latex:
                 for kind, text in zip(kinds, self.stub(line), strict=True)
             ]
             stub[-1] += self.raised(line.notes)
-            out.append(" & ".join([*stub, *(self.figure(line.figures[i]) for i in columns)]) + r" \\")
+            out.append(" & ".join([*stub, *(self.value_text(line.values[i]) for i in columns)]) + r" \\")
             if self.intervals:
-                ends = [line.figures[i].interval for i in columns]
+                ends = [line.values[i].interval for i in columns]
                 small = [rf"{{\scriptsize {latex_text(text)}}}" if text else "" for text in ends]
                 out.append(" & ".join([*[""] * stubs, *small]) + r" \\")
         return [*out, r"\bottomrule", r"\end{tabular}"]
 
-    def figure(self, figure: Value) -> str:
-        text = latex_text(figure.text) or "--"
-        if figure.best:
+    def value_text(self, value: Value) -> str:
+        text = latex_text(value.text) or "--"
+        if value.best:
             text = rf"\textbf{{{text}}}"
-        if figure.spread:
-            text += rf" $\pm$ {figure.spread}"
-        if figure.own:
-            text += r"\rlap{$^{\ast}$}" if not figure.notes else r"$^{\ast}$"
-        return text + self.raised(figure.notes)
+        if value.spread:
+            text += rf" $\pm$ {value.spread}"
+        if value.own:
+            text += r"\rlap{$^{\ast}$}" if not value.notes else r"$^{\ast}$"
+        return text + self.raised(value.notes)
 
     def raised(self, notes: tuple[str, ...]) -> str:
         marks = self.table.notes()
@@ -169,8 +169,8 @@ class _Latex:
 
 
 def to_latex(table: PaperTable) -> str:
-    """One `table` float with the rules of booktabs; intervals below their figures where a page has room for them."""
-    full = any(figure.interval for line in table.lines for figure in line.figures)
+    """One `table` float with the rules of booktabs; intervals below their values where a page has room for them."""
+    full = any(value.interval for line in table.lines for value in line.values)
     named = [_Latex(table, full), _Latex(table, False)]
     if table.short:  # names of columns are worth it only where that needs no second panel
         numbered = [_Latex(table, full, short=True), _Latex(table, False, short=True)]

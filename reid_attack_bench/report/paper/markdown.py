@@ -10,12 +10,12 @@ from reid_attack_bench.report.paper.table import PaperTable, Value
 
 
 def to_markdown(table: PaperTable) -> str:
-    """Caption, table and notes; figures as **12.3** ± 0.4 [10.1, 14.2], * for white-box."""
+    """Caption, table and notes; values as **12.3** ± 0.4 [10.1, 14.2], * for white-box."""
     marks = table.notes()
     over = [group for group, count in table.groups for _ in range(count)]
     several = len(table.groups) > 1
     heads = [f"{group}, {head}" if several else head for group, head in zip(over, table.heads, strict=True)]
-    has_intervals = any(figure.interval for line in table.lines for figure in line.figures)
+    has_intervals = any(value.interval for line in table.lines for value in line.values)
     caption = table.caption + (f" {table.intervals}" if has_intervals else "")
     lines = [_markdown_text(caption), "", _markdown_line([*table.stub, *heads])]
     lines.append("| " + " | ".join(["---"] * len(table.stub) + ["--:"] * len(heads)) + " |")
@@ -23,21 +23,21 @@ def to_markdown(table: PaperTable) -> str:
         raised = "".join(f"<sup>{marks[note]}</sup>" for note in line.notes)
         stub = [_markdown_text(text) for text in line.stub]
         stub[-1] += raised
-        lines.append("| " + " | ".join([*stub, *(_markdown_figure(each, marks) for each in line.figures)]) + " |")
+        lines.append("| " + " | ".join([*stub, *(_value_text(each, marks) for each in line.values)]) + " |")
     if marks:
         lines += ["", *(f"<sup>{mark}</sup> {_markdown_text(note)}  " for note, mark in marks.items())]
         lines[-1] = lines[-1].rstrip()
     return "\n".join(lines) + "\n"
 
 
-def _markdown_figure(figure: Value, marks: dict[str, str]) -> str:
-    raised = "".join(f"<sup>{marks[note]}</sup>" for note in figure.notes)
-    if not figure.text:
+def _value_text(value: Value, marks: dict[str, str]) -> str:
+    raised = "".join(f"<sup>{marks[note]}</sup>" for note in value.notes)
+    if not value.text:
         return "–" + raised
-    text = f"**{figure.text}**" if figure.best else figure.text
-    text += r"\*" if figure.own else ""
-    text += f" ± {figure.spread}" if figure.spread else ""
-    text += " " + figure.interval.replace("[", r"\[") if figure.interval else ""
+    text = f"**{value.text}**" if value.best else value.text
+    text += r"\*" if value.own else ""
+    text += f" ± {value.spread}" if value.spread else ""
+    text += " " + value.interval.replace("[", r"\[") if value.interval else ""
     return text + raised
 
 

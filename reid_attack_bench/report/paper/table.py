@@ -23,7 +23,7 @@ REASON_LENGTH = 160
 
 @dataclass(frozen=True)
 class Value:
-    """One figure of a table, in %: text "12.3", or "" where there is none; then `notes` say why.
+    """One value of a table, in %: text "12.3", or "" where there is none; then `notes` say why.
 
     spread: standard deviation over seeds; interval: "[10.1, 14.2]"; best: the one to look at in its column; own: source
     is target.
@@ -39,17 +39,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Line:
-    """A row: what it is about, its figures, and whether a rule stands above it. notes: of the last of `stub`."""
+    """A row: what it is about, its values, and whether a rule stands above it. notes: of the last of `stub`."""
 
     stub: tuple[str, ...]
-    figures: tuple[Value, ...]
+    values: tuple[Value, ...]
     rule: bool = False
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table in no format yet. groups: (title, columns below it); heads: one per figure; short: narrow heads."""
+    """A table in no format yet. groups: (title, columns below it); heads: one per value; short: narrow heads."""
 
     caption: str
     label: str
@@ -66,7 +66,7 @@ class PaperTable:
         found: dict[str, str] = {}
         names = ("".join(letters) for length in (1, 2, 3) for letters in product(string.ascii_lowercase, repeat=length))
         for line in self.lines:
-            for note in (*line.notes, *(note for figure in line.figures for note in figure.notes)):
+            for note in (*line.notes, *(note for value in line.values for note in value.notes)):
                 if note not in found:
                     found[note] = next(names)
         return found
@@ -94,25 +94,25 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
     }
     lines = []
     for i, row in enumerate(rows):
-        figures = []
+        values = []
         for name in columns:
             gone = row.get(name.rpartition("_")[0] + "_missing", 0)
-            figure = _value(row, name, "no attack at this ε succeeded" if "worst" in name else "not evaluated")
-            if figure.text and gone:
+            value = _value(row, name, "no attack at this ε succeeded" if "worst" in name else "not evaluated")
+            if value.text and gone:
                 bound = "≤: cells of this worst case are missing, so the true one can only be lower"
-                figure = replace(figure, text="≤ " + figure.text, notes=(bound,))
-            best = bool(figure.text) and not row["audit"] and _shown(row.get(name)) == highest[name]
-            figures.append(replace(figure, best=best))
+                value = replace(value, text="≤ " + value.text, notes=(bound,))
+            best = bool(value.text) and not row["audit"] and _shown(row.get(name)) == highest[name]
+            values.append(replace(value, best=best))
         below = bool(row["audit"]) and (i == 0 or not rows[i - 1]["audit"])
         notes = (f"{row['audit']}; see the audit in report.md",) if row["audit"] else ()
-        lines.append(Line(tuple(column[i] for column in stub.values()), tuple(figures), below, notes))
+        lines.append(Line(tuple(column[i] for column in stub.values()), tuple(values), below, notes))
     places = "; ".join(labels.describe(results, name) for name in sorted({str(row["dataset"]) for row in rows}))
     caption = (
         f"Robustness of re-identification models in %, suite {results.suite}, seed {results.seed} ({places}). "
         "Worst case at ε: for each query the lowest outcome over all attacks and sources with an L∞ budget of ε, then "
         f"the mean over queries. Ordered by worst-case mAP at ε = {results.headline_epsilon}/255."
     )
-    caption += " Bold: highest in its column." if any(f.best for line in lines for f in line.figures) else ""
+    caption += " Bold: highest in its column." if any(f.best for line in lines for f in line.values) else ""
     groups = ("clean", *(f"worst case, ε = {epsilon}/255" for epsilon in epsilons))
     return PaperTable(
         caption, f"leaderboard-{results.suite}", tuple(stub), tuple((group, len(labels.METRICS)) for group in groups),
@@ -123,7 +123,7 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
 def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> PaperTable:
     """Sources × targets of one attack at one budget on one data set; metric is "rank1" or "mAP"."""
     cells = [cell for cell in results.cells if cell.dataset == dataset and cell.setting == setting]
-    unharmed = {row.victim: row for row in results.clean if row.dataset == dataset}
+    clean_rows = {row.victim: row for row in results.clean if row.dataset == dataset}
     sources = sorted({cell.source for cell in cells})
     targets = sorted({cell.target for cell in cells})
     groups: dict[tuple[str, str], list[CellRow]] = {}
@@ -137,28 +137,28 @@ def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> Pap
         )
         for target in targets
     }
-    clean = [_of_row(unharmed.get(target), metric, "not evaluated") for target in targets]
+    clean = [_of_row(clean_rows.get(target), metric, "not evaluated") for target in targets]
     lines = [Line((labels.CLEAN_ROW,), tuple(clean))]
     for source in sources:
-        figures = []
+        values = []
         for target in targets:
-            figure = _attacked(groups.get((source, target), []), means.get((source, target)), metric)
+            value = _attacked(groups.get((source, target), []), means.get((source, target)), metric)
             own = source == target
-            best = not own and bool(figure.text) and figure.text == lowest[target]
-            figures.append(replace(figure, best=best, own=own))
-        lines.append(Line((source,), tuple(figures), rule=source == sources[0]))
+            best = not own and bool(value.text) and value.text == lowest[target]
+            values.append(replace(value, best=best, own=own))
+        lines.append(Line((source,), tuple(values), rule=source == sources[0]))
     seeds = sorted({cell.seed for cell in cells})
-    every = [figure for line in lines for figure in line.figures]
+    every = [value for line in lines for value in line.values]
     words = [
         f"{labels.METRICS[metric]} in % under {setting.variant}, L∞ budget ε = {setting.epsilon}/255, on "
         f"{labels.describe(results, dataset)}; suite {results.suite}, seed {results.seed}.",
         "Rows: the model that the attack was crafted on; columns: the model that is evaluated.",
     ]
-    if any(figure.spread for figure in every):
+    if any(value.spread for value in every):
         words.append(f"Mean ± standard deviation over {len(seeds)} seeds of the attack.")
-    words += ["*: white-box (source = target)."] * any(figure.own for figure in every)
-    if any(figure.best for figure in every):
-        gaps = " among those with a figure" if any(not figure.text for figure in every) else ""
+    words += ["*: white-box (source = target)."] * any(value.own for value in every)
+    if any(value.best for value in every):
+        gaps = " among those with a value" if any(not value.text for value in every) else ""
         words.append(f"Bold: strongest transfer to that model{gaps}.")
     interval = "95 % bootstrap intervals over queries in brackets" + (", mean over seeds." if len(seeds) > 1 else ".")
     label = f"matrix-{results.suite}-{dataset}-{setting.attack}-{setting.budget}-{metric}"
@@ -173,12 +173,12 @@ def _attacked(group: list[CellRow], mean: CellRow | None, metric: str) -> Value:
     reasons = list(dict.fromkeys(_cut(cell.status) for cell in group if not cell.ok))
     if mean is None or not done:
         return Value("", notes=("; ".join(reasons) or "not run",))
-    figure = _of_row(mean, metric, "no figure")
+    value = _of_row(mean, metric, "no value")
     spread = ""
     if len(done) > 1:
         spread = f"{float(np.std([cell.value(metric) for cell in done], ddof=1)):.1f}"
     notes = (f"{len(done)} of {len(group)} seeds; {'; '.join(reasons)}",) if reasons else ()
-    return replace(figure, spread=spread, notes=figure.notes + notes)
+    return replace(value, spread=spread, notes=value.notes + notes)
 
 
 def _of_row(row: CellRow | CleanRow | None, name: str, without: str) -> Value:
@@ -198,12 +198,12 @@ def _value(row: Mapping[str, Any], name: str, without: str) -> Value:
 
 
 def _shown(value: object) -> str:
-    figure = number(value)
-    return "" if math.isnan(figure) else f"{figure + 0.0:.1f}"
+    known = number(value)
+    return "" if math.isnan(known) else f"{known + 0.0:.1f}"
 
 
 def _best(values: Iterable[float], lowest: bool = False) -> str:
-    """The highest, or the lowest, as it is shown, "" where fewer than two figures differ."""
+    """The highest, or the lowest, as it is shown, "" where fewer than two values differ."""
     known = [value for value in values if not math.isnan(value)]
     if len({_shown(value) for value in known}) < 2:
         return ""

@@ -28,7 +28,7 @@ def write_tables(results: Results, board: pd.DataFrame, folder: Path) -> list[Pa
         replace_file(folder / "leaderboard.tex", to_latex(first).encode()),
         replace_file(folder / "leaderboard.md", to_markdown(first).encode()),
     ]
-    for dataset, setting in _places(results):
+    for dataset, setting in _matrices(results):
         both = [matrix(results, dataset, setting, metric) for metric in labels.METRICS]
         stem = _stem(dataset, setting)
         written.append(replace_file(folder / f"{stem}.tex", "\n".join(map(to_latex, both)).encode()))
@@ -40,7 +40,7 @@ def index_lines(results: Results, folder: str = "tables") -> list[str]:
     """The chapter of report.md that links every table."""
     lines = ["", "## Tables for a paper", "", "LaTeX (booktabs, `\\input` as it is) and the same in Markdown.", ""]
     lines.append(f"- leaderboard: {_links(folder, 'leaderboard')}")
-    for dataset, places in groupby(_places(results), key=lambda place: place[0]):
+    for dataset, places in groupby(_matrices(results), key=lambda place: place[0]):
         for _, setting in places:
             words = f"{setting.variant}, ε = {setting.epsilon}/255, on {dataset}"
             lines.append(f"- {_markdown_text(words)}: {_links(folder, _stem(dataset, setting))}")
@@ -52,7 +52,7 @@ def _links(folder: str, stem: str) -> str:
     return f"[LaTeX]({path}.tex), [Markdown]({path}.md)"
 
 
-def _places(results: Results) -> list[tuple[str, Setting]]:
+def _matrices(results: Results) -> list[tuple[str, Setting]]:
     """Every (data set, setting) that the run has cells of."""
     return sorted({(cell.dataset, cell.setting) for cell in results.cells})
 

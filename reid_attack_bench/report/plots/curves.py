@@ -1,4 +1,4 @@
-"""Robustness curves: a measure over epsilon."""
+"""Robustness curves: accuracy against epsilon."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from reid_attack_bench.report.plots.style import (
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 
 
-# size: one picture drawn top to bottom
+# size: one figure drawn top to bottom
 def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
     """Rank-1 and mAP of one victim on one data set against epsilon, with the 95 % intervals of the cells as bands.
 
-    Solid: white-box (or the attack's own queries); dashed: transfer from the other source with the lowest mAP at
-    that epsilon. Epsilon 0 is the clean figure. A missing cell breaks its line.
+    Solid: source = target; dashed: transfer from the other source with the lowest mAP at that epsilon. Epsilon 0 is
+    the clean value. A missing cell breaks its line.
     """
     with styled():
         reached = (c for c in results.cells if c.target == victim and c.dataset == dataset)
         here = rows.over_seeds(reached)
-        unharmed = [r for r in results.clean if r.victim == victim and r.dataset == dataset]
-        start = next((row for row in unharmed if row.ok), None)
+        without_attack = [r for r in results.clean if r.victim == victim and r.dataset == dataset]
+        start = next((row for row in without_attack if row.ok), None)
         epsilons = sorted({cell.epsilon for cell in here} | {0})
         looks = line_styles(results)
         names = {variant: variant.variant for variant in looks}
@@ -93,9 +93,9 @@ def _point(here: list[CellRow], setting: Setting, own: bool) -> CellRow | None:
 
 
 def curves(results: Results, folder: Path) -> list[Path]:
-    """Write the curves of every victim on its home data set; victims that no attack reached are left out."""
+    """Write the curves of every victim on its training data set; victims without a successful cell are left out."""
     reached = {(cell.target, cell.dataset) for cell in results.cells if cell.ok and cell.epsilon > 0}
-    places = [(row.victim, row.dataset) for row in rows.home_rows(results)]
+    places = [(row.victim, row.dataset) for row in rows.training_data_rows(results)]
     return [
         path
         for place in places

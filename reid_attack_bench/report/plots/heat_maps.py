@@ -1,7 +1,6 @@
-"""Heat maps and a summary picture, drawn without pyplot and the same bytes on every run.
+"""Heat maps and the overview figure, drawn without pyplot; the bytes are the same on every run.
 
-Every `*_figure` function returns a Figure for inspection; `heat_maps` and `overview` save each as a PNG and, with the
-same name, as a PDF.
+Every `*_figure` function returns a Figure; `heat_maps` and `overview` save each as PNG and PDF.
 """
 
 from __future__ import annotations
@@ -19,9 +18,7 @@ from reid_attack_bench.report.labels import (
     file_name,
     run_line,
 )
-
-# Heat maps
-from reid_attack_bench.report.plots.panels import Block, Grid, Look, grids_of, lay_out
+from reid_attack_bench.report.plots.panels import Block, Look, Panel, lay_out, panels_of
 from reid_attack_bench.report.plots.style import (
     save_plot,
     styled,
@@ -31,18 +28,18 @@ from reid_attack_bench.report.results import Results, Setting
 
 
 def heat_map_figure(results: Results, setting: Setting, metric: str) -> Figure:
-    """One attack setting as a source × target matrix per data set; metric is "rank1" or "mAP", in %."""
+    """Source × target matrix of one attack setting, one panel per data set; metric: "rank1" or "mAP", in %."""
     with styled():
         names = datasets(results)
-        grids = [
+        panels = [
             replace(line[0], title=describe(results, name))
-            for name, line in zip(names, grids_of(results, [setting], metric), strict=True)
+            for name, line in zip(names, panels_of(results, [setting], metric), strict=True)
         ]
-        size = max(max(grid.values.shape) for grid in grids)
+        size = max(max(panel.values.shape) for panel in panels)
         width = min(max(8.0 / size, 0.3), 0.85)
         look = Look(width, min(width, 0.42), 9 if width > 0.5 else 7.5, 9 if width > 0.5 else 6.5, 1)
-        across = max(1, int(15 / (max(grid.values.shape[1] for grid in grids) * width + 1.5)))
-        blocks = [Block("", grids[i : i + across]) for i in range(0, len(grids), across)]
+        across = max(1, int(15 / (max(panel.values.shape[1] for panel in panels) * width + 1.5)))
+        blocks = [Block("", panels[i : i + across]) for i in range(0, len(panels), across)]
         heading = f"{METRICS[metric]} under {setting.variant}, ε = {setting.epsilon}/255"
         return lay_out(blocks, look, heading, run_line(results, setting), f"{METRICS[metric]} (%)")
 
@@ -62,37 +59,37 @@ def _heat_map_name(setting: Setting, metric: str) -> str:
 
 
 def overview_figure(results: Results) -> Figure:
-    """The mAP matrices of every attack at the headline epsilon (else its nearest), a block of panels per data set."""
+    """mAP matrices of every attack at the headline epsilon (or the nearest one run), a block of panels per data set."""
     with styled():
         epsilon = results.headline_epsilon
         nearest: dict[Setting, Setting] = {}
         for setting in sorted(results.settings, key=lambda s: (abs(s.epsilon - epsilon), s)):
             nearest.setdefault(replace(setting, epsilon=0), setting)
         plan = sorted(nearest.values(), key=lambda s: (s.epsilon != epsilon, s))
-        panels = [s.variant if s.epsilon == epsilon else f"{s.variant}, ε = {s.epsilon}/255" for s in plan]
+        titles = [s.variant if s.epsilon == epsilon else f"{s.variant}, ε = {s.epsilon}/255" for s in plan]
         lines = [
-            [replace(grid, title=panel) for grid, panel in zip(line, panels, strict=True)]
-            for line in grids_of(results, plan, "mAP")
+            [replace(panel, title=title) for panel, title in zip(line, titles, strict=True)]
+            for line in panels_of(results, plan, "mAP")
         ]
-        size = max((max(grid.values.shape) for line in lines for grid in line), default=1)
+        size = max((max(panel.values.shape) for line in lines for panel in line), default=1)
         cell = min(max(13.0 / (max(len(plan), 1) * size), 0.24 if size <= 10 else 2.6 / size), 0.5)
         look = Look(cell, cell, min(8.0, cell * 72 * 0.75), min(8.5, cell * 72 * 0.45), 0)
-        widest = max([size * cell, *(text_width(panel, 9) for panel in panels)]) + 0.22
+        widest = max([size * cell, *(text_width(title, 9) for title in titles)]) + 0.22
         across = max(1, int(9.6 / widest))
         across = math.ceil(len(plan) / math.ceil(len(plan) / across))  # rows of equal length
-        lines = [[_shortened(grid) for grid in line] for line in lines]
+        lines = [[_shortened(panel) for panel in line] for line in lines]
         blocks = [
             Block(describe(results, name) if i == 0 else "", line[i : i + across])
             for name, line in zip(datasets(results), lines, strict=True)
             for i in range(0, len(line), across)
         ]
         elsewhere = any(setting.epsilon != epsilon for setting in plan)
-        heading = f"mAP under attack, ε = {epsilon}/255{' unless said' if elsewhere else ''}"
+        heading = f"mAP under attack, ε = {epsilon}/255{' unless stated' if elsewhere else ''}"
         return lay_out(blocks, look, heading, run_line(results), "mAP (%)")
 
 
-def _shortened(grid: Grid, length: int = 26) -> Grid:
-    """A panel with long names cut in the middle, unless two would become the same."""
+def _shortened(panel: Panel, length: int = 26) -> Panel:
+    """The panel with long names abbreviated in the middle, unless that makes two names equal."""
 
     def cut(name: str) -> str:
         return name if len(name) <= length else f"{name[: length // 2]}…{name[-(length // 2 - 1) :]}"
@@ -100,9 +97,9 @@ def _shortened(grid: Grid, length: int = 26) -> Grid:
     def cut_all(names: list[str]) -> list[str]:
         return [cut(name) for name in names] if len({cut(name) for name in names}) == len(names) else names
 
-    return replace(grid, row_names=cut_all(grid.row_names), column_names=cut_all(grid.column_names))
+    return replace(panel, row_names=cut_all(panel.row_names), column_names=cut_all(panel.column_names))
 
 
 def overview(results: Results, folder: Path) -> list[Path]:
-    """Write the summary picture overview.png and .pdf; returns the paths."""
+    """Write overview.png and .pdf; returns the paths."""
     return save_plot(overview_figure(results), folder / "overview.png")

@@ -1,4 +1,4 @@
-"""Source × target panels of the heat maps and the summary picture, laid out below each other on one page."""
+"""Source × target panels of the heat maps and the overview figure, and their layout on one page."""
 
 from __future__ import annotations
 
@@ -28,15 +28,12 @@ from reid_attack_bench.report.plots.style import (
 )
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 
-# Heat maps
-
-
 _TOP, _GAP = 0.62, 0.22  # inches: above the first block, and between panels
 
 
 @dataclass(frozen=True)
-class Grid:
-    """One panel: figures in % with NaN where there is none, and why ("missing" or "not run"); row 0 is clean."""
+class Panel:
+    """One panel: values in %, NaN where missing; `gaps` gives the reason ("missing" or "not run"). Row 0 is clean."""
 
     title: str
     row_names: list[str]
@@ -61,51 +58,51 @@ class Look:
         return widest <= 0.92 * self.width and self.figure / 72 <= 0.8 * self.height
 
 
-def grids_of(results: Results, plan: list[Setting], metric: str) -> list[list[Grid]]:
-    """A line of panels per data set, one panel per setting."""
+def panels_of(results: Results, plan: list[Setting], metric: str) -> list[list[Panel]]:
+    """Panels by data set, then by setting."""
     cells = rows.over_seeds(results.cells)
     lines = []
     for dataset in datasets(results):
         here = [cell for cell in cells if cell.dataset == dataset]
         clean = {row.victim: row for row in results.clean if row.dataset == dataset}
-        lines.append([_grid(here, clean, setting, metric) for setting in plan])
+        lines.append([_panel(here, clean, setting, metric) for setting in plan])
     return lines
 
 
-def _grid(here: list[CellRow], unharmed: dict[str, CleanRow], setting: Setting, metric: str) -> Grid:
-    # the same axes for every attack, so that pictures can be compared
+def _panel(here: list[CellRow], clean_rows: dict[str, CleanRow], setting: Setting, metric: str) -> Panel:
+    # the same axes for every attack, so that panels can be compared
     sources = sorted({cell.source for cell in here})
-    targets = sorted({cell.target for cell in here} | set(unharmed))
+    targets = sorted({cell.target for cell in here} | set(clean_rows))
     found = {(cell.source, cell.target): cell for cell in here if cell.setting == setting}
-    lines: list[list[CellRow | CleanRow | None]] = [[unharmed.get(target) for target in targets]]
+    lines: list[list[CellRow | CleanRow | None]] = [[clean_rows.get(target) for target in targets]]
     lines += [[found.get((source, target)) for target in targets] for source in sources]
     values = np.array([
         [row.value(metric) if row is not None and row.ok else math.nan for row in line] for line in lines
     ]).reshape(len(lines), len(targets))  # fmt: skip
     gaps = [["not run" if row is None else "missing" for row in line] for line in lines]
     own = np.array([[name == target for target in targets] for name in [None, *sources]]).reshape(values.shape)
-    return Grid(setting.variant, [CLEAN_ROW, *sources], targets, values, gaps, own)
+    return Panel(setting.variant, [CLEAN_ROW, *sources], targets, values, gaps, own)
 
 
-def _draw_grid(axes: Axes, grid: Grid, look: Look, row_labels: bool, column_labels: bool) -> Any:
-    count_rows, count_columns = grid.values.shape
+def _draw_panel(axes: Axes, panel: Panel, look: Look, row_labels: bool, column_labels: bool) -> Any:
+    count_rows, count_columns = panel.values.shape
     image = axes.imshow(
-        np.ma.masked_invalid(grid.values), cmap=COLOUR_MAP, norm=Normalize(0, 100), aspect="auto", interpolation="none"
+        np.ma.masked_invalid(panel.values), cmap=COLOUR_MAP, norm=Normalize(0, 100), aspect="auto", interpolation="none"
     )
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_xticks(range(count_columns), grid.column_names if column_labels else [], fontsize=look.label)
-    axes.set_yticks(range(count_rows), grid.row_names if row_labels else [], fontsize=look.label)
+    axes.set_xticks(range(count_columns), panel.column_names if column_labels else [], fontsize=look.label)
+    axes.set_yticks(range(count_rows), panel.row_names if row_labels else [], fontsize=look.label)
     axes.tick_params(length=0, pad=3)
-    if column_labels and _turned(grid.column_names, look):
+    if column_labels and _turned(panel.column_names, look):
         for label in axes.get_xticklabels():
             label.set_rotation(90)
-    axes.axhline(0.5, color="white", linewidth=4)  # clean is no source
+    axes.axhline(0.5, color="white", linewidth=4)  # separates clean from the sources
     widest_word = max(text_width(word, look.figure) for word in ("missing", "not run"))
     gap_size = look.figure * min(1.0, 0.8 * look.width / widest_word)
     for y in range(count_rows):
         for x in range(count_columns):
-            value = grid.values[y, x]
+            value = panel.values[y, x]
             if math.isnan(value):
                 axes.add_patch(
                     Rectangle(
@@ -114,14 +111,14 @@ def _draw_grid(axes: Axes, grid: Grid, look: Look, row_labels: bool, column_labe
                 )
                 if gap_size >= 5:
                     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
-                    axes.text(x, y, grid.gaps[y][x], ha="center", va="center", fontsize=gap_size, bbox=box)
+                    axes.text(x, y, panel.gaps[y][x], ha="center", va="center", fontsize=gap_size, bbox=box)
             elif look.shows_numbers():
                 shade = "black" if value > 48 else "white"
                 text = f"{value:.{look.digits}f}"
                 axes.text(x, y, text, ha="center", va="center", fontsize=look.figure, color=shade)
     inset_x, inset_y = 0.02 / look.width, 0.02 / look.height
     thick = 1.0 if min(look.width, look.height) > 0.3 else 0.7
-    for y, x in np.argwhere(grid.own):
+    for y, x in np.argwhere(panel.own):
         for colour, line in (("white", 2.6 * thick), ("black", 1.2 * thick)):
             corner = (x - 0.5 + inset_x, y - 0.5 + inset_y)
             size = (1 - 2 * inset_x, 1 - 2 * inset_y)
@@ -140,18 +137,18 @@ class Block:
     """Panels side by side under one title."""
 
     title: str
-    grids: list[Grid]
+    panels: list[Panel]
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Places of panels on a page, in inches from its upper left corner.
+class _Layout:
+    """Positions of the panels on a page, in inches from the upper left corner.
 
     Attributes:
         panels: for each block its panels as (left, top, width, height).
         right, end: right edge of the widest block, lower edge of the lowest labels.
         title_height: height of the line of panel titles.
-        short: some panel is too low for an axis label in one line.
+        short: whether a panel is too low for an axis label on one line.
     """
 
     panels: list[list[tuple[float, float, float, float]]]
@@ -161,33 +158,33 @@ class _Places:
     short: bool
 
 
-def _has_row_labels(block: list[Grid], i: int) -> bool:
+def _has_row_labels(block: list[Panel], i: int) -> bool:
     return i == 0 or block[i].row_names != block[i - 1].row_names
 
 
-def _below(blocks: list[list[Grid]], b: int, i: int) -> int | None:
+def _below(blocks: list[list[Panel]], b: int, i: int) -> int | None:
     """The next block with a panel in column `i`."""
     return next((later for later in range(b + 1, len(blocks)) if len(blocks[later]) > i), None)
 
 
-def _has_column_labels(blocks: list[list[Grid]], b: int, i: int) -> bool:
+def _has_column_labels(blocks: list[list[Panel]], b: int, i: int) -> bool:
     later = _below(blocks, b, i)
     return later is None or blocks[b][i].column_names != blocks[later][i].column_names
 
 
-def _places(lines: list[Block], look: Look, title_size: float) -> _Places:
-    blocks = [block.grids for block in lines]
+def _layout(lines: list[Block], look: Look, title_size: float) -> _Layout:
+    blocks = [block.panels for block in lines]
     label_width = max(text_width(n, look.label) for block in blocks for g in block for n in g.row_names) + 0.12
     turned = any(_turned(g.column_names, look) for block in blocks for g in block)
     names = [n for block in blocks for g in block for n in g.column_names]
     line = look.label / 72
     label_height = (max((text_width(n, look.label) for n in names), default=0) if turned else line) + 0.12
 
-    def size_of(grid: Grid) -> tuple[float, float]:
-        height, width = (size * cell for size, cell in zip(grid.values.shape, (look.height, look.width), strict=True))
+    def size_of(panel: Panel) -> tuple[float, float]:
+        height, width = (size * cell for size, cell in zip(panel.values.shape, (look.height, look.width), strict=True))
         return height, max(width, 0.3)
 
-    # columns are as wide in every block, so that what hangs below a panel meets no title further down
+    # equal column widths in every block keep labels clear of the titles below
     columns = range(max((len(block) for block in blocks), default=0))
     lead = [label_width * any(_has_row_labels(block, i) for block in blocks if len(block) > i) for i in columns]
     room = [
@@ -200,54 +197,55 @@ def _places(lines: list[Block], look: Look, title_size: float) -> _Places:
     y, right, end = _TOP, 0.0, 0.0
     for b, block in enumerate(blocks):
         x, deepest, place = axis_words, 0.0, []
-        y += (title_height if any(grid.title for grid in block) else 0.0) + (0.3 if lines[b].title else 0.0)
-        for i, grid in enumerate(block):
-            height, width = size_of(grid)
+        y += (title_height if any(panel.title for panel in block) else 0.0) + (0.3 if lines[b].title else 0.0)
+        for i, panel in enumerate(block):
+            height, width = size_of(panel)
             x += lead[i]
             place.append((x, y, width, height))
             x += room[i] + _GAP
             under = height + (label_height if _has_column_labels(blocks, b, i) else 0.0)
-            # labels under the last panel of a column hang free next to the blocks below
+            # labels under the last panel of a column take no room from the blocks below
             deepest = max(deepest, height if _below(blocks, b, i) is None else under)
             end = max(end, y + under)
         panels.append(place)
         right = max(right, x)
         y += deepest + _GAP * 0.4
-    return _Places(panels, right, end, title_height, short)
+    return _Layout(panels, right, end, title_height, short)
 
 
 def lay_out(lines: list[Block], look: Look, heading: str, subheading: str, scale: str) -> Figure:
-    """Blocks of panels below each other, laid out to the inch: no labels overlap however long the names are.
+    """Figure of vertically stacked blocks, sized so that labels do not overlap whatever the length of the names.
 
-    Row labels stand at a panel where its left neighbour has others, column labels where the panel below has.
+    A panel has row labels if they differ from those of its left neighbour, column labels if they differ from those of
+    the panel below.
     """
-    blocks = [block.grids for block in lines]
+    blocks = [block.panels for block in lines]
     title_size = min(10.0, look.label + 1.5)
-    places = _places(lines, look, title_size)
-    titles = [place[0][0] + BOLD * text_width(b.title, 10) for b, place in zip(lines, places.panels, strict=True)]
-    right = max(places.right, *(title + _GAP for title in titles))  # the bar stands clear of long titles too
+    layout = _layout(lines, look, title_size)
+    titles = [place[0][0] + BOLD * text_width(b.title, 10) for b, place in zip(lines, layout.panels, strict=True)]
+    right = max(layout.right, *(title + _GAP for title in titles))  # the colour bar is clear of long titles too
     wide = max(right + 0.85, heading_width(heading, subheading), 6.0, *titles)
-    high = places.end + (0.8 if places.short else 0.68)
+    high = layout.end + (0.8 if layout.short else 0.68)
     figure = new_figure(wide, high, heading, subheading)
     image = None
     for b, block in enumerate(blocks):
         if lines[b].title:
-            height = 0.08 + (places.title_height if any(grid.title for grid in block) else 0.0)
-            place_y = 1 - (places.panels[b][0][1] - height) / high
-            figure.text(places.panels[b][0][0] / wide, place_y, lines[b].title, fontsize=10, fontweight="bold")
-        for i, grid in enumerate(block):
-            left, from_top, width, height = places.panels[b][i]
+            height = 0.08 + (layout.title_height if any(panel.title for panel in block) else 0.0)
+            place_y = 1 - (layout.panels[b][0][1] - height) / high
+            figure.text(layout.panels[b][0][0] / wide, place_y, lines[b].title, fontsize=10, fontweight="bold")
+        for i, panel in enumerate(block):
+            left, from_top, width, height = layout.panels[b][i]
             axes = figure.add_axes((left / wide, 1 - (from_top + height) / high, width / wide, height / high))
             labelled = _has_row_labels(block, i), _has_column_labels(blocks, b, i)
-            image = _draw_grid(axes, grid, look, *labelled)
-            axes.set_title(grid.title, fontsize=title_size, loc="left", pad=5)
-            # in words once per side, on the panels at the edge
+            image = _draw_panel(axes, panel, look, *labelled)
+            axes.set_title(panel.title, fontsize=title_size, loc="left", pad=5)
+            # axis labels only on the outer panels
             if i == 0:
                 axes.set_ylabel(SOURCE_AXIS if height > 1.9 else SOURCE_AXIS.replace(" (", "\n("), fontsize=9)
-                axes.yaxis.set_label_coords(-(left - (0.4 if places.short else 0.24)) / width, 0.5)
+                axes.yaxis.set_label_coords(-(left - (0.4 if layout.short else 0.24)) / width, 0.5)
             if _below(blocks, b, i) is None:
                 axes.set_xlabel(TARGET_AXIS if width > 1.6 else TARGET_AXIS.replace(" (", "\n("), fontsize=9)
-    first, last = places.panels[0][0], places.panels[-1][0]
+    first, last = layout.panels[0][0], layout.panels[-1][0]
     bar_height = min(last[1] + last[3] - first[1], 4.5)
     bar_axes = figure.add_axes(
         ((right + 0.02) / wide, 1 - (first[1] + bar_height) / high, 0.14 / wide, bar_height / high)
@@ -256,7 +254,7 @@ def lay_out(lines: list[Block], look: Look, heading: str, subheading: str, scale
         figure.colorbar(image, cax=bar_axes, label=scale, ticks=range(0, 101, 20))
     key = [
         Patch(facecolor="white", edgecolor="black", linewidth=1.2, label="white-box (source = target)"),
-        Patch(facecolor="white", edgecolor="#999999", hatch="////", label="no figure (missing or not run)"),
+        Patch(facecolor="white", edgecolor="#999999", hatch="////", label="no value (missing or not run)"),
     ]
     figure.legend(handles=key, loc="lower left", bbox_to_anchor=(0.1 / wide, 0.06 / high), ncols=2, fontsize=8)
     return figure

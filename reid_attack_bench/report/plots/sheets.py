@@ -1,4 +1,4 @@
-"""Sheets of example images: clean, adversarial and amplified perturbation side by side."""
+"""Figures of example images: clean, adversarial and amplified perturbation side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reid_attack_bench.report.plots import style
 from reid_attack_bench.report.results import Results, Sheet
 
 COLUMNS = 6
-"""At most this many queries on a sheet: more would be too small to judge."""
+"""Maximum number of queries on a sheet."""
 
 GAP = 4
 """Pixels between the images of a triplet."""
@@ -35,11 +35,11 @@ def triplet(clean: np.ndarray, adversarial: np.ndarray, epsilon: int) -> np.ndar
     return np.concatenate([clean, white, adversarial, white, noise], axis=1)
 
 
-# size: one picture drawn top to bottom
+# size: one figure drawn top to bottom
 def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
     """Rows: attacks against `source` on `dataset`; columns: queries, each as clean, adversarial, perturbation.
 
-    Images are shown pixel by pixel, small ones enlarged by a whole number.
+    Images are enlarged by an integer factor only, without interpolation.
 
     Raises:
         BenchError: the results hold no images of this source and data set, or clean and adversarial differ in shape.
@@ -72,8 +72,8 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
         details = f"{labels.describe(results, dataset)} · {labels.run_line(results)}"
         line = f"noise: adversarial − clean, amplified by 127/ε around mid-grey · {details}"
         gap_x, gap_y, top, bottom = 0.18, 0.14, 1.05, 0.15
-        grid_width = columns * (width + gap_x)
-        wide = max(label + grid_width + 0.1, style.heading_width(heading, line))
+        images_width = columns * (width + gap_x)
+        wide = max(label + images_width + 0.1, style.heading_width(heading, line))
         high = top + len(chosen) * (height + gap_y) + bottom
         figure = style.new_figure(wide, high, heading, line)
         for column in range(columns):
@@ -82,7 +82,7 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
             figure.text(
                 middle, 1 - (top - 0.27) / high, f"query {column + 1}", fontsize=9, fontweight="bold", ha="center"
             )
-            # three words over three images, as large as they fit
+            # one label per image, as large as fits
             size = min(8.0, 8.0 * (width / 3 - 0.04) / style.text_width("adversarial", 8.0))
             for part, word in enumerate(("clean", "adversarial", "noise")):
                 x = (left + (part + 0.5) * width / 3) / wide
@@ -100,7 +100,7 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
 
 
 def write_sheets(results: Results, folder: Path) -> list[Path]:
-    """Write one PNG per (source, data set) of which the results hold images; returns the paths."""
+    """Write one PNG per (source, data set) with images; returns the paths."""
     groups = sorted({(sheet.source, sheet.dataset) for sheet in results.sheets if len(sheet.clean)})
     return [
         style.save(sheet_figure(results, *group), folder / (labels.file_name("sheet", *group) + ".png"))

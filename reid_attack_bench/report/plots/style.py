@@ -1,4 +1,4 @@
-"""Style of every plot: fonts, colours, sizes, and saving."""
+"""Shared style of the figures: fonts, colours, sizes, saving."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture everywhere
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -45,12 +45,12 @@ STYLE: dict[str, Any] = {
 }
 
 BOLD = 1.18
-"""Bold text is at most this much wider."""
+"""Upper bound of the width of bold text relative to regular text."""
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The style of every picture, whatever the user's matplotlibrc says; restored afterwards."""
+    """Context with the style of the figures, independent of the user's matplotlibrc."""
     defaults = {k: v for k, v in dict.items(matplotlib.rcParamsDefault) if not k.startswith(("backend", "toolbar"))}
     parameters: Any = {**defaults, **STYLE}
     with matplotlib.rc_context(parameters):
@@ -67,12 +67,12 @@ def new_figure(width: float, height: float, heading: str, line: str) -> Figure:
 
 
 def heading_width(heading: str, line: str) -> float:
-    """Inches that the heading and its line need."""
+    """Width of the heading and its line in inches."""
     return 0.4 + max(BOLD * text_width(heading, 12), text_width(line, 8.5))
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG in one step, without date or software version; returns `path`."""
+    """Write a PNG atomically, without date or software version; returns `path`."""
     content = io.BytesIO()
     with styled():
         figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
@@ -80,14 +80,14 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def save_plot(figure: Figure, path: Path) -> list[Path]:
-    """Write a plot as `path`, a PNG, and beside it as a PDF without date or software version; returns both."""
+    """Write a figure to `path` as PNG and next to it as PDF, without date or software version; returns both paths."""
     content = io.BytesIO()
     with styled():
         figure.savefig(content, format="pdf", metadata=dict.fromkeys(("Creator", "Producer", "CreationDate")))
     return [save(figure, path), replace_file(path.with_suffix(".pdf"), content.getvalue())]
 
 
-@functools.lru_cache(maxsize=10_000)  # measuring is slow, and labels repeat in every picture
+@functools.lru_cache(maxsize=10_000)  # measuring is slow, and labels repeat in every figure
 def text_width(text: str, size: float) -> float:
     """Width in inches of a line of text at `size` points."""
     if not text.strip():
@@ -95,11 +95,8 @@ def text_width(text: str, size: float) -> float:
     return float(TextPath((0, 0), text.replace("$", r"\$"), size=size).get_extents().width) / 72
 
 
-# Curves
-
-
 def line_styles(results: Results) -> dict[Setting, tuple[str, str]]:
-    """Colour and marker of every attack variant: the same in every picture. Keys have epsilon 0."""
+    """Colour and marker of every attack variant, equal in all figures. Keys have epsilon 0."""
     variants = sorted({replace(setting, epsilon=0) for setting in results.settings})
     return {
         variant: (LINE_COLOURS[i % len(LINE_COLOURS)], MARKERS[i % len(MARKERS)]) for i, variant in enumerate(variants)

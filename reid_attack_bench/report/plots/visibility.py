@@ -1,4 +1,4 @@
-"""Accuracy left over how visible an attack is."""
+"""Attack strength against visibility."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from reid_attack_bench.report.plots.style import heading_width, line_styles, new
 from reid_attack_bench.report.results import Results
 
 
-# size: one picture drawn top to bottom
+# size: one figure drawn top to bottom
 def visibility_figure(results: Results) -> Figure:
-    """Mean drop in mAP against mean SSIM and mean L2, one point per attack setting, white-box and transfer apart."""
+    """Mean drop in mAP against mean SSIM and mean L2, one point per attack setting for white-box and for transfer."""
     with styled():
         done = [cell for cell in results.cells if cell.ok]
         looks = line_styles(results)

@@ -9,7 +9,7 @@
   const cleanAt = new Map(clean.map((each) => [each.victim + "\n" + each.dataset, each]));
   const victimAt = new Map(victims.map((each, index) => [each.name, index]));
 
-  // words
+  // text
 
   const digits = Object.fromEntries(measures.map((each) => [each.id, each.digits]));
   const title = Object.fromEntries(measures.map((each) => [each.id, each.title]));
@@ -92,12 +92,12 @@
 
   function compare(a, b, down) {
     const emptyA = a === null || a === undefined || a === "", emptyB = b === null || b === undefined || b === "";
-    if (emptyA || emptyB) return emptyA - emptyB; // what has no figure comes last, either way
+    if (emptyA || emptyB) return emptyA - emptyB; // missing values come last in either direction
     const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en");
     return down ? -order : order;
   }
 
-  function figure(value, low, high, bound = "") {
+  function numberCell(value, low, high, bound = "") {
     if (value === null || value === undefined) return make("td", { className: "n" }, "–");
     return make("td", { className: "n" }, `${bound}${value.toFixed(1)}`, make("small", {}, span(low, high)));
   }
@@ -122,7 +122,7 @@
     const selected = new Map();
     for (const cell of cells) {
       if (get(cell, "status") !== "ok" || !passes(cell)) continue;
-      if (!chosen("budget") && String(cell.setting.epsilon) !== epsilon) continue; // as the worst case beside it
+      if (!chosen("budget") && String(cell.setting.epsilon) !== epsilon) continue; // the same epsilon as the worst-case columns
       const place = victims[get(cell, "target")].name + "\n" + datasets[get(cell, "dataset")].name;
       if (!selected.has(place)) selected.set(place, []);
       selected.get(place).push(cell);
@@ -145,7 +145,7 @@
       { text: `Worst mAP, ε = ${epsilon}`, numeric: true, value: (row) => row.at.mAP?.[0] },
       { text: "Selected Rank-1", numeric: true, value: (row) => row.cell && get(row.cell, "rank1") },
       { text: "Selected mAP", numeric: true, value: (row) => row.cell && get(row.cell, "mAP") },
-      { text: "left by", value: (row) => (row.cell ? row.cell.setting.name : "") },
+      { text: "Strongest attack", value: (row) => (row.cell ? row.cell.setting.name : "") },
       { text: "Audit", value: (row) => row.flags.join(", ") },
     ];
     if (boardState.by !== null) {
@@ -166,17 +166,17 @@
         make("td", { className: "n" }, row.place === null ? "" : String(row.place)),
         make("th", { scope: "row" }, ...breakable(row.victim)), make("td", {}, row.defence),
         make("td", {}, row.dataset + (row.synthetic ? " (synthetic)" : ""), make("small", {}, ` ${row.queries ?? "?"} queries`)),
-        figure(...(row.clean.rank1 ?? [null])), figure(...(row.clean.mAP ?? [null])),
-        row.at.rank1 ? figure(...row.at.rank1, bound) : figure(null), row.at.mAP ? figure(...row.at.mAP, bound) : figure(null),
-        row.cell ? figure(get(row.cell, "rank1"), get(row.cell, "rank1_low"), get(row.cell, "rank1_high")) : figure(null),
-        row.cell ? figure(get(row.cell, "mAP"), get(row.cell, "mAP_low"), get(row.cell, "mAP_high")) : figure(null),
+        numberCell(...(row.clean.rank1 ?? [null])), numberCell(...(row.clean.mAP ?? [null])),
+        row.at.rank1 ? numberCell(...row.at.rank1, bound) : numberCell(null), row.at.mAP ? numberCell(...row.at.mAP, bound) : numberCell(null),
+        row.cell ? numberCell(get(row.cell, "rank1"), get(row.cell, "rank1_low"), get(row.cell, "rank1_high")) : numberCell(null),
+        row.cell ? numberCell(get(row.cell, "mAP"), get(row.cell, "mAP_low"), get(row.cell, "mAP_high")) : numberCell(null),
         make("td", {}, row.cell ? opener(row.cell, by) : by),
         make("td", { className: row.flags.length ? "flag" : "" }, row.flags.length ? "⚑ " + row.flags.join(", ") : "")));
     }
     $("board-count").textContent = `${list.length} of ${board.length} victims`;
   }
 
-  // list of cells
+  // table of cells
 
   const listState = { by: null, down: false }, page = { number: 0, size: 50 };
 
@@ -233,8 +233,8 @@
     return [...used].sort((a, b) => a - b).map((index) => [index, settings[index].name]);
   }
 
-  // what the matrix shows first: the attack that leaves the least of the models that it is crafted on
-  function telling(dataset) {
+  // initial setting of the matrix: the attack with the lowest mean mAP on its own source model
+  function strongestSetting(dataset) {
     const sums = new Map();
     for (const cell of cells) {
       if (datasets[get(cell, "dataset")].name !== dataset || cell.setting.epsilon !== data.headline) continue;
@@ -254,7 +254,7 @@
 
   function drawHeat() {
     const dataset = $("m-dataset").value, metric = $("m-metric").value;
-    fill($("m-setting"), settingsOf(dataset), $("m-setting").value || telling(dataset));
+    fill($("m-setting"), settingsOf(dataset), $("m-setting").value || strongestSetting(dataset));
     const setting = Number($("m-setting").value);
     const here = cells.filter((cell) => datasets[get(cell, "dataset")].name === dataset);
     const found = new Map(here.filter((cell) => get(cell, "setting") === setting)
@@ -344,7 +344,7 @@
   });
   for (const id of ["m-dataset", "m-setting", "m-metric"]) $(id).addEventListener("change", drawHeat);
 
-  // pictures
+  // images
 
   function shot(image, words, kind = "") {
     return make("figure", { className: "shot " + kind }, make("img", { src: image, alt: words, loading: "lazy" }), make("figcaption", {}, words));
@@ -384,7 +384,7 @@
     const facts = [
       ["Data set", `${dataset.name}${dataset.synthetic ? " (synthetic)" : ""}, ${dataset.queries ?? "?"} queries`],
       ["Threat model", `${cell.setting.budget_text}; ${cell.setting.adaptive ? "adaptive" : "does not know the defence"}`],
-      ["The attack sees", cell.setting.needs || "nothing of the source"],
+      ["Access of the attack", cell.setting.needs || "no access to the source"],
       ["Defence of the target", target.defence || "none"],
     ];
     if (get(cell, "status") !== "ok") {
@@ -399,13 +399,13 @@
       for (const name of inGroup("ranking")) {
         lines.append(make("tr", {}, make("th", { scope: "row" }, title[name]),
           make("td", { className: "n" }, shown(get(cell, "clean_" + name), name)),
-          figure(get(cell, name), get(cell, name + "_low") ?? null, get(cell, name + "_high") ?? null),
+          numberCell(get(cell, name), get(cell, name + "_low") ?? null, get(cell, name + "_high") ?? null),
           make("td", { className: "n" }, shown(get(cell, "drop_" + name), name))));
       }
       body.append(make("table", { className: "data" }, make("thead", {}, make("tr", {},
         ...["In %", "Clean", "Attacked", "Drop"].map((text, index) => make("th", { scope: "col", className: index ? "n" : "" }, text)))), lines));
       const visible = inGroup("visibility", "detection").filter((name) => get(cell, name) !== null);
-      body.append(make("h3", {}, "How visible it is, mean over the queries"),
+      body.append(make("h3", {}, "Visibility, mean over the queries"),
         make("dl", {}, ...visible.flatMap((name) => [make("dt", {}, title[name]), make("dd", {}, shown(get(cell, name), name))])));
     }
     const craft = craftOf(cell);
@@ -438,7 +438,7 @@
       if (place < 0) continue;
       const found = cell ? retrieved(cell, place) : [];
       rowsOf.push(make("div", { className: "row" }, make("h3", {}, settings[craft.setting].name), ...triplet(craft, place),
-        ...(found.length ? found : [make("p", { className: "count" }, "What it retrieves is not in this file, to keep it small.")])));
+        ...(found.length ? found : [make("p", { className: "count" }, "The retrieved images are left out to limit the file size.")])));
     }
     $("gallery-rows").replaceChildren(...rowsOf);
   }
@@ -493,13 +493,13 @@
     const about = `${victim} on ${dataset}${datasets.find((each) => each.name === dataset).synthetic ? ", synthetic data" : ""}`;
     const words = kind === "own" ? "attacks crafted on it" : "transferred attacks, the strongest source of each";
     $("curve-text").textContent = `${title[metric]} (%) of ${about}, ${words}; bars: 95 % intervals over queries${base ? `; clean ${base.toFixed(1)}, dashed` : ""}.`;
-    $("scatter-text").textContent = `Strength against visibility: ${title[metric]} (%) that is left and SSIM, ${words}; lower and further right is a stronger attack that shows less.`;
+    $("scatter-text").textContent = `Strength against visibility: ${title[metric]} (%) under attack against SSIM, ${words}; attacks further down are stronger, attacks further right less visible.`;
     const seen = list.filter((cell) => (get(cell, "access") !== "transfer") === (kind === "own") && get(cell, "ssim") !== null)
       .map((cell) => ({ series: cell.setting.attack, attack: cell.setting.name, x: get(cell, "ssim"), y: get(cell, metric), source: victims[get(cell, "source")].name }));
     await Promise.all([
       chart("curve", data.charts.curve, { points, clean: base === undefined || base === null ? [] : [{ y: base }] },
         { x: axes[axis], y: `${title[metric]} (%)` }, $("curve-text").textContent),
-      chart("scatter", data.charts.scatter, { points: seen }, { x: "SSIM (1: cannot be told apart)", y: `${title[metric]} (%)` }, $("scatter-text").textContent),
+      chart("scatter", data.charts.scatter, { points: seen }, { x: "SSIM (1: identical)", y: `${title[metric]} (%)` }, $("scatter-text").textContent),
     ]);
     const heads = [["series", "Attack"], ["x", axes[axis]], ["y", title[metric]], ["source", "Source"]];
     $("points").replaceChildren(
@@ -534,15 +534,15 @@
   // colours of the page
 
   const system = matchMedia("(prefers-color-scheme: dark)"), root = document.documentElement;
-  let wish = "auto";
-  const isDark = () => (wish === "auto" ? system.matches : wish === "dark");
+  let choice = "auto";
+  const isDark = () => (choice === "auto" ? system.matches : choice === "dark");
   function recolour(draw) {
     root.dataset.theme = isDark() ? "dark" : "light";
-    $("theme").setAttribute("aria-label", `Colours: ${wish === "auto" ? "as the system" : wish}; switch`);
+    $("theme").setAttribute("aria-label", `Colours: ${choice === "auto" ? "as the system" : choice}; switch`);
     if (draw) drawCurves();
   }
   $("theme").addEventListener("click", () => {
-    wish = { auto: system.matches ? "light" : "dark", light: "dark", dark: "light" }[wish];
+    choice = { auto: system.matches ? "light" : "dark", light: "dark", dark: "light" }[choice];
     recolour(true);
   });
   system.addEventListener("change", () => recolour(true));
