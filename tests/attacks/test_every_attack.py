@@ -1,9 +1,15 @@
-"""Every registered attack, ours or another package's, through the contract of attacks."""
+"""Every registered attack, ours or another package's, through the contract of attacks.
+
+An attack is handed what the bench hands it: the source behind `adversary.access.Granted`, or, if it asks queries, the
+counted answers of an oracle.
+"""
 
 from __future__ import annotations
 
 import functools
+import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,23 +18,36 @@ import torch
 from safetensors.torch import load, save
 
 from reid_attack_bench import registry
+from reid_attack_bench.adversary.access import Asker, Counted, Gallery, Granted
 from reid_attack_bench.adversary.adaptive import adapt
 from reid_attack_bench.adversary.budget import enforce
 from reid_attack_bench.contracts import (
+    Attack,
     Batch,
     FitContext,
+    LearnedAttack,
+    QueryAttack,
     ReferenceImages,
     State,
+    Targets,
     ThreatModel,
     TrainingData,
     Victim,
+    distances,
     to_float,
     weights_digest,
 )
+from reid_attack_bench.errors import AccessError, BenchError
 from reid_attack_bench.steps.passes import Chunked
+from tests.conftest import TOY
 from tests.plugins.toy import ToyVictim
 
-EVERY = sorted(registry.available("attack"))
+FORMS = ("embedding", "distances", "ranking")
+
+TOYS = {f"toy-{form}": (f"{TOY}:Asker", {"form": form}) for form in FORMS}
+"""Attacks that are not registered: name → (key, options). A query attack for each form of answer."""
+
+EVERY = [*sorted(registry.available("attack")), *TOYS]
 
 _GENERATOR = {"width": 4, "learning_rate": 0.05}
 _MISRANKING = {
@@ -45,8 +64,11 @@ SMALL: dict[str, dict[str, Any]] = {
 SECONDS = 5.0
 """Of computing, that one attack may take to learn, and to craft six images."""
 
+QUERIES = 30
+"""Queries per image of a query attack."""
+
 THREATS = [ThreatModel(0), ThreatModel(4), ThreatModel(8), ThreatModel(8, pixels=60), ThreatModel(0, pixels=60)]
-NEEDS = {"gradients", "logits", "labels", "gallery"}
+NEEDS = {"gradients", "logits", "labels", "gallery", *FORMS}
 
 RNG = np.random.default_rng(0)
 CLEAN = RNG.integers(0, 256, (6, 32, 16, 3), dtype=np.uint8)
@@ -54,6 +76,8 @@ PEOPLE = np.arange(6) // 2
 GALLERY = ReferenceImages(
     RNG.integers(0, 256, (5, 32, 16, 3), dtype=np.uint8), np.arange(5) // 2, np.zeros(5, np.int64)
 )
+GUIDES = ReferenceImages(RNG.integers(0, 256, (6, 32, 16, 3), dtype=np.uint8), np.arange(6) // 2, np.zeros(6, np.int64))
+TARGETS = Targets(torch.from_numpy((PEOPLE + 1) % 3), GUIDES)
 TRAINING = TrainingData(
     "toys",
     np.clip(
@@ -64,22 +88,18 @@ TRAINING = TrainingData(
 )  # fmt: skip
 
 
-class Source(ToyVictim):
-    """A source that gives what an attack has declared to need, for a limited time."""
+class Timed(ToyVictim):
+    """A model for the attack `name`, for a limited time."""
 
-    def __init__(self, name: str, needs: frozenset[str]) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(classes=10)
-        self.attack, self.needs = name, needs
+        self.attack = name
         self.deadline = time.process_time() + SECONDS
         self.eval().requires_grad_(False)
 
     def embed(self, images):
         self.in_time()
-        return super().embed(images if "gradients" in self.needs else images.detach())
-
-    def logits(self, images):
-        assert "logits" in self.needs, f"{self.attack} asks for logits, which is not in its needs"
-        return super().logits(images)
+        return super().embed(images)
 
     def in_time(self) -> None:
         assert time.process_time() < self.deadline, (
@@ -88,41 +108,83 @@ class Source(ToyVictim):
         )
 
 
-def build(name: str) -> Any:
-    return registry.find("attack", name).build(SMALL.get(name, {}))
+@functools.cache
+def build(name: str) -> Attack:
+    key, options = TOYS.get(name, (name, SMALL.get(name, {})))
+    attack = registry.find("attack", key).build(options)
+    assert isinstance(attack, Attack)
+    return attack
 
 
-def source_of(name: str) -> Source:
-    return Source(name, build(name).needs)
+def source_of(name: str, needs: frozenset[Any] | None = None) -> Granted:
+    """A model with what the attack declares, or with `needs`."""
+    granted = Granted(Timed(name), build(name).needs if needs is None else needs, name)
+    return granted.eval()
 
 
 @functools.cache
 def learnt(name: str, pixels: int | None = None, epsilon: int = 8) -> State | None:
     """What the attack learns within a budget, None for one that learns nothing."""
-    attack, source = build(name), source_of(name)
-    if not hasattr(attack, "fit"):
+    return fitted(name, source_of(name), ThreatModel(epsilon, pixels))
+
+
+def fitted(name: str, source: Granted, threat: ThreatModel) -> State | None:
+    attack, timed = build(name), source.victim
+    if not isinstance(attack, LearnedAttack):
         return None
+    assert isinstance(timed, Timed)
     torch.manual_seed(0)  # as the bench does
     context = FitContext(
-        torch.device("cpu"), torch.Generator().manual_seed(0), progress=lambda done, total, note: source.in_time()
+        torch.device("cpu"), torch.Generator().manual_seed(0), progress=lambda done, total, note: timed.in_time()
     )
-    return attack.fit(source, TRAINING, ThreatModel(epsilon, pixels), context)
+    return attack.fit(source, TRAINING, threat, context)
 
 
-def batch_for(attack: Any) -> Batch:
-    """The images, and no more than the attack's needs declare."""
-    labels = torch.from_numpy(PEOPLE) if "labels" in attack.needs else None
-    return Batch(to_float(CLEAN), labels, GALLERY if "gallery" in attack.needs else None)
+def seen_by(attack: Attack, threat: ThreatModel) -> ThreatModel:
+    """`threat` with the form of answer that a query attack asks for."""
+    forms = attack.needs & set(FORMS)
+    return replace(threat, sees=next(iter(forms)), queries=QUERIES) if forms else threat
+
+
+def batch_for(needs: frozenset[Any], threat: ThreatModel | None = None) -> Batch:
+    """The images, and no more than the needs of an attack and its threat model declare."""
+    labels = torch.from_numpy(PEOPLE) if "labels" in needs else None
+    targets = TARGETS if threat is not None and threat.impersonate else None
+    return Batch(to_float(CLEAN), labels, GALLERY if "gallery" in needs else None, targets)
+
+
+def run(
+    name: str,
+    source: Victim | None,
+    threat: ThreatModel,
+    generator: torch.Generator,
+    state: State | None = None,
+    needs: frozenset[Any] | None = None,
+) -> torch.Tensor:
+    """What the bench does with an attack whose needs are given."""
+    attack = build(name)
+    needs = attack.needs if needs is None else needs
+    threat, batch = seen_by(attack, threat), batch_for(needs, threat)
+    if isinstance(attack, QueryAttack):
+        assert source is not None
+        asker = Asker(name, torch.from_numpy(PEOPLE), torch.zeros(6, dtype=torch.int64))
+        oracle = Counted(
+            source, threat, asker, Gallery(GALLERY, lambda images: embedded(images)), labels="labels" in needs
+        )
+        return attack.search(oracle, batch, threat, generator)
+    return attack.craft(source, batch, threat, generator, **({} if state is None else {"state": state}))
+
+
+def embedded(images: np.ndarray) -> torch.Tensor:
+    with torch.no_grad():
+        return Timed("the gallery").embed(to_float(images))
 
 
 def crafted(
     name: str, threat: ThreatModel, source: Victim | None, seed: int = 0, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    attack = build(name)
     state = learnt(name, threat.pixels, threat.epsilon)
-    learned = {} if state is None else {"state": state}
-    generator = generator or torch.Generator().manual_seed(seed)
-    return attack.craft(source, batch_for(attack), threat, generator, **learned)
+    return run(name, source, threat, generator or torch.Generator().manual_seed(seed), state)
 
 
 def test_there_are_attacks_and_no_row_for_one_that_is_not() -> None:
@@ -157,12 +219,13 @@ def test_its_generator_decides_and_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_inputs_and_source_are_left_as_they_were(name: str) -> None:
-    attack, source, threat = build(name), source_of(name), ThreatModel(8)
-    batch, state = batch_for(attack), learnt(name)
+def test_inputs_and_source_are_left_as_they_were(name: str, monkeypatch) -> None:
+    source, state = source_of(name), learnt(name)
     copies = {key: value.clone() for key, value in (state or {}).items()}
     references, digest = GALLERY.images.copy(), weights_digest(source)
-    attack.craft(source, batch, threat, torch.Generator(), **({} if state is None else {"state": state}))
+    batch = batch_for(build(name).needs)
+    monkeypatch.setattr(sys.modules[__name__], "batch_for", lambda *_: batch)
+    run(name, source, ThreatModel(8), torch.Generator(), state)
     assert torch.equal(batch.images, to_float(CLEAN))
     assert batch.identities is None or torch.equal(batch.identities, torch.from_numpy(PEOPLE))
     assert np.array_equal(GALLERY.images, references)
@@ -173,7 +236,8 @@ def test_inputs_and_source_are_left_as_they_were(name: str) -> None:
     for module in source.modules():
         hooks = [value for key, value in vars(module).items() if key.endswith("_hooks")]
         assert not any(hooks), "no hooks are left behind"
-    assert {"embed", "logits", "purify", "suspicion"}.isdisjoint(vars(source)), "no method is left replaced"
+    for model in (source, source.victim):
+        assert {"embed", "logits", "purify", "suspicion"}.isdisjoint(vars(model)), "no method is left replaced"
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -188,19 +252,63 @@ def test_a_batch_gives_what_its_parts_give(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("randomised", [False, True])
 def test_it_works_on_an_adapted_source(name: str, randomised: bool) -> None:
-    source, threat = source_of(name), ThreatModel(8)
-    adversarial = crafted(name, threat, adapt(source, 2, randomised=randomised))
+    threat, timed = ThreatModel(8), Timed(name)
+    adversarial = crafted(name, threat, Granted(adapt(timed, 2, randomised=randomised), build(name).needs, name))
     assert (enforce(adversarial, CLEAN, threat, attack=name) != CLEAN).any()
-    assert "purify" not in vars(source)
+    assert "purify" not in vars(timed)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_it_needs_what_it_declares(name: str) -> None:
     """The source of every test here has no logits or gradients, the batch no labels or references, if not declared."""
     attack = build(name)
-    assert set(attack.needs) <= NEEDS
+    assert attack.needs <= NEEDS
     if not attack.needs:
         assert torch.equal(crafted(name, ThreatModel(8), None), crafted(name, ThreatModel(8), source_of(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "need"), [(name, need) for name in EVERY for need in sorted(build(name).needs - set(FORMS))]
+)
+def test_it_declares_no_more_than_it_uses(name: str, need: Any) -> None:
+    needs, threat, generator = build(name).needs - {need}, ThreatModel(8), torch.Generator()
+    try:
+        source = source_of(name, needs)
+        without = run(name, source, threat, generator.manual_seed(0), fitted(name, source, threat), needs)
+    except (BenchError, AssertionError, AttributeError, RuntimeError, TypeError):
+        return
+    assert not torch.equal(without, crafted(name, threat, source_of(name)))
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if isinstance(build(name), QueryAttack)])
+def test_a_query_attack_asks_for_one_form_of_answer_and_keeps_its_budget(name: str, monkeypatch) -> None:
+    forms = build(name).needs & set(FORMS)
+    assert len(forms) == 1
+    other = next(form for form in FORMS if form not in forms)
+    threat = replace(seen_by(build(name), ThreatModel(8)), sees=other)
+    monkeypatch.setattr(sys.modules[__name__], "seen_by", lambda *_: threat)
+    with pytest.raises(AccessError, match=f"asks for {next(iter(forms))}, and its threat model gives {other} only"):
+        crafted(name, threat, source_of(name))
+    few = replace(threat, sees=next(iter(forms)), queries=2)
+    monkeypatch.setattr(sys.modules[__name__], "seen_by", lambda *_: few)
+    enforce(crafted(name, few, source_of(name)), CLEAN, few, attack=name)
+
+
+def distance_to_targets(images: torch.Tensor) -> float:
+    model = Timed("the judge")
+    apart = distances(model.embed(images), model.embed(to_float(GUIDES.images)), model.distance)
+    of_target = TARGETS.identities[:, None] == torch.from_numpy(GUIDES.identities)
+    return float(apart[of_target].mean())
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if build(name).impersonates])
+def test_one_that_impersonates_moves_towards_its_targets(name: str) -> None:
+    threat = ThreatModel(8, impersonate="random")
+    adversarial, again = (crafted(name, threat, source_of(name)) for _ in range(2))
+    assert torch.equal(adversarial, again)
+    enforce(adversarial, CLEAN, threat, attack=name)
+    assert distance_to_targets(adversarial) < distance_to_targets(to_float(CLEAN))
+    assert distance_to_targets(adversarial) < distance_to_targets(crafted(name, ThreatModel(8), source_of(name)))
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -210,24 +318,23 @@ def test_what_it_learns_is_repeated_and_stored(name: str) -> None:
         return
     source = source_of(name)
     digest = weights_digest(source)
-    again = learnt.__wrapped__(name)
+    again = fitted(name, source_of(name), ThreatModel(8))
     assert again is not None
     assert state.keys() == again.keys()
     assert all(torch.equal(value, again[key]) for key, value in state.items())
     assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in state.values())
     stored = load(save({key: value.contiguous() for key, value in state.items()}))
-    attack, batch = build(name), batch_for(build(name))
-    crafts = [attack.craft(source, batch, ThreatModel(8), torch.Generator(), state=each) for each in (state, stored)]
+    crafts = [run(name, source, ThreatModel(8), torch.Generator(), each) for each in (state, stored)]
     assert torch.equal(*crafts)
     assert weights_digest(source) == digest
 
 
 def test_an_attack_that_takes_long_is_told_what_to_do() -> None:
-    source = Source("slow", frozenset({"gradients"}))
-    source.deadline = 0.0
+    timed = Timed("slow")
+    timed.deadline = 0.0
     with pytest.raises(
         AssertionError, match="slow computes for more than 5 s with its defaults: give it small options"
     ):
-        source.embed(to_float(CLEAN))
-    with pytest.raises(AssertionError, match="slow asks for logits, which is not in its needs"):
-        source.logits(to_float(CLEAN))
+        timed.embed(to_float(CLEAN))
+    with pytest.raises(AccessError, match="slow asks for logits, which it does not declare"):
+        Granted(timed, frozenset({"gradients"}), "slow").logits(to_float(CLEAN))

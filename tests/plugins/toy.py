@@ -113,7 +113,7 @@ class Asker(QueryAttack):
             oracle.correct()
         ask = {"embedding": oracle.embed, "distances": oracle.distances, "ranking": oracle.ranking}[self.form]
         clean, best = ask(batch.images), batch.images
-        furthest = torch.zeros(len(best))
+        furthest = -torch.ones(len(best))
         for _ in range(oracle.budget - 1 + self.greed):
             noise = torch.rand(best.shape, generator=generator).sub(0.5).sign() * threat.radius
             images = threat.project(batch.images + noise, batch.images)
