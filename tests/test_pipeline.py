@@ -171,7 +171,7 @@ def _check_unfinished(run: Path, said: str, done: pd.DataFrame) -> int:
     assert (both.mAP_x == both.mAP_y).all()
     assert "Not finished" in said
     report = (run / "report.md").read_text()
-    assert f"Not finished: {len(there)} of {len(done)} cells have figures" in report
+    assert f"Not finished: {len(there)} of {len(done)} cells have values" in report
     assert f"{len(gone)} × not in the store" in report
     return len(there)
 
@@ -183,7 +183,7 @@ def test_two_runs_are_compared_on_the_command_line(finished: Path, tmp_path: Pat
     assert set(table.attack) == {"clean", "worst case", "noise", "pgd", "learner"}
     assert len(table) == 2 * 2 + 2 * 2 * 2 + 4 * 2 * 2 * 2
     assert (table.mAP_change == 0).all()
-    assert f"0 of {len(table)} figures changed" in " ".join(said.split())
+    assert f"0 of {len(table)} values changed" in " ".join(said.split())
     assert (tmp_path / "c.md").read_text().count("\n| ") == len(table) + 3 * 2
     assert (
         "write a file that ends in .csv" in bench("compare", run, run, "--out", "c.txt", cwd=tmp_path, expect=1).stderr

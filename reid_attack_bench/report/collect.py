@@ -1,4 +1,4 @@
-"""Read the results of a run from its record and the store; no model is run."""
+"""Read the results of a run from its record and the store. No model is run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _known(measured: Mapping[str, float | None]) -> dict[str, float]:
 def _cell_values(
     before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, visible: Mapping[str, Any] | None
 ) -> dict[str, float]:
-    """Column → value, from what the steps clean-rank, rank and measure stored."""
+    """Column → value, from the stored facts of clean-rank, rank and measure steps."""
     found: dict[str, Any] = {}
     ranking = catalogue.ranking_names()
     if before is not None:
@@ -54,9 +54,9 @@ def _cell_values(
 
 
 def collect(record: RunRecord, store: Store) -> Results:
-    """Read every value that `record` points to.
+    """Read all values that `record` refers to.
 
-    A cell whose step failed, or is not in the store, has a status saying why and no figures.
+    A cell whose step failed or is not in the store has no values; its status gives the reason.
 
     Raises:
         CorruptArtefact: a stored file does not match its digest.
@@ -64,7 +64,7 @@ def collect(record: RunRecord, store: Store) -> Results:
     return _Collector(record, store).results()
 
 
-_OF_A_CELL = (
+_CELL_FIELDS = (
     "attack", "access", "source", "target", "dataset", "synthetic", "needs", "relation", "family", "steps", "adaptive",
     "craft_key", "features_key", "rank_key",
 )  # fmt: skip
@@ -82,8 +82,8 @@ class _Collector:
         notes = list(self.record.notes)
         if not self.record.finished:
             notes.append(
-                f"Not finished: {sum(cell.ok for cell in cells)} of {len(cells)} cells have figures. The run was "
-                "interrupted or is still going; its command goes on where it stopped."
+                f"Not finished: {sum(cell.ok for cell in cells)} of {len(cells)} cells have values. The run was "
+                "interrupted or is still running; run the same command to resume."
             )
         clean = [self.clean(row) for row in self.record.clean]
         sheets = self.sheets()
@@ -126,7 +126,7 @@ class _Collector:
         visible = self.read("measure", cell.measure_key) if cell.measure_key else None
         impossible = NOT_APPLICABLE + cell.impossible if cell.impossible else ""
         return CellRow(
-            **{name: getattr(cell, name) for name in _OF_A_CELL},
+            **{name: getattr(cell, name) for name in _CELL_FIELDS},
             epsilon=cell.threat.epsilon,
             pixels=cell.threat.pixels,
             perturbs=cell.threat.perturbs,
@@ -136,17 +136,17 @@ class _Collector:
             values=_cell_values(before, after, visible),
         )
 
-    def status(self, key: str, figures: Mapping[str, Any] | None) -> str:
-        if figures is not None:
+    def status(self, key: str, facts: Mapping[str, Any] | None) -> str:
+        if facts is not None:
             return "ok"
         return self.failures.get(key, "not in the store: run the suite again")
 
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
-        """What a stored step says of itself, after checking its files; None where it is not stored."""
+        """Facts of a stored step, after checking its files; None if it is not stored."""
         if key not in self.facts:
             if key in self.failures or not self.store.has(kind, key):
                 return None
-            if kind != "victim":  # a victim's weights are not read for a report
+            if kind != "victim":  # a report does not read the weights of victims
                 self.store.open(kind, key)
             self.facts[key] = dict(self.store.manifest(kind, key)["facts"])
         return self.facts[key]
@@ -163,19 +163,25 @@ class _Collector:
         for step in self.record.steps:
             if step.kind == "data" and self.store.has("data", step.key):
                 config = dict(self.store.manifest("data", step.key)["config"])
-                if "content" in config:  # photographs are the same queries at any size; rendered ones are not
+                if "content" in config:  # the queries are the same at any size, unless they are rendered
                     config.pop("size", None)
                 found[str(config["name"])] = digest_of(config)
         return found
 
     def sheets(self) -> list[Sheet]:
-        homes = {(row.victim, row.dataset) for row in self.record.clean if row.home}
+        trained_on = {(row.victim, row.dataset) for row in self.record.clean if row.home}
         made: dict[tuple[str, str, str], Sheet] = {}
-        shown: set[tuple[Any, ...]] = set()  # one seed of an attack is enough to see
+        shown: set[tuple[Any, ...]] = set()  # one seed of an attack is enough
         for cell in self.record.cells:
-            key, at_home = cell.craft_key, (cell.source, cell.dataset) in homes
+            key, on_training_data = cell.craft_key, (cell.source, cell.dataset) in trained_on
             place = (key, cell.source, cell.dataset)
-            if not key or not at_home or place in made or key in self.failures or not self.store.has("craft", key):
+            if (
+                not key
+                or not on_training_data
+                or place in made
+                or key in self.failures
+                or not self.store.has("craft", key)
+            ):
                 continue
             same = (cell.attack, cell.threat, cell.source, cell.dataset)
             if same in shown:

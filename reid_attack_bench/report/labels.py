@@ -1,4 +1,4 @@
-"""Labels and captions that tables, plots and pages share."""
+"""Labels and text formatting shared by tables, plots and pages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from reid_attack_bench.report.record import models
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
+from reid_attack_bench.report.rows import is_missing
 
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 
@@ -20,7 +21,7 @@ CLEAN_ROW = "clean (no attack)"
 
 
 def file_name(*parts: str) -> str:
-    """A portable file name out of labels; labels with other characters get a short hash so that names stay unique."""
+    """A portable file name from labels; if characters were replaced, a short hash keeps names unique."""
     joined = "_".join(parts)
     plain = re.sub(r"[^A-Za-z0-9._@+=-]+", "-", joined)
     if plain == joined:
@@ -29,41 +30,41 @@ def file_name(*parts: str) -> str:
 
 
 def is_synthetic(results: Results, dataset: str | None = None) -> bool:
-    """Whether any figure (of one data set) comes from synthetic data."""
+    """Whether any row (of one data set) is from synthetic data."""
     return any(row.synthetic for row in _rows(results, dataset))
 
 
 def datasets(results: Results) -> list[str]:
-    """Every data set of the run, sorted."""
+    """Data sets of the run, sorted."""
     return sorted({row.dataset for row in _rows(results)})
 
 
 def query_count(results: Results, dataset: str) -> int | None:
-    """Number of queries of a data set, None where no row says."""
+    """Number of queries of a data set, None if unknown."""
     return max((row.queries for row in _rows(results, dataset) if row.queries is not None), default=None)
 
 
 def _rows(results: Results, dataset: str | None = None) -> list[CellRow | CleanRow]:
-    """Clean rows and cells, of one data set or of all."""
+    """Clean rows and cells of one data set, or of all."""
     every: list[CellRow | CleanRow] = [*results.clean, *results.cells]
     return [row for row in every if dataset in (None, row.dataset)]
 
 
-def names_say_data(results: Results, board: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the name of every victim of a leaderboard already says its data set."""
+def names_contain_dataset(results: Results, board: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether every victim name of a leaderboard contains its data set."""
     known = models(results.record.suite)
     return all(row["victim"] in known and known[row["victim"]].trained_on == row["dataset"] for row in board)
 
 
 def describe(results: Results, dataset: str) -> str:
-    """A data set in words, for panel titles: "plaza, 320 queries, synthetic data"."""
+    """Description of a data set for titles: "plaza, 320 queries, synthetic data"."""
     queries = query_count(results, dataset)
     parts = [dataset] + ([] if queries is None else [f"{queries:,} queries"])
     return ", ".join(parts + (["synthetic data"] if is_synthetic(results, dataset) else []))
 
 
 def run_line(results: Results, setting: Setting | None = None) -> str:
-    """What every picture says about the run: suite, seed, how many seeds (of one attack), "synthetic"."""
+    """Subtitle of every figure: suite, seed, number of seeds per attack, "SYNTHETIC DATA"."""
     seeds: dict[Setting, set[int]] = {}
     for cell in results.cells:
         if setting in (None, cell.setting):
@@ -73,3 +74,16 @@ def run_line(results: Results, setting: Setting | None = None) -> str:
     if max(counts, default=1) > 1:
         line += f", means over {'up to ' if len(counts) > 1 else ''}{max(counts)} seeds of an attack"
     return line + (" · SYNTHETIC DATA" if is_synthetic(results) else "")
+
+
+def markdown_text(value: object) -> str:
+    """Text escaped for Markdown, on one line; empty for a missing value."""
+    line = "" if is_missing(value) else " ".join(str(value).split())
+    for special in "\\|*_`[#":
+        line = line.replace(special, f"\\{special}")
+    return line.replace("<", "&lt;")
+
+
+def markdown_row(texts: Iterable[str]) -> str:
+    """A row of a Markdown table; `texts` are escaped already."""
+    return "| " + " | ".join(texts) + " |"

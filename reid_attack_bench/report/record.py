@@ -1,4 +1,4 @@
-"""The record of a run, manifest.json: what was asked for, on which machine, and the keys of its artefacts."""
+"""The record of a run, manifest.json: suite, machine, and keys of the artefacts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from reid_attack_bench.validation import checked
 MANIFEST = "manifest.json"
 
 REPORT_VERSION = 7
-"""Raise it when the same results give another report: a finished run then writes its report again."""
+"""Increase when equal results give a different report; the reports of finished runs are then written again."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The computer of a run: number of cores, threads of torch, and the name of the GPU if one was used."""
+    """Machine of a run: CPU cores, torch threads, and the name of the GPU if one was used."""
 
     system: str
     processor: str
@@ -31,7 +31,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step: role → key of its inputs, and seconds that it took, None while it is not stored."""
+    """A step. inputs: role → key; seconds: duration, None if it is not stored yet."""
 
     kind: str
     label: str
@@ -43,7 +43,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class CleanRecord:
-    """One victim on one data set without an attack, as in plan.CleanRow."""
+    """A victim on a data set without attack, see plan.CleanRow."""
 
     victim: str
     dataset: str
@@ -56,7 +56,7 @@ class CleanRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """One cell of the matrix, as in plan.Cell. seed None: the seed of the suite."""
+    """A cell of the matrix, see plan.Cell. seed None: the seed of the suite."""
 
     attack: str
     threat: ThreatModel
@@ -82,21 +82,21 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run.
+    """A run.
 
     Attributes:
-        suite: what was asked for.
-        bench, report_version, versions: of the bench, its reports, and the packages it uses.
-        command: command line that started the run.
-        finished: False while it is running, and after it was interrupted.
-        date: of the record, ISO 8601 in UTC.
+        suite: the suite that was run.
+        bench, report_version, versions: versions of the bench, its reports, and its dependencies.
+        command: command line of the run.
+        finished: False while running and after an interruption.
+        date: date of the record, ISO 8601 in UTC.
         store: absolute path of the store; empty in a submission.
-        device: device of torch.
-        notes: lines that every report must carry.
-        failures: key → reason, for steps that failed and all that depend on them.
-        rebuilt: labels of corrupt artefacts that were made again.
-        clean, cells, steps: rows of the tables to be, and all steps.
-        files: paths of the report, relative to the folder of the run; empty before it is written.
+        device: torch device.
+        notes: lines that every report must show.
+        failures: key → reason, for failed steps and the steps that depend on them.
+        rebuilt: labels of corrupt artefacts that were recomputed.
+        clean, cells, steps: planned rows of the tables, and all steps.
+        files: paths of the report relative to the run folder; empty before it is written.
     """
 
     suite: Suite
@@ -123,7 +123,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Model:
-    """A victim's label in the suite and the data set that the bench trained it on, empty if it came trained."""
+    """Label of a victim, its training data set (empty if pretrained), and the label of its undefended baseline."""
 
     label: str
     trained_on: str = ""
@@ -131,17 +131,17 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Name in tables."""
+        """Name in tables, "label@dataset"."""
         return f"{self.label}@{self.trained_on}" if self.trained_on else self.label
 
     @property
     def undefended(self) -> Model | None:
-        """The model that a defence was added to, None for a model without defence."""
+        """The undefended baseline, None for a model without defence."""
         return Model(self.defends, self.trained_on) if self.defends else None
 
 
 def models(suite: Suite) -> dict[str, Model]:
-    """Every model of a suite by its name in tables."""
+    """Models of a suite by name in tables."""
     made: dict[str, list[Model]] = {}
     for entry in suite.victims:
         if entry.defends:
@@ -153,10 +153,10 @@ def models(suite: Suite) -> dict[str, Model]:
 
 
 def read_record(folder: Path) -> RunRecord:
-    """The record of a run in `folder`, finished or not; records of earlier versions lack some fields.
+    """Read the record of a run in `folder`, finished or not. Records of earlier versions lack some fields.
 
     Raises:
-        BenchError: the folder holds no record, or one that cannot be read.
+        BenchError: the folder has no record, or it cannot be read.
     """
     path = folder / MANIFEST
     try:
@@ -168,10 +168,10 @@ def read_record(folder: Path) -> RunRecord:
 
 
 def parse_record(text: str, where: str) -> RunRecord:
-    """A record from JSON; `where` names it in messages.
+    """Parse a record from JSON; `where` names it in messages.
 
     Raises:
-        BenchError: it is not the record of a run.
+        BenchError: `text` is not the record of a run.
     """
     try:
         return checked(RunRecord, json.loads(text), where, noun="field")

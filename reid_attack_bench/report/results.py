@@ -1,4 +1,4 @@
-"""The results of a run: typed rows, per-query outcomes and images, from which every table and plot is made."""
+"""Results of a run: typed rows, per-query outcomes and images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ NOT_APPLICABLE = "not applicable: "
 def cell_columns() -> list[str]:
     """Columns of matrix.csv, in order.
 
-    attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget or empty for all; access: "white-box"
-    where source and target are one model, else "transfer", or "query"; needs: what the attack was given, joined by "+";
-    source, target: victim labels such as "osnet_x0_25@plaza"; relation: between the two, see suite.RELATIONS, empty
-    where the target is evaluated on data it was not trained on; seed: of the attack, see AttackEntry (victims and data
-    have the suite's); family, steps: what the attack climbs and in how many steps, for the audit; adaptive: draws of an
-    adaptive attack, 0 for one that is not; status: "ok", else why the cell is missing (then every value is empty, never
-    zero); if it starts with NOT_APPLICABLE, the cell cannot exist and does not count as missing. Then the measures, see
-    metrics.catalogue, and the keys of the artefacts that hold them.
+    attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget, empty for all pixels; access:
+    "white-box" if source = target, "query" for query-based attacks, else "transfer"; needs: access given to the attack,
+    joined by "+";
+    source, target: victim labels such as "osnet_x0_25@plaza"; relation: see suite.RELATIONS, empty if the target is
+    evaluated on data it was not trained on; seed: seed of the attack, see AttackEntry (victims and data use the seed of
+    the suite); family, steps: objective and number of steps, for the audit; adaptive: number of EOT draws of an
+    adaptive attack, else 0; status: "ok", or the reason why the cell is missing (then its values are empty, never
+    zero); a cell whose status starts with NOT_APPLICABLE cannot exist and does not count as missing. Then the measures,
+    see metrics.catalogue, and the keys of their artefacts.
     """
     return [
         "attack", "epsilon", "pixels", "perturbs", "access", "needs", "source", "target", "relation", "dataset",
@@ -38,9 +39,9 @@ def cell_columns() -> list[str]:
 def clean_columns() -> list[str]:
     """Columns of clean.csv: one row per (victim, data set).
 
-    home: the victim was trained on this data set; randomised: declared so, or two passes were found to differ;
-    detector: "suspicion" if it rejects queries and an adaptive attack can follow the gradient of its score, "rejects"
-    if it cannot; zero_gradient and the measures at the end: see metrics.catalogue.
+    home: whether the victim was trained on this data set; randomised: declared as randomised, or two forward passes
+    differed; detector: "suspicion" for a detector with a differentiable score, "rejects" for one without;
+    zero_gradient and the measures at the end: see metrics.catalogue.
     """
     return [
         "victim", "dataset", "synthetic", "home", "defence", "distance", "citation", "weights", "randomised",
@@ -52,7 +53,7 @@ def clean_columns() -> list[str]:
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """One attack under one threat model; epsilon in 1/255; pixels 0 for all pixels."""
+    """An attack under a threat model; epsilon in 1/255; pixels 0 for all pixels."""
 
     attack: str
     epsilon: int
@@ -61,22 +62,22 @@ class Setting:
 
     @property
     def budget(self) -> str:
-        """Distinguishes this setting from others of its attack, for names: "e8", "e8_k500", "e8_gallery"."""
+        """The threat model in names: "e8", "e8_k500", "e8_gallery"."""
         pixels = f"_k{self.pixels}" if self.pixels else ""
         return f"e{self.epsilon}{pixels}" + ("" if self.perturbs == "query" else f"_{self.perturbs}")
 
     @property
     def variant(self) -> str:
-        """The attack in words without its epsilon: "pgd", "pgd, 500 pixels", "pgd, gallery attacked"."""
+        """Name of the attack without its epsilon: "pgd", "pgd, 500 pixels", "pgd, gallery attacked"."""
         pixels = f", {self.pixels} pixels" if self.pixels else ""
         return f"{self.attack}{pixels}" + ("" if self.perturbs == "query" else f", {self.perturbs} attacked")
 
 
 @dataclass(frozen=True)
 class CellRow:
-    """One cell of the matrix: what was run, and what it did. Fields as in `cell_columns`.
+    """A cell of the matrix. Fields as in `cell_columns`.
 
-    values: column → value, for the measures that exist; none where status is not "ok" but those without the attack.
+    values: column → value of the available measures; if status is not "ok", only those without attack.
     """
 
     attack: str
@@ -107,12 +108,12 @@ class CellRow:
 
     @property
     def own(self) -> bool:
-        """Whether source and target are one model."""
+        """Whether source and target are the same model."""
         return self.source == self.target
 
     @property
     def kind(self) -> Literal["whitebox", "query", "transfer"]:
-        """ "whitebox" or "query" where source and target are one model, else "transfer"."""
+        """ "whitebox" or "query" if source and target are the same model, else "transfer"."""
         if not self.own:
             return "transfer"
         return "query" if self.access == "query" else "whitebox"
@@ -123,11 +124,11 @@ class CellRow:
 
     @property
     def place(self) -> tuple[Setting, str, str, str]:
-        """The cell without its seed: setting, source, target, data set."""
+        """(setting, source, target, data set): the cell without its seed."""
         return self.setting, self.source, self.target, self.dataset
 
     def value(self, name: str) -> float:
-        """A measure by its column, NaN if there is none."""
+        """Value of a measure by column name, NaN if missing."""
         return self.values.get(name, math.nan)
 
     def columns(self) -> dict[str, Any]:
@@ -137,7 +138,7 @@ class CellRow:
 
 @dataclass(frozen=True)
 class CleanRow:
-    """One victim on one data set without an attack. Fields as in `clean_columns`; values: column → value."""
+    """A victim on a data set without attack. Fields as in `clean_columns`; values: column → value."""
 
     victim: str
     dataset: str
@@ -160,7 +161,7 @@ class CleanRow:
         return self.status == "ok"
 
     def value(self, name: str) -> float:
-        """A measure by its column, NaN if there is none."""
+        """Value of a measure by column name, NaN if missing."""
         return self.values.get(name, math.nan)
 
     def columns(self) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def _fields(row: CellRow | CleanRow) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PerQuery:
-    """Per-query outcome of one ranking. hit: float N, Rank-1 hit in [0, 1]; ap: float N in [0, 1]; valid: bool N."""
+    """Per-query outcome of a ranking. hit: float N, Rank-1 hit in [0, 1]; ap: float N in [0, 1]; valid: bool N."""
 
     hit: np.ndarray
     ap: np.ndarray
@@ -183,9 +184,9 @@ class PerQuery:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A few queries of one craft for a picture: uint8 RGB N×H×W×3, clean and adversarial.
+    """Example queries of a craft step. clean, adversarial: uint8 RGB N×H×W×3.
 
-    queries: int N, which of the data set's queries they are; craft_key: of the artefact, empty where there is none.
+    queries: int N, indices of the queries in the data set; craft_key: key of the artefact, empty if there is none.
     """
 
     attack: str
@@ -201,10 +202,10 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The k nearest gallery images that a target finds for the N queries of a sheet, junk removed.
+    """The k nearest gallery images of a target for the N queries of a sheet, without junk images.
 
-    before, after: int64 N×k gallery indices for the clean and the adversarial query, −1 where there are fewer;
-    correct_before, correct_after: bool N×k, the same identity as the query.
+    before, after: int64 N×k gallery indices for the clean and the adversarial query, −1 if there are fewer;
+    correct_before, correct_after: bool N×k, whether the identity equals that of the query.
     """
 
     before: np.ndarray
@@ -215,18 +216,18 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything a report needs.
+    """Input of all reports.
 
     Attributes:
-        record: of the run.
+        record: record of the run.
         cells: one row per (attack, threat model, seed, source, target, data set).
         clean: one row per (victim, data set).
         per_query: rank_key → per-query outcome, for cells and clean rows with status "ok".
-        sheets: images for the sheets.
-        retrieved: rank_key → what the target finds for the queries of the cell's sheet, where there is one.
-        galleries: data set → its gallery, uint8 RGB N×H×W×3, where `retrieved` points to it.
-        notes: lines that every report must carry (synthetic data, missing LPIPS weights …).
-        data: data set → digest of what its images are; equal in two runs on the same images.
+        sheets: example images.
+        retrieved: rank_key → images retrieved for the queries of the cell's sheet, for cells with a sheet.
+        galleries: data set → gallery, uint8 RGB N×H×W×3, for the data sets in `retrieved`.
+        notes: lines that every report must show (synthetic data, missing LPIPS weights …).
+        data: data set → digest of its images.
     """
 
     record: RunRecord
@@ -241,7 +242,7 @@ class Results:
 
     @property
     def settings(self) -> list[Setting]:
-        """Every attack setting of the run, sorted; also those of which no cell succeeded."""
+        """Attack settings of the run, sorted, including those without a successful cell."""
         return sorted({cell.setting for cell in self.cells})
 
     @property
@@ -256,10 +257,10 @@ class Results:
 
     @property
     def headline_epsilon(self) -> int:
-        """The leaderboard is ordered by the worst case at this epsilon (1/255)."""
+        """Epsilon (1/255) of the worst case that orders the leaderboard."""
         return self.record.suite.headline_epsilon
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Relations of the cells that the suite is about, white-box if it names none."""
+        """Relations of the suite, white-box by default."""
         return self.record.suite.relations or ("white-box",)

@@ -1,4 +1,4 @@
-"""What targets retrieve for the queries that the report shows, from stored embeddings; no model is touched."""
+"""Images retrieved by the targets for the example queries, from stored embeddings. No model is run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reid_attack_bench.steps.artefacts import read_splits
 from reid_attack_bench.store import Store
 
 K = 5
-"""Gallery images for each query."""
+"""Number of gallery images per query."""
 
 _FEATURES = "features.safetensors"
 
@@ -27,17 +27,17 @@ _FEATURES = "features.safetensors"
 def find(
     record: RunRecord, store: Store, sheets: Sequence[Sheet], ranked: Container[str]
 ) -> tuple[dict[str, Retrieved], dict[str, np.ndarray]]:
-    """What each target finds for the queries of `sheets`, by rank_key, and the galleries that it finds it in.
+    """Retrieved images for the queries of `sheets` by rank_key, and the galleries by data set.
 
-    Of the attacked embeddings only the rows in question are read.
+    Only the rows of these queries are read from the attacked embeddings.
 
     Args:
-        ranked: rank_keys of the rankings that there are.
+        ranked: rank_keys of the available rankings.
     """
     chosen = {sheet.craft_key: sheet.queries for sheet in sheets}
     found: dict[str, Retrieved] = {}
     galleries: dict[str, np.ndarray] = {}
-    # target by target, so that one gallery's embeddings are in memory at a time
+    # one target after another, so that only one embedded gallery is in memory
     for row in record.clean:
         if row.rank_key not in ranked or not store.has("clean", row.features_key):
             continue
@@ -61,7 +61,7 @@ def find(
 
 
 class _Gallery:
-    """The embedded gallery of one target on one data set."""
+    """Gallery embeddings of a target on a data set."""
 
     def __init__(self, folder: Path, splits: Mapping[str, Split], distance: Distance) -> None:
         self.folder, self.query, self.gallery, self.distance = folder, splits["query"], splits["gallery"], distance
@@ -69,7 +69,7 @@ class _Gallery:
             self.embeddings = file.get_tensor("gallery")
 
     def nearest(self, folder: Path, queries: np.ndarray) -> np.ndarray:
-        """int64 N×K: gallery indices for some of the queries whose embeddings are in `folder`."""
+        """Gallery indices, int64 N×K, for `queries`, whose embeddings are in `folder`."""
         return top_matches(
             distances(_query_embeddings(folder, queries), self.embeddings, self.distance).numpy(),
             self.query.identities[queries],

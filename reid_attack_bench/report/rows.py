@@ -19,27 +19,27 @@ from reid_attack_bench.metrics.catalogue import measure_of
 from reid_attack_bench.report.results import CellRow, CleanRow, PerQuery, Results, Setting
 
 Row = dict[str, Any]
-"""One row of a table, by column name."""
+"""Row of a table, by column name."""
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a table's value stands for "no figure"."""
+    """Whether a table value is missing."""
     return value is None or value is pd.NA or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def number(value: Any) -> float:
-    """A figure as float, NaN where there is none."""
+    """A table value as float, NaN if missing."""
     return math.nan if is_missing(value) else float(value)
 
 
 def format_number(row: Mapping[str, Any], name: str, digits: int) -> str:
-    """A figure in words for a report, empty where there is none."""
+    """A value of a row as text with `digits` decimals, empty if missing."""
     value = number(row.get(name))
     return "" if value != value else f"{value:.{digits}f}"
 
 
 def with_interval(row: Mapping[str, Any], name: str) -> str:
-    """A percentage with its interval: "42.0 [38.1, 45.9]"; empty where there is none."""
+    """A percentage with its interval: "42.0 [38.1, 45.9]"; empty if missing."""
     value, low, high = (number(row.get(f"{name}{end}")) for end in ("", "_low", "_high"))
     if value != value:
         return ""
@@ -47,17 +47,17 @@ def with_interval(row: Mapping[str, Any], name: str) -> str:
 
 
 def rows(frame: pd.DataFrame) -> list[Row]:
-    """The rows of a data frame, for tables that are made to be written such as the leaderboard."""
+    """Rows of a data frame."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def ordered_cells(results: Results) -> list[CellRow]:
-    """Every cell, sorted by data set, attack, threat model, source, target and seed: the order of matrix.csv."""
+    """All cells, sorted by data set, attack, threat model, source, target and seed: the order of matrix.csv."""
     return sorted(results.cells, key=lambda cell: (cell.dataset, cell.setting, cell.source, cell.target, cell.seed))
 
 
 def ordered_clean(results: Results) -> list[CleanRow]:
-    """Every clean evaluation, sorted by data set and victim: the order of clean.csv."""
+    """All clean evaluations, sorted by data set and victim: the order of clean.csv."""
     return sorted(results.clean, key=lambda row: (row.dataset, row.victim))
 
 
@@ -68,10 +68,10 @@ def strongest(cells: Iterable[CellRow]) -> CellRow | None:
 
 
 def over_seeds(cells: Iterable[CellRow]) -> list[CellRow]:
-    """One row for each (setting, source, target, data set): the mean of every value over the seeds that succeeded.
+    """One row per (setting, source, target, data set): the mean of every value over the successful seeds.
 
-    The bounds of intervals, which are over queries, are averaged too. A single row passes as it is; where all seeds
-    failed, the first stands. The keys of the artefacts are those of the first seed.
+    The bounds of intervals (over queries) are averaged too. If all seeds failed, the first row is returned. Artefact
+    keys are those of the first seed.
     """
     groups: dict[tuple[Setting, str, str, str], list[CellRow]] = {}
     for cell in cells:
@@ -88,31 +88,28 @@ def _mean_row(group: list[CellRow]) -> CellRow:
 
 
 def outcome(results: Results, rank_key: str) -> PerQuery:
-    """The per-query outcome stored for a successful row.
+    """Per-query outcome of a successful row.
 
     Raises:
-        BenchError: the results hold none.
+        BenchError: the results have none.
     """
     try:
         return results.per_query[rank_key]
     except KeyError:
         raise BenchError(
-            f"the results hold no per-query outcome for the ranking {rank_key!r}: rank again, then write the report"
+            f"no per-query outcome for the ranking {rank_key!r}; run the suite again, then write the report"
         ) from None
 
 
 def training_data_rows(results: Results) -> list[CleanRow]:
-    """Clean rows of every victim on the data set it was trained on; all its rows if the run has none of that.
-
-    Sorted by victim.
-    """
+    """Clean rows of every victim on its training data set (all its rows if there is none), sorted by victim."""
     clean = sorted(results.clean, key=lambda row: (row.victim, row.dataset))
-    with_home = {row.victim for row in clean if row.home}
-    return [row for row in clean if row.home or row.victim not in with_home]
+    trained_here = {row.victim for row in clean if row.home}
+    return [row for row in clean if row.home or row.victim not in trained_here]
 
 
 def format_value(column: str, value: Any) -> str:
-    """A value as the CSV files show it: percentages with 2 decimals, visibility measures with 4, missing empty."""
+    """A value as in the CSV files: percentages with 2 decimals, visibility measures with 4, missing values empty."""
     if is_missing(value):
         return ""
     if isinstance(value, (bool, np.bool_)):
@@ -122,17 +119,17 @@ def format_value(column: str, value: Any) -> str:
         text = f"{float(value):.{measure.csv_digits}f}"
         return text[1:] if text.startswith("-") and not text.strip("-0.") else text  # no "-0.00"
     if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # whole-number columns turn to float where a value is missing
+        return str(int(value))  # integer columns become float if a value is missing
     return str(value)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> Path:
-    """Write a table of this module as UTF-8 CSV with "\\n" line ends, in one step; returns `path`."""
+    """Write a table atomically as UTF-8 CSV with "\\n" line ends; returns `path`."""
     return replace_file(path, csv_text(frame).encode())
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """A table of this module as CSV; figures as `format_value` shows them."""
+    """A table as CSV, formatted by `format_value`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(frame.columns)
@@ -142,5 +139,5 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def epsilons(plan: Iterable[Setting]) -> list[int]:
-    """Every epsilon at which queries are attacked: those of the worst cases, sorted."""
+    """Epsilons at which queries are attacked (those of the worst cases), sorted."""
     return sorted({setting.epsilon for setting in plan if setting.perturbs == "query"})

@@ -1,4 +1,4 @@
-"""The leaderboard for a terminal."""
+"""The leaderboard in the terminal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from reid_attack_bench.report.results import Results, Setting
 from reid_attack_bench.report.rows import Row
 
 WIDTH = 120
-"""Columns of the terminal that the table is made for."""
+"""Width of the table in characters."""
 
 VICTIM_WIDTH = 24
-"""Longer names take two lines."""
+"""Width of the victim column in characters; longer names are wrapped."""
 
 
 def pair(row: Row, first: str, second: str, digits: int = 1) -> str:
-    """Two figures of a row as "12.3/45.6", an en dash for one that is missing, empty without both."""
+    """Two values of a row as "12.3/45.6"; an en dash for a missing value, empty if both are missing."""
     values = [rows.number(row.get(name)) for name in (first, second)]
     if all(value != value for value in values):
         return ""
@@ -27,7 +27,7 @@ def pair(row: Row, first: str, second: str, digits: int = 1) -> str:
 
 
 def worst_pair(row: Row, epsilon: int) -> str:
-    """Worst-case Rank-1/mAP at an epsilon; "≤" in front where missing cells make it an upper bound."""
+    """Worst-case Rank-1/mAP at an epsilon; prefixed with "≤" if missing cells make it an upper bound."""
     shown = pair(row, f"worst_e{epsilon}_rank1", f"worst_e{epsilon}_mAP")
     missing = row.get(f"worst_e{epsilon}_missing")
     return f"≤{shown}" if shown and not rows.is_missing(missing) and int(missing or 0) > 0 else shown
@@ -41,10 +41,10 @@ def attack_pair(row: Row, setting: Setting) -> str:
 
 
 def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
-    """The `leaderboard` of tables.leaderboard for a terminal of 120 columns, figures in %.
+    """`leaderboard` (see analysis.leaderboard) as a table of 120 characters, values in %.
 
     Clean and worst case are Rank-1/mAP; attack columns are white-box/transfer Rank-1 at the headline epsilon. Attacks
-    that do not fit are named in the caption.
+    that do not fit are listed in the caption.
     """
     board = rows.rows(leaderboard)
     plan = results.settings
@@ -59,8 +59,8 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
         ("victim", [row["victim"] + (" (!)" if row["audit"] else "") for row in board], False),
         ("data set", [row["dataset"] for row in board], False),
     ]
-    if labels.names_say_data(results, board):
-        columns.pop()  # the labels say it already
+    if labels.names_contain_dataset(results, board):
+        columns.pop()  # the names contain it
     columns += [
         ("clean", [pair(row, "clean_rank1", "clean_mAP") for row in board], True),
     ]
@@ -90,11 +90,11 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
     caption = [
         f"attack columns: Rank-1 white-box/transfer from the strongest source, ε = {results.headline_epsilon}/255"
     ]
-    caption.append("≤: cells are missing, so the worst case is an upper bound")
+    caption.append("≤: upper bound, cells are missing")
     if any(row["audit"] for row in board):
         caption.append("(!): unverified, see the audit in report.md")
     if left_out:
-        caption.append("no room for " + ", ".join(left_out) + ": see leaderboard.csv")
+        caption.append("not shown: " + ", ".join(left_out) + " (see leaderboard.csv)")
     table.caption = escape("; ".join(caption))
     return table
 

@@ -1,4 +1,4 @@
-"""The report folder: tables, pictures and report.md."""
+"""The report folder: tables, plots, report.md and report.html."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reid_attack_bench.report.plots import heat_maps as plots
 from reid_attack_bench.report.results import Results
 
 Progress = Callable[[int, int, str], None]
-"""Called as progress(done, total, note) after each part."""
+"""Called as progress(done, total, note) after every part."""
 
 
 def write_report(
@@ -28,19 +28,19 @@ def write_report(
     progress: Progress = lambda done, total, note: None,
     concluded: Conclusions | None = None,
 ) -> list[Path]:
-    """Write every table and picture of a run into `out_dir`; returns the paths, report.md last.
+    """Write the report of a run into `out_dir`; returns the paths.
 
-    leaderboard.csv, matrix.csv, clean.csv, findings.csv and defences.csv where the suite has any; tables/ with
-    leaderboard and matrices in LaTeX and Markdown; plots/ with overview, heat maps, curves and visibility as PNG and
-    PDF; sheets/ with example images; report.md. A file appears whole or not at all; the same results give the same
-    bytes. `concluded` are the conclusions of these results where they are drawn already.
+    Files: leaderboard.csv, matrix.csv, clean.csv, and findings.csv and defences.csv if the suite has claims and
+    defences; tables/ with leaderboard and matrices in LaTeX and Markdown; plots/ with overview, heat maps, curves and
+    visibility as PNG and PDF; sheets/ with example images; report.md and report.html. Files are written atomically;
+    equal results give equal bytes. `concluded`: conclusions of these results, computed if None.
 
     Raises:
-        BenchError: the results hold no cell, or contradict themselves.
+        BenchError: the results have no cell, or are inconsistent.
     """
     total = 8
     if not results.cells:
-        raise BenchError("the results hold no cell: run at least one attack, then write the report")
+        raise BenchError("the results have no cell; run at least one attack, then write the report")
     out_dir = Path(out_dir)
     concluded = concluded or conclude(results)
     claims, gains = concluded.claims, concluded.gains
@@ -54,23 +54,23 @@ def write_report(
     written += paper.write_tables(results, concluded.board, out_dir / "tables")
     progress(1, total, "tables")
     folder = out_dir / "plots"
-    pictures: dict[str, list[Path]] = {}
-    pictures["Overview"] = plots.overview(results, folder)
+    figures: dict[str, list[Path]] = {}
+    figures["Overview"] = plots.overview(results, folder)
     progress(2, total, "overview")
     heat_maps = plots.heat_maps(results, folder)
     progress(3, total, "heat maps")
-    pictures["Robustness curves"] = curves.curves(results, folder)
+    figures["Robustness curves"] = curves.curves(results, folder)
     progress(4, total, "curves")
-    pictures["Strength against visibility"] = visibility.visibility(results, folder)
-    pictures["Matrices"] = heat_maps
+    figures["Strength against visibility"] = visibility.visibility(results, folder)
+    figures["Matrices"] = heat_maps
     progress(5, total, "visibility")
-    pictures["Example images"] = sheets.write_sheets(results, out_dir / "sheets")
+    figures["Example images"] = sheets.write_sheets(results, out_dir / "sheets")
     progress(6, total, "sheets")
-    for paths in pictures.values():
+    for paths in figures.values():
         written += paths
     report = report_text(
         results,
-        {title: [p.relative_to(out_dir) for p in ps if p.suffix == ".png"] for title, ps in pictures.items()},
+        {title: [p.relative_to(out_dir) for p in ps if p.suffix == ".png"] for title, ps in figures.items()},
         concluded,
     )
     written.append(replace_file(out_dir / "report.md", report.encode()))

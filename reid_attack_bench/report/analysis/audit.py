@@ -1,10 +1,10 @@
-"""Is a victim as robust as its row says? Signs of masked gradients and of too weak attacks, from its own cells.
+"""Audit: signs of gradient masking and of weak attacks in the cells of a victim.
 
-The signs are those of Athalye et al. (ICML 2018, arXiv 1802.00420) and Carlini et al. (arXiv 1902.06705). Where a
-victim was attacked adaptively, the adaptive attacks speak for it and the others are no longer held against it.
+The criteria follow Athalye et al. (ICML 2018, arXiv 1802.00420) and Carlini et al. (arXiv 1902.06705). If a victim was
+attacked adaptively, only the adaptive attacks are audited.
 
-Differences are of the AP of the same queries, in points of mAP, with a 95 % bootstrap interval over queries; an attack
-with several seeds counts with its mean over them.
+Differences are paired over queries, in points of mAP, with a 95 % bootstrap interval over queries; attacks with several
+seeds are averaged over them.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from reid_attack_bench.report import rows
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 
 MARGIN = 1.0
-"""Points of mAP below which a difference is none."""
+"""Smallest relevant difference, in points of mAP."""
 
 BROKEN = 10.0
-"""mAP in % below which a victim counts as broken, so that a stronger attack need not do more."""
+"""mAP in % below which a victim counts as broken; a stronger attack is not expected to lower it further."""
 
 UNBOUNDED = 64
-"""epsilon (1/255) from which an attack must find somebody else for nearly every query: a person is hardly left."""
+"""Epsilon (1/255) from which an attack must succeed on nearly every query."""
 
 UNBOUNDED_RANK1 = 5.0
-"""Rank-1 in % that may be left there."""
+"""Largest Rank-1 in % accepted at epsilon >= UNBOUNDED."""
 
 RESTARTS = 5.0
-"""Points of mAP by which the seeds of one attack may differ."""
+"""Largest accepted difference between the seeds of one attack, in points of mAP."""
 
 ZERO_GRADIENTS = 0.5
-"""Share of an image's values that may have no gradient at all."""
+"""Largest accepted share of image values with zero gradient."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One doubt about one victim on one data set.
+    """An audit flag of a victim on a data set.
 
     Attributes:
-        severity: "red" puts the victim below the line of the leaderboard; a "note" says what was not looked at.
-        name: what is wrong, in a few words.
-        evidence: the figures, or what is missing.
+        severity: "red" ranks the victim below the line of the leaderboard; "note" states a check that was not run.
+        name: short description of the problem.
+        evidence: the values, or what is missing.
     """
 
     victim: str
@@ -57,7 +57,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class _Arm:
-    """One attack under one threat model on one victim: its cells over seeds, and AP per query averaged over them."""
+    """An attack under a threat model on a victim: its cells over seeds, and the AP per query averaged over them."""
 
     setting: Setting
     source: str
@@ -76,7 +76,7 @@ class _Arm:
 
 
 def audit(results: Results) -> list[Flag]:
-    """Every flag of every victim on its home data set; red ones first for each."""
+    """Flags of every victim on its training data set, red flags first within a victim."""
     flags = []
     cells = [cell for cell in results.cells if cell.ok]
     tested = any("gradients" in cell.needs for cell in results.cells)
@@ -84,7 +84,7 @@ def audit(results: Results) -> list[Flag]:
         if not clean.ok:
             continue
         if "white-box" not in results.relations:
-            why = "the suite leaves white-box attacks out, so nothing is known of its gradients"
+            why = "the suite has no white-box attacks, so the gradients were not examined"
             flags.append(Flag(clean.victim, clean.dataset, "note", "not audited", why))
             continue
         here = [c for c in cells if (c.target, c.dataset, c.perturbs) == (clean.victim, clean.dataset, "query")]
@@ -94,7 +94,7 @@ def audit(results: Results) -> list[Flag]:
 
 
 def unverified(flags: Iterable[Flag]) -> dict[tuple[str, str], list[str]]:
-    """(victim, data set) → names of its red flags, for those that have any."""
+    """(victim, data set) → names of its red flags; victims without red flags are left out."""
     red: dict[tuple[str, str], list[str]] = {}
     for flag in flags:
         names = red.setdefault((flag.victim, flag.dataset), []) if flag.severity == "red" else []
@@ -104,7 +104,7 @@ def unverified(flags: Iterable[Flag]) -> dict[tuple[str, str], list[str]]:
 
 
 def notes(flags: Iterable[Flag]) -> list[str]:
-    """What was not looked at, and of whom: a line for each reason."""
+    """Checks that were not run and the victims concerned, one line per reason."""
     who: dict[str, list[str]] = {}
     for flag in flags:
         if flag.severity == "note":
@@ -122,22 +122,24 @@ def _flags(results: Results, clean: CleanRow, cells: list[CellRow], tested: bool
     if not own:
         if not tested:
             return []
-        why = "no white-box attack by gradients succeeded on it; what is left are transferred attacks, an upper bound"
+        why = "no gradient-based white-box attack succeeded; transfer attacks give an upper bound only"
         return [flag("never attacked white-box", why)]
     flags = []
     zero = clean.value("zero_gradient")
     if zero > ZERO_GRADIENTS and not adaptive:
-        flags.append(flag("zero gradients", f"{100 * zero:.0f} % of an image's values have no gradient"))
+        flags.append(flag("zero gradients", f"{100 * zero:.0f} % of the image values have zero gradient"))
     if clean.randomised and not adaptive:
-        flags.append(flag("randomised without EOT", "two passes of one image differ, and no adaptive attack was run"))
+        flags.append(
+            flag("randomised without EOT", "two forward passes of one image differ, and no adaptive attack was run")
+        )
     if clean.detector and (not adaptive or clean.detector != "suspicion"):
-        why = "it refuses queries, and no adaptive attack tried to pass it"
+        why = "it rejects queries, and no adaptive attack tried to evade the detector"
         if adaptive:
-            why = "it refuses queries and gives no suspicion that an adaptive attack could climb down"
+            why = "it rejects queries without a suspicion score that an adaptive attack could minimise"
         flags.append(flag("detector not attacked", why))
     own = adaptive or own
-    flags += [flag(*found) for found in _of_strength(results, own)]
-    flags += [flag(*found) for found in _beside_others(results, own, arms, clean)]
+    flags += [flag(*found) for found in _strength_flags(results, own)]
+    flags += [flag(*found) for found in _comparison_flags(results, own, arms, clean)]
     unbounded = [arm for arm in own if arm.setting.epsilon >= UNBOUNDED and arm.steps > 1]
     left = [np.mean([cell.value("rank1") for cell in arm.cells]) for arm in unbounded]
     if not unbounded:
@@ -149,12 +151,12 @@ def _flags(results: Results, clean: CleanRow, cells: list[CellRow], tested: bool
     return flags
 
 
-def _of_strength(results: Results, own: list[_Arm]) -> list[tuple[str, str]]:
-    """Steps, epsilon and restarts, among attacks that climb the same thing."""
+def _strength_flags(results: Results, own: list[_Arm]) -> list[tuple[str, str]]:
+    """Compare steps, epsilon and restarts among attacks that optimise the same objective."""
     found = []
-    climbing = [arm for arm in own if arm.family]
-    for weak in climbing:
-        for strong in climbing:
+    iterative = [arm for arm in own if arm.family]
+    for weak in iterative:
+        for strong in iterative:
             same_budget = (weak.setting.epsilon, weak.setting.pixels) == (strong.setting.epsilon, strong.setting.pixels)
             if weak.family == strong.family and same_budget and weak.steps < strong.steps:
                 gain, low, text = _difference(results, strong, weak)
@@ -166,26 +168,26 @@ def _of_strength(results: Results, own: list[_Arm]) -> list[tuple[str, str]]:
                 loss, _, text = _difference(results, weak, strong)
                 if weak.mean_ap > BROKEN and loss < MARGIN:
                     found.append(("larger epsilon does not hurt", f"from {weak.name} to {strong.name}: {text}"))
-    for arm in climbing:
+    for arm in iterative:
         seeds = [cell.value("mAP") for cell in arm.cells]
         if len(seeds) > 1 and max(seeds) - min(seeds) > RESTARTS:
             found.append(("restarts change the result", f"{arm.name}: mAP {min(seeds):.1f} to {max(seeds):.1f}"))
     return found
 
 
-def _beside_others(results: Results, own: list[_Arm], arms: list[_Arm], clean: CleanRow) -> list[tuple[str, str]]:
-    """Transferred attacks and noise against the strongest white-box attack at the same epsilon."""
+def _comparison_flags(results: Results, own: list[_Arm], arms: list[_Arm], clean: CleanRow) -> list[tuple[str, str]]:
+    """Compare transfer attacks and noise with the strongest white-box attack at the same epsilon."""
     found = []
     for epsilon in sorted({arm.setting.epsilon for arm in own}):
         best = min((arm for arm in own if arm.setting.epsilon == epsilon), key=lambda arm: arm.mean_ap)
         for other in (arm for arm in arms if arm.setting.epsilon == epsilon and arm.source != clean.victim):
             gain, low, text = _difference(results, best, other)
             if _by_gradients(other) and gain > MARGIN and low > 0:
-                where = f"{other.name} from {other.source} is stronger than {best.name} on itself: {text}"
+                where = f"{other.name} from {other.source} is stronger than {best.name} white-box: {text}"
                 found.append(("transfer stronger than white-box", where))
         for noise in (arm for arm in arms if arm.setting.epsilon == epsilon and arm.family == "noise"):
             gain, _, text = _difference(results, noise, best)
-            # a model may be that steady; then a larger budget must break it
+            # the model may be robust at this epsilon; then a larger budget must break it
             yields = any(arm.setting.epsilon > epsilon and arm.mean_ap < BROKEN for arm in own)
             if noise.mean_ap > BROKEN and gain < MARGIN and not yields:
                 found.append(("noise as strong as gradients", f"{noise.name} against {best.name}: {text}"))
@@ -209,7 +211,7 @@ def _arms(results: Results, cells: list[CellRow]) -> list[_Arm]:
 
 
 def _difference(results: Results, higher: _Arm, lower: _Arm) -> tuple[float, float, str]:
-    """mAP of `higher` minus `lower` on the same queries, in points; the interval's lower end; both in words."""
+    """(mAP of `higher` minus `lower` paired over queries in points, lower end of its interval, both as text)."""
     per_query = 100.0 * (higher.ap - lower.ap)
     mean = float(np.nanmean(per_query))
     low, high = interval(per_query, seed=results.seed)

@@ -1,4 +1,4 @@
-"""What changed from one run to another: the same cells, the same queries, paired."""
+"""Paired comparison of two runs on the same cells and queries."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.report import rows as result_rows
+from reid_attack_bench.report.labels import markdown_row, markdown_text
 from reid_attack_bench.report.results import CellRow, CleanRow, PerQuery, Results, Setting
 from reid_attack_bench.report.rows import Row
 
@@ -20,10 +21,10 @@ COLUMNS = (
     "rank1_a", "rank1_b", "rank1_change", "rank1_change_low", "rank1_change_high",
     "mAP_a", "mAP_b", "mAP_change", "mAP_change_low", "mAP_change_high", "changed",
 )  # fmt: skip
-"""Columns of a comparison. Changes are B − A in points, with 95 % bootstrap intervals over the queries of both.
+"""Columns of a comparison. Changes are B − A in points, with 95 % bootstrap intervals over the common queries.
 
-attack is CLEAN for a row without an attack, and WORST for the worst case over the cells that both runs have. changed:
-the interval of the mAP excludes 0.
+attack: CLEAN without attack, WORST for the worst case over the cells of both runs; changed: whether the interval of the
+mAP excludes 0.
 """
 
 CLEAN, WORST = "clean", "worst case"
@@ -31,30 +32,29 @@ CLEAN, WORST = "clean", "worst case"
 _PLACE = COLUMNS[:8]
 
 Place = tuple[Any, ...]
-"""The values of `_PLACE`: what a figure of one run and a figure of another have in common."""
+"""Values of `_PLACE`: the key by which cells of two runs are matched."""
 
 
 def compare(a: Results, b: Results) -> pd.DataFrame:
-    """Clean evaluations, worst cases and cells that succeeded in both runs; of each the largest change of mAP first.
+    """Clean evaluations, worst cases and cells that succeeded in both runs, each by decreasing change of mAP.
 
-    Data sets that are not the same images in both are left out, see `other_data`.
+    Data sets whose images differ between the runs are left out, see `other_data`.
 
     Raises:
-        BenchError: the runs have nothing in common, or the same cell has other queries.
+        BenchError: the runs have no cell in common, or the queries of a cell differ.
     """
-    apart = other_data(a, b)
+    different = other_data(a, b)
     first, second = dict(_done(a)), dict(_done(b))
     met = [place for place in first if place in second]
-    shared = [place for place in met if place[6] not in apart]
+    shared = [place for place in met if place[6] not in different]
     if met and not shared:
         raise BenchError(
-            f"the two runs have other images under the name of {', '.join(apart)} (another seed, size or count), so "
-            "their queries are not the same; compare runs on the same data"
+            f"the images of {', '.join(different)} differ between the runs (seed, size or count); "
+            "compare runs on the same data"
         )
     if not shared:
         raise BenchError(
-            "the two runs have no cell in common: same labels of attack, source and target, same budget, data set and "
-            "seed are compared"
+            "the two runs have no cell in common; attack, budget, source, target, data set and seed must be equal"
         )
     pairs = [(place, first[place], second[place]) for place in shared]
     rows = [_row(*pair, a.seed) for pair in (*pairs, *_worst(pairs)) if pair[1].valid.any()]
@@ -67,23 +67,23 @@ def compare(a: Results, b: Results) -> pd.DataFrame:
 
 
 def other_data(a: Results, b: Results) -> list[str]:
-    """Data sets that both runs name and that are not the same images, as far as the runs say."""
+    """Data sets of both runs whose recorded image digests differ."""
     return sorted(name for name in a.data.keys() & b.data.keys() if a.data[name] != b.data[name])
 
 
 def only_in(a: Results, b: Results) -> tuple[Counter[str], Counter[str]]:
-    """Cells and clean evaluations that succeeded in A only and in B only, counted by why the other has no figure."""
-    apart = other_data(a, b)
+    """Cells and clean evaluations that succeeded in A only and in B only, counted by the reason in the other run."""
+    different = other_data(a, b)
     sides = []
     for one, other in ((a, b), (b, a)):
         done, there = dict(_done(one)), dict(_planned(other))
-        missing = (place for place in done if place[6] not in apart and there.get(place) != "ok")
+        missing = (place for place in done if place[6] not in different and there.get(place) != "ok")
         sides.append(Counter(there.get(place, "not part of it") for place in missing))
     return sides[0], sides[1]
 
 
 def name_of(row: Row) -> str:
-    """A row in words: "pgd, ε = 8/255, from a@plaza → b@plaza, on plaza"."""
+    """Name of a row: "pgd, ε = 8/255, from a@plaza → b@plaza, on plaza"."""
     where = f"{row['target']}, on {row['dataset']}"
     if row["attack"] == CLEAN:
         return f"clean → {where}"
@@ -106,12 +106,12 @@ def change_of(row: Row, metric: str) -> str:
 
 
 def summary(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, str] = ("A", "B")) -> list[str]:
-    """What was compared, what could not be, and how much changed: a line each."""
+    """Summary lines: changed values, data sets left out, and cells of one run only."""
     lines = [
-        f"{int(table['changed'].sum())} of {len(table)} figures changed: the 95 % interval of the paired difference in "
-        "mAP excludes 0, as it does by chance for about one in twenty that did not change"
+        f"{int(table['changed'].sum())} of {len(table)} values changed: the 95 % interval of the paired difference in "
+        "mAP excludes 0 (about 1 in 20 does so by chance)"
     ]
-    lines += [f"{name} left out: its images are not the same in both runs" for name in other_data(a, b)]
+    lines += [f"{name} left out: its images differ between the runs" for name in other_data(a, b)]
     for name, other, counts in zip(names, names[::-1], only_in(a, b), strict=True):
         if counts:
             reasons = "; ".join(f"{count} × {reason}" for reason, count in counts.most_common())
@@ -120,41 +120,35 @@ def summary(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, str] 
 
 
 def to_markdown(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, str] = ("A", "B")) -> str:
-    """The comparison on a page: what the runs are, the summary, and every figure."""
+    """The comparison as Markdown: the runs, the summary and all values."""
     synthetic = any(row.synthetic for each in (a, b) for row in each.clean)
-    lines = [f"# What changed from {_plain(names[0])} to {_plain(names[1])}", ""]
+    lines = [f"# Changes from {markdown_text(names[0])} to {markdown_text(names[1])}", ""]
     lines += ["> **Synthetic data.**", ""] if synthetic else []
     for label, name, each in zip("AB", names, (a, b), strict=True):
         command = each.record.command
-        words = f"- {label}: {_plain(name)}, suite {_plain(each.suite)}, seed {each.seed}"
+        words = f"- {label}: {markdown_text(name)}, suite {markdown_text(each.suite)}, seed {each.seed}"
         lines.append(words + (f", `{command}`" if command else ""))
-    lines += ["", *(f"- {_plain(line)}" for line in summary(a, b, table, names)), ""]
+    lines += ["", *(f"- {markdown_text(line)}" for line in summary(a, b, table, names)), ""]
     lines.append(
         "In percent; changes are B − A in points, with 95 % bootstrap intervals over the same queries. Worst case: "
-        "over the cells that both runs have."
+        "over the cells of both runs."
     )
     header = ["", "queries", "Rank-1 A", "Rank-1 B", "change", "mAP A", "mAP B", "change", "changed"]
     kinds = table["attack"].where(table["attack"].isin([CLEAN, WORST]), "cells")
     for kind, title in ((CLEAN, "Without attack"), (WORST, "Worst case"), ("cells", "Cells")):
         rows = result_rows.rows(table[kinds == kind])
         if rows:
-            lines += ["", f"## {title}", "", "| " + " | ".join(header) + " |", "| --- |" + " --: |" * 7 + " --- |"]
+            lines += ["", f"## {title}", "", markdown_row(header), "| --- |" + " --: |" * 7 + " --- |"]
         for row in rows:
             texts = [name_of(row), str(row["queries"])]
             for metric in ("rank1", "mAP"):
                 texts += [f"{row[f'{metric}_{side}']:.1f}" for side in "ab"] + [change_of(row, metric)]
-            lines.append("| " + " | ".join(_plain(text) for text in [*texts, "yes" if row["changed"] else ""]) + " |")
+            lines.append(markdown_row(map(markdown_text, [*texts, "yes" if row["changed"] else ""])))
     return "\n".join(lines) + "\n"
 
 
-def _plain(text: str) -> str:
-    for special in "\\|*_`[":
-        text = text.replace(special, f"\\{special}")
-    return " ".join(text.replace("<", "&lt;").split())
-
-
 def _planned(results: Results) -> Iterator[tuple[Place, str]]:
-    """Every place of a run and its status."""
+    """Places of a run, each with its status."""
     for row in results.clean:
         yield (CLEAN, 0, 0, "", "", row.victim, row.dataset, 0), row.status
     for cell in results.cells:
@@ -174,14 +168,14 @@ def _done(results: Results) -> Iterator[tuple[Place, PerQuery]]:
 
 
 def _worst(pairs: list[tuple[Place, PerQuery, PerQuery]]) -> Iterator[tuple[Place, PerQuery, PerQuery]]:
-    """Worst case of each target at each epsilon, as in tables.leaderboard but over the cells of both runs."""
+    """Worst case of each target at each epsilon, as in leaderboard.leaderboard but over the cells of both runs."""
     groups: dict[tuple[int, str, str], list[tuple[PerQuery, PerQuery]]] = {}
     for place, first, second in pairs:
         if place[0] != CLEAN and place[3] == "query":
             groups.setdefault((place[1], place[5], place[6]), []).append((first, second))
     for (epsilon, target, dataset), both in sorted(groups.items(), key=lambda item: item[0]):
         if len({len(each.valid) for pair in both for each in pair}) > 1:
-            continue  # the cells say so themselves
+            continue  # _row of the cells raises
         valid = np.logical_and.reduce([each.valid.astype(bool) for pair in both for each in pair])
         lowest = [
             PerQuery(
@@ -195,14 +189,14 @@ def _worst(pairs: list[tuple[Place, PerQuery, PerQuery]]) -> Iterator[tuple[Plac
 def _row(place: Place, a: PerQuery, b: PerQuery, seed: int) -> Row:
     if len(a.valid) != len(b.valid) or (a.valid != b.valid).any():
         raise BenchError(
-            f"{place[0]} on {place[5]}, {place[6]}: the runs ranked {len(a.valid)} and {len(b.valid)} queries that are "
-            "not the same; compare runs on the same data"
+            f"{place[0]} on {place[5]}, {place[6]}: the queries differ between the runs ({len(a.valid)} and "
+            f"{len(b.valid)} ranked); compare runs on the same data"
         )
     valid = a.valid.astype(bool)
     row: Row = dict(zip(_PLACE, place, strict=True)) | {"pixels": place[2] or None, "queries": int(valid.sum())}
     for name, before, after in (("rank1", a.hit, b.hit), ("mAP", a.ap, b.ap)):
         change = 100.0 * (after[valid] - before[valid]).astype(float)
-        low, high = interval(change, seed=seed) if change.any() else (0.0, 0.0)  # drawing takes a while
+        low, high = interval(change, seed=seed) if change.any() else (0.0, 0.0)  # resampling is slow
         row |= {f"{name}_a": 100.0 * float(np.mean(before[valid])), f"{name}_b": 100.0 * float(np.mean(after[valid]))}
         row |= {f"{name}_change": float(change.mean()), f"{name}_change_low": low, f"{name}_change_high": high}
     return row | {"changed": row["mAP_change_low"] > 0 or row["mAP_change_high"] < 0}

@@ -1,4 +1,4 @@
-"""Conclusions of a run, drawn once for every report."""
+"""Conclusions of a run, computed once and shared by all reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reid_attack_bench.report.results import Results
 
 @dataclass(frozen=True)
 class Conclusions:
-    """What the results add up to, worked out once; gains: defences beside their twins."""
+    """Leaderboard, results of the claims, audit flags, and gains of defences over their undefended baselines."""
 
     board: pd.DataFrame
     claims: list[findings.ClaimResult]
@@ -22,6 +22,7 @@ class Conclusions:
 
 
 def conclude(results: Results) -> Conclusions:
+    """Leaderboard, claims, audit and defence gains of `results`."""
     flags = audit.audit(results)
     board = tables.leaderboard(results, audit.unverified(flags))
     return Conclusions(board, findings.evaluate_claims(results), flags, defences.robustness_gains(results))

@@ -1,4 +1,4 @@
-"""What a defence is worth: each defended victim beside the twin that it is made of."""
+"""Robustness gain of each defence over its undefended baseline."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of defences.csv.
 
-plain_mAP: the lowest that an attack leaves which does not know the defence, crafted on the victim or on its twin;
-adaptive_mAP: the lowest of the attacks that know it; worst_mAP: for each query the lowest AP over all of them, see
-tables.leaderboard, and the twin's; gain_mAP: their difference on the same queries, in points, with a 95 % bootstrap
-interval over queries; rejected: the largest share of adversarial queries that a detector refused, in %.
+twin: the undefended baseline; plain_mAP: lowest mAP under attacks that do not know the defence, crafted on the victim
+or on the baseline; adaptive_mAP: lowest mAP under adaptive attacks; worst_mAP: mean over queries of the lowest AP over
+all of these attacks, see leaderboard.leaderboard; twin_*: the same for the baseline; gain_mAP: worst_mAP minus
+twin_worst_mAP, paired over queries, in points, with a 95 % bootstrap interval; rejected: largest share of adversarial
+queries that a detector rejected, in %.
 """
 
 
 def robustness_gains(results: Results) -> pd.DataFrame:
-    """One row for each defended victim on its home data set, at the headline epsilon; empty without any."""
+    """One row per defended victim on its training data set, at the headline epsilon; empty if there are none."""
     known = models(results.record.suite)
     clean = {(row.victim, row.dataset): row for row in training_data_rows(results)}
-    cells = [cell for cell in results.cells if _counts(results, cell)]
+    cells = [cell for cell in results.cells if _is_compared(results, cell)]
     table = []
     for (victim, dataset), row in clean.items():
         undefended = known[victim].undefended if victim in known else None
@@ -41,11 +42,11 @@ def robustness_gains(results: Results) -> pd.DataFrame:
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-WORDS = ("victim", "twin", "clean", "plain", "adaptive", "worst", "worst of the twin", "gain", "refused")
+WORDS = ("victim", "undefended baseline", "clean", "plain", "adaptive", "worst", "baseline worst", "gain", "rejected")
 
 
 def in_words(row: Row) -> list[str]:
-    """A row of `compare` for a table of a report, in the order of WORDS."""
+    """A row of `robustness_gains` as texts of a report table, in the order of WORDS."""
     values = [
         rows.format_number(row, f"{name}_mAP", 1) for name in ("clean", "plain", "adaptive", "worst", "twin_worst")
     ]
@@ -69,8 +70,8 @@ def _row(results: Results, victim: CleanRow, baseline: CleanRow, cells: list[Cel
         "plain_mAP": _lowest([cell for cell in own if not cell.adaptive]),
         "adaptive_mAP": _lowest([cell for cell in own if cell.adaptive]),
     }
-    refused = [cell.values["rejected"] for cell in own if "rejected" in cell.values]
-    row["rejected"] = max(refused, default=math.nan)
+    rejected = [cell.values["rejected"] for cell in own if "rejected" in cell.values]
+    row["rejected"] = max(rejected, default=math.nan)
     if worst is not None and baseline_worst is not None and len(worst.ap) == len(baseline_worst.ap):
         gain = 100.0 * (worst.ap - baseline_worst.ap)
         low, high = interval(gain, seed=results.seed)
@@ -79,7 +80,7 @@ def _row(results: Results, victim: CleanRow, baseline: CleanRow, cells: list[Cel
     return row
 
 
-def _counts(results: Results, cell: CellRow) -> bool:
+def _is_compared(results: Results, cell: CellRow) -> bool:
     """Whether a cell succeeded with attacked queries at the headline epsilon."""
     return cell.ok and cell.epsilon == results.headline_epsilon and cell.perturbs == "query"
 

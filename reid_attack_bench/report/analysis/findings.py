@@ -1,4 +1,4 @@
-"""Does a run confirm what its suite claims? Differences between two attacks, with an interval over seeds."""
+"""Claims of a suite tested on a run: differences between two attacks, with an interval over seeds."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Place = tuple[str, str, str]
 """Source, target, data set."""
 
 Values = dict[int, dict[Place, list[tuple[float, float]]]]
-"""Seed → place → for each threat model (measure held equal or 0, measure)."""
+"""Seed → place → (controlled measure, or 0; measure) for each threat model."""
 
-_GRID = 33  # points at which two curves are compared
+_CURVE_POINTS = 33
 
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """One finding and what the run says of it.
+    """A claim of the suite and its result on a run.
 
     Attributes:
-        claim, measure, at_equal, relation: as in suites.suite.Claim.
-        lower, higher: the two sides in words.
-        lower_mean, higher_mean: their means over places and seeds; with `at_equal`, over the range that both reach.
-        difference: mean over seeds of higher − lower; positive as claimed. NaN without figures.
+        claim, measure, at_equal, relation: see suites.suite.Claim.
+        lower, higher: names of the two sides.
+        lower_mean, higher_mean: their means over places and seeds; with `at_equal`, over the range covered by both.
+        difference: mean over seeds of higher − lower, claimed to be positive; NaN without values.
         low, high: its 95 % t-interval over seeds; NaN with fewer than two.
-        seeds, places: how many of each stand behind it.
+        seeds, places: number of seeds and of (source, target, data set) compared.
         verdict: "confirmed" where the interval lies above 0, "not confirmed" where it lies below, else "undecided".
-        reason: why there is no interval; empty where there is one.
+        reason: why there is no interval; empty if there is one.
     """
 
     claim: str
@@ -61,17 +61,17 @@ class ClaimResult:
 
 
 def evaluate_claims(results: Results) -> list[ClaimResult]:
-    """Every finding of the run's suite, in its order.
+    """Results of the claims of the run's suite, in the order of the suite.
 
-    For each seed the measure is averaged over the cells of the finding's relation that succeeded for both sides and all
-    seeds, then the difference is taken; the interval is over these differences, so over fits of the attack, with
-    victims and data as they are. A side with a single seed stands against every seed of the other.
+    For each seed the measure is averaged over the cells of the claim's relation that succeeded for both sides and all
+    seeds. The interval is over the differences per seed: it reflects the randomness of the attack, with victims and
+    data fixed. A side with a single seed is compared with every seed of the other.
     """
     return [_evaluate(claim, results.cells) for claim in results.record.suite.findings]
 
 
 def table(results: list[ClaimResult]) -> pd.DataFrame:
-    """One row per finding, for findings.csv; figures with as many digits as the CSV files give their measure."""
+    """One row per claim, for findings.csv, rounded to the CSV digits of the measure."""
     table = pd.DataFrame([vars(each) for each in results])
     digits = table["measure"].map(lambda name: _measure(name).csv_digits)
     for name in ("lower_mean", "higher_mean", "difference", "low", "high"):
@@ -83,7 +83,7 @@ WORDS = ("claim", "lower", "higher", "measure", "difference", "seeds", "cells", 
 
 
 def in_words(each: ClaimResult) -> list[str]:
-    """A finding for a table of a report, in the order of WORDS."""
+    """A claim as texts of a report table, in the order of WORDS."""
     measure = each.measure + (f" at equal {each.at_equal}" if each.at_equal else "")
     digits = _measure(each.measure).text_digits
     sides = [
@@ -100,12 +100,12 @@ def in_words(each: ClaimResult) -> list[str]:
 def _measure(column: str) -> Measure:
     measure = measure_of(column)
     if measure is None:
-        raise BenchError(f"no measure is called '{column}': {nearest(column, comparable())}")
+        raise BenchError(f"unknown measure '{column}': {nearest(column, comparable())}")
     return measure
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean of independent `values`; NaN with fewer than two."""
+    """Student's t-interval of the mean of independent `values`; NaN with fewer than two."""
     if len(values) < 2:
         return math.nan, math.nan
     half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
@@ -152,7 +152,7 @@ def _evaluate(claim: Claim, cells: Sequence[CellRow]) -> ClaimResult:
 
 
 def _values(claim: Claim, contender: Contender, cells: Sequence[CellRow]) -> Values:
-    """Places where a threat model has no figure are left out."""
+    """Values of one side; places that lack a threat model are left out."""
     settings = [_setting(contender, threat) for threat in contender.threats]
     found: dict[int, dict[Place, dict[Setting, tuple[float, float]]]] = {}
     for cell in cells:
@@ -198,18 +198,18 @@ def _for_seeds(side: Values, seeds: list[int]) -> Values:
 
 
 def _mean(places: Mapping[Place, list[tuple[float, float]]], chosen: list[Place]) -> np.ndarray:
-    """Threat models × (held, measure), mean over the chosen places."""
+    """Mean over the chosen places: threat models × (controlled measure, measure)."""
     return np.mean([places[place] for place in chosen], axis=0)
 
 
 def _compare(lower: np.ndarray, higher: np.ndarray) -> tuple[float, float] | None:
-    """Both measures: as they are, or the mean along the range of held values that both curves reach."""
+    """Measures of both sides: single values, or means over the range of the controlled measure common to both."""
     if len(lower) == len(higher) == 1:
         return float(lower[0, 1]), float(higher[0, 1])
     curves = [curve[np.argsort(curve[:, 0])] for curve in (lower, higher)]
     start, end = max(curve[0, 0] for curve in curves), min(curve[-1, 0] for curve in curves)
     if start > end:
         return None
-    at = np.linspace(start, end, _GRID)
+    at = np.linspace(start, end, _CURVE_POINTS)
     first, second = (float(np.interp(at, curve[:, 0], curve[:, 1]).mean()) for curve in curves)
     return first, second

@@ -1,4 +1,4 @@
-"""Leaderboard and matrix as data frames, and CSV files that are the same bytes on every run."""
+"""Leaderboard, matrix and clean evaluations as data frames."""
 
 from __future__ import annotations
 
@@ -30,30 +30,29 @@ from reid_attack_bench.report.rows import (
 )
 
 RedFlags = Mapping[tuple[str, str], Sequence[str]]
-"""(victim, data set) → names of its red flags, as `audit.unverified` gives them."""
+"""(victim, data set) → names of its red flags; see `audit.unverified`."""
 
 
 def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataFrame:
-    """Victims by robustness, one row per victim on its home data set (without a home, one per data set).
+    """Victims by robustness, one row per victim on its training data set (if unknown, one per data set).
 
     The worst case at an epsilon is taken PER QUERY: over all successful cells with this target, data set and
     epsilon whose attack perturbs the queries (every attack, every source including the victim itself, every
-    pixel budget), each query keeps its lowest Rank-1 hit and, separately, its lowest AP; the figure is their
-    mean over the valid queries in percent, with a 95 % bootstrap interval over queries. It is what is left
-    against an adversary that picks the best attack and source for each query, so it is at most the lowest
-    figure of any single cell. Cells without figures cannot take part: `worst_e8_missing` counts them, and
-    where it is not 0 the worst case is only an upper bound.
+    pixel budget), each query keeps its lowest Rank-1 hit and, separately, its lowest AP; the worst case is their
+    mean over the valid queries in percent, with a 95 % bootstrap interval over queries. This is the accuracy under
+    an adversary that picks the best attack and source for each query, so it is at most the lowest value of any
+    single cell. `worst_e8_missing` counts the cells without values; if it is not 0, the worst case is an upper bound.
 
     Columns: rank, victim, defence, audit, dataset, synthetic, queries, clean_rank1 and clean_mAP with _low and _high;
     for each epsilon worst_e8_rank1 and worst_e8_mAP with _low and _high, and worst_e8_missing; for each attack
-    and epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" where the attack
-    saw only outputs) and pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP). A pixel budget
-    shows as pgd_e8_k500_…, attacked gallery images as pgd_e8_gallery_…. An attack with several seeds shows its mean
-    over them; the worst case takes every seed as an attack of its own.
+    and epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" for query-based
+    attacks) and pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP). Names
+    with a pixel budget are pgd_e8_k500_…, with attacked gallery images pgd_e8_gallery_…. Values of an attack with
+    several seeds are means over them; the worst case treats every seed as a separate attack.
 
-    Ordered by worst-case mAP at `results.headline_epsilon`, descending, ties by clean mAP, then by name; victims that
-    `red_flags` names, (victim, data set) → their red flags, come below the others, with `audit` "unverified: …"; those
-    without a worst case come last, without a rank. A figure that does not exist is missing (NaN).
+    Ordered by worst-case mAP at `results.headline_epsilon`, descending, ties by clean mAP, then by name; victims with
+    `red_flags` are ranked below the others, with `audit` "unverified: …"; victims without a worst case come last,
+    without a rank. Missing values are NaN.
     """
     by_place: dict[tuple[str, str], list[CellRow]] = {}
     for cell in results.cells:
@@ -90,7 +89,7 @@ def clean(results: Results) -> pd.DataFrame:
 
 
 def _own_kinds(results: Results) -> dict[Setting, str]:
-    """For each setting what its source = target cells are called."""
+    """Name of the source = target cells of each setting."""
     own = dict.fromkeys(results.settings, "whitebox")
     own |= {cell.setting: "query" for cell in results.cells if cell.access == "query"}
     return own

@@ -1,4 +1,4 @@
-"""The Mis-Ranking paper's own figures (CVPR 2020, arXiv 2004.04199), and which of a run's cells they stand beside."""
+"""Published results of the Mis-Ranking paper (CVPR 2020, arXiv 2004.04199), matched to the cells of a run."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "HHL (IDE)": ("hhl",),
     "SPGAN (IDE)": ("spgan",),
 }
-"""The paper's name of a model → labels of victims, or names of torchreid's factory, that are the same architecture."""
+"""Name of a model in the paper → victim labels or torchreid model names of the same architecture."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One line of the paper's tables. rank1 … mAP in %; epsilon in 1/255, 0 without attack; pixels None for all."""
+    """A row of the paper's tables. rank1 … mAP in %; epsilon in 1/255, 0 without attack; pixels None for all."""
 
     table: str
     attack: str
@@ -50,7 +50,7 @@ class Published:
 
 @functools.cache
 def published() -> tuple[Published, ...]:
-    """Every line of published.csv, as printed in the paper."""
+    """Rows of published.csv, as printed in the paper."""
     text = (importlib.resources.files("reid_attack_bench.report.analysis") / "published.csv").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return tuple(_line(row) for row in csv.DictReader(lines))
@@ -63,7 +63,7 @@ def _line(row: dict[str, Any]) -> Published:
 
 
 def result(results: Results, cell: CellRow) -> Published | None:
-    """The paper's figure for a cell: same attack label, epsilon, pixel budget, models and data sets; else None."""
+    """The published result with the attack label, epsilon, pixel budget, models and data sets of a cell, or None."""
     if not cell.relation:
         return None
     setting = cell.setting
@@ -84,7 +84,7 @@ def result(results: Results, cell: CellRow) -> Published | None:
 
 
 def clean_result(results: Results, victim: str, dataset: str) -> Published | None:
-    """The paper's figure for a victim without attack, on the data set that it was trained on; else None."""
+    """The published result of a victim without attack on its training data set, or None."""
     for line in published():
         if line.epsilon == 0 and line.target_data == dataset and _is(results, victim, line.target):
             return line
@@ -92,13 +92,13 @@ def clean_result(results: Results, victim: str, dataset: str) -> Published | Non
 
 
 def _is_trained_on(results: Results, victim: str, dataset: str) -> bool:
-    """True also for a victim that came trained: the suite does not say on what."""
+    """Whether a victim was trained on `dataset`; True for pretrained victims, whose training data is unknown."""
     model = models(results.record.suite).get(victim)
     return model is None or model.trained_on in ("", dataset)
 
 
 def _is(results: Results, victim: str, model: str) -> bool:
-    """Whether a victim's label or its architecture is the paper's `model`."""
+    """Whether a victim's label or architecture matches the paper's `model`."""
     suite = results.record.suite
     known = models(suite).get(victim)
     label = known.label if known else victim

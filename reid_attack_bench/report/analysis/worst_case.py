@@ -1,4 +1,4 @@
-"""Worst case of a victim: for each query the lowest outcome over all attacks."""
+"""Worst case of a victim: the lowest outcome of each query over all attacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reid_attack_bench.report.rows import outcome
 
 @dataclass(frozen=True)
 class WorstCase:
-    """Per-query worst case. hit, ap: float N in [0, 1], valid queries only; missing: cells without figures."""
+    """Per-query worst case. hit, ap: float N in [0, 1], valid queries only; missing: number of cells without values."""
 
     hit: np.ndarray
     ap: np.ndarray
@@ -22,9 +22,9 @@ class WorstCase:
 
 
 def worst_case(results: Results, cells: Iterable[CellRow]) -> WorstCase | None:
-    """For each query the lowest Rank-1 hit and the lowest AP over the successful of `cells`, or None without any.
+    """Lowest Rank-1 hit and lowest AP of each query over the successful cells, or None if there are none.
 
-    Hit and AP are minimised separately. A query counts where it is valid in every cell.
+    Hit and AP are minimised separately. Only queries that are valid in every cell are used.
 
     Raises:
         BenchError: the cells disagree about the number of queries, or an outcome is not stored.
@@ -36,7 +36,7 @@ def worst_case(results: Results, cells: Iterable[CellRow]) -> WorstCase | None:
     if len({len(each.valid) for each in done}) > 1:
         raise BenchError(
             f"rankings of {planned[0].target} on {planned[0].dataset} differ in their number of queries: "
-            "they come from different versions of the data set, so rank again"
+            "the data set changed between them; run the suite again"
         )
     valid = np.logical_and.reduce([each.valid.astype(bool) for each in done])
     if not valid.any():

@@ -39,13 +39,13 @@ def page(results: Results, concluded: Conclusions, definitions: Sequence[str]) -
     """
     cells = rows.over_seeds(rows.ordered_cells(results))
     plan = {setting: number for number, setting in enumerate(results.settings)}
-    pictures = examples(results, cells, plan)
+    images = examples(results, cells, plan)
     parts = importlib.resources.files("reid_attack_bench.report.html") / "template"
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     template = environment.from_string((parts / "report.html.j2").read_text(encoding="utf-8"))
-    data = _data(results, concluded, cells, plan) | {"examples": pictures}
+    data = _data(results, concluded, cells, plan) | {"examples": images}
     return template.render(
-        **prose(results, concluded, cells, definitions, has_examples=bool(pictures["crafts"])),
+        **prose(results, concluded, cells, definitions, has_examples=bool(images["crafts"])),
         version=__version__,
         # our style and script contain no "</"; content of a run is escaped
         style=jinja2.filters.Markup((parts / "report.css").read_text(encoding="utf-8")),

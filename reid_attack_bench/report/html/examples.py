@@ -51,13 +51,13 @@ def examples(results: Results, cells: Sequence[CellRow], settings: Mapping[Setti
         noise = amplified(sheet.clean[shown], sheet.adversarial[shown], sheet.epsilon)
         craft: dict[str, Any] = {"source": sheet.source, "dataset": sheet.dataset, "setting": settings[setting]}
         craft["queries"] = [int(query) for query in sheet.queries[shown]]
-        craft["adversarial"] = [_picture(image, "adversarial") for image in sheet.adversarial[shown]]
-        craft["noise"] = [_picture(image, "noise") for image in noise]
+        craft["adversarial"] = [_data_uri(image, "adversarial") for image in sheet.adversarial[shown]]
+        craft["noise"] = [_data_uri(image, "noise") for image in noise]
         spent += sum(len(uri) * 3 // 4 for uri in (*craft["adversarial"], *craft["noise"]))
         originals = clean.setdefault(sheet.dataset, {})
         for query, image in zip(craft["queries"], sheet.clean, strict=False):
             if query not in originals:
-                originals[query] = _picture(image, "clean")
+                originals[query] = _data_uri(image, "clean")
         number_of[setting, sheet.source, sheet.dataset] = len(crafts)
         crafts.append(craft)
     craft_of: dict[int, int] = {}
@@ -87,7 +87,7 @@ def _found(
     results: Results, cells: Sequence[CellRow], craft_of: Mapping[int, int], crafts: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[int, list[Any]], dict[str, dict[int, str]]]:
     found: dict[int, list[Any]] = {}
-    pictures: dict[str, dict[int, str]] = {}
+    encoded: dict[str, dict[int, str]] = {}
     spent = 0
     for number in sorted(craft_of, key=lambda number: (not cells[number].own, number)):
         cell = cells[number]
@@ -96,15 +96,15 @@ def _found(
         if retrieved is None or images is None:
             continue
         count = len(crafts[craft_of[number]]["queries"])
-        known = pictures.setdefault(cell.dataset, {})
+        known = encoded.setdefault(cell.dataset, {})
         wanted = {int(index) for index in np.unique([retrieved.before[:count], retrieved.after[:count]]) if index >= 0}
         if spent >= GALLERY_BYTES and not wanted <= known.keys():
             continue
         for index in sorted(wanted - known.keys()):
-            known[index] = _picture(_small(images[index]), "gallery")
+            known[index] = _data_uri(_small(images[index]), "gallery")
             spent += len(known[index]) * 3 // 4
         found[number] = [_pair(retrieved, query) for query in range(count)]
-    return found, pictures
+    return found, encoded
 
 
 def _pair(retrieved: Retrieved, query: int) -> dict[str, list[tuple[int | None, bool]]]:
@@ -132,5 +132,5 @@ def _webp(image: np.ndarray, kind: str) -> bytes:
     return content.getvalue()
 
 
-def _picture(image: np.ndarray, kind: str) -> str:
+def _data_uri(image: np.ndarray, kind: str) -> str:
     return "data:image/webp;base64," + base64.b64encode(_webp(image, kind)).decode()

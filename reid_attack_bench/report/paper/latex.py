@@ -1,4 +1,4 @@
-"""LaTeX of the tables for papers."""
+"""Paper tables as LaTeX."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ import numpy as np
 from reid_attack_bench.report.paper.table import Line, PaperTable, Value
 
 TEXT_WIDTH, TEXT_HEIGHT = 340.0, 450.0
-"""Points that a table may take: the text of `article` is 345 by 550, and the caption needs some of it."""
+"""Largest width and height of a table in points: the text area of `article` is 345 × 550, minus the caption."""
 
 STUB_WIDTH = 130.0
-"""Points: longer names of rows are folded."""
-
-
-# LaTeX
+"""Largest width of row names in points; longer names are wrapped."""
 
 
 @dataclass
 class _Latex:
-    """One table in LaTeX: a wide one is cut into panels, each with the names of the rows.
+    """A table in LaTeX. Wide tables are split into panels that repeat the row names.
 
-    intervals: below their values; short: columns have numbers for names; compact: so have rows, in smaller print.
+    intervals: print intervals below the values; short: number the columns; compact: number the rows too, smaller font.
     """
 
     table: PaperTable
@@ -37,8 +34,8 @@ class _Latex:
         widths, room = self.widths(), TEXT_WIDTH - sum(self.stub_widths())
         starts = set(np.cumsum([0, *(count for _, count in self.table.groups)]).tolist())
         if len(self.table.groups) == 1:
-            starts = set(range(len(widths)))  # else the columns of a group stay together
-        if self.compact:  # as wide as each other
+            starts = set(range(len(widths)))  # otherwise the columns of a group stay together
+        if self.compact:  # panels of equal width
             count = math.ceil(sum(widths) / max(room, 1.0))
             room = min(room, max(widths, default=0.0) * math.ceil(len(widths) / count) + 0.1)
         start = 0
@@ -59,7 +56,7 @@ class _Latex:
         return self.table.short if self.short else self.table.heads
 
     def stub(self, line: Line) -> list[str]:
-        """What a row is about; with short heads it starts with the number of its column, if compact that is all."""
+        """Row names; with `short` prefixed by the column number of the model, with `compact` only that number."""
         texts = list(line.stub)
         if self.short and texts[-1] in self.table.heads:
             number = self.table.short[self.table.heads.index(texts[-1])]
@@ -80,7 +77,7 @@ class _Latex:
             small = [0.88 * _points(f.interval) for f in values if self.intervals]
             widest = max([_points(head), *map(_points, texts), *small]) * self.scale()
             found.append(widest + self.gap())
-        if len(self.table.groups) > 1:  # a group is as wide as its title
+        if len(self.table.groups) > 1:  # a group is at least as wide as its title
             first = 0
             for title, count in self.table.groups:
                 lacking = _points(title) + self.gap() - sum(found[first : first + count])
@@ -169,10 +166,10 @@ class _Latex:
 
 
 def to_latex(table: PaperTable) -> str:
-    """One `table` float with the rules of booktabs; intervals below their values where a page has room for them."""
+    """A `table` float in booktabs style; intervals are printed below the values if the page has room."""
     full = any(value.interval for line in table.lines for value in line.values)
     named = [_Latex(table, full), _Latex(table, False)]
-    if table.short:  # names of columns are worth it only where that needs no second panel
+    if table.short:  # column names are kept only if one panel suffices
         numbered = [_Latex(table, full, short=True), _Latex(table, False, short=True)]
         layouts = [each for pair in zip(named, numbered, strict=True) for each in pair]
         layouts = [each for each in layouts if each.short or len(each.panels) == 1]
@@ -184,7 +181,7 @@ def to_latex(table: PaperTable) -> str:
 
 
 def _points(text: str) -> float:
-    """About the width of a line at 8 pt Computer Modern."""
+    """Approximate width of a line in 8 pt Computer Modern, in points."""
     return sum(2.6 if c in " .,:;|[]()il1'" and not c.isdigit() else 6.6 if c in "mwMW@%ε=≤±" else 4.5 for c in text)
 
 
@@ -199,13 +196,13 @@ _LATEX = {
 
 
 def latex_text(text: str) -> str:
-    """Text as plain pdflatex prints it: characters of its own escaped, others as commands, the rest by their number."""
+    """Text for pdflatex: special characters escaped, known ones as commands, others as their code point."""
     line = "".join(_latex_character(character) for character in text)
     return line.replace(r" \%", r"~\%").replace(r"$\varepsilon$ = ", r"$\varepsilon$~=~")
 
 
 def _breakable(latex: str) -> str:
-    """A long name that may be broken after "_", "@" and "-"."""
+    """A long name with allowed line breaks after "_", "@" and "-"."""
     for character in (r"\_", "@", "-"):
         latex = latex.replace(character, rf"{character}\allowbreak{{}}")
     return latex

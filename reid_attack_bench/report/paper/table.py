@@ -18,15 +18,15 @@ from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 from reid_attack_bench.report.rows import is_missing, number
 
 REASON_LENGTH = 160
-"""Longer reasons are cut; matrix.csv has them whole."""
+"""Largest length of a reason; longer ones are truncated (matrix.csv has the full text)."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """One value of a table, in %: text "12.3", or "" where there is none; then `notes` say why.
+    """A value of a table in %. text: "12.3", or "" if missing; then `notes` give the reason.
 
-    spread: standard deviation over seeds; interval: "[10.1, 14.2]"; best: the one to look at in its column; own: source
-    is target.
+    spread: standard deviation over seeds; interval: "[10.1, 14.2]"; best: best of its column, in bold; own: source =
+    target.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Line:
-    """A row: what it is about, its values, and whether a rule stands above it. notes: of the last of `stub`."""
+    """A row. stub: row names; rule: whether a rule is drawn above; notes: notes of the last row name."""
 
     stub: tuple[str, ...]
     values: tuple[Value, ...]
@@ -49,7 +49,7 @@ class Line:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table in no format yet. groups: (title, columns below it); heads: one per value; short: narrow heads."""
+    """A table in any format. groups: (title, number of columns); heads: column names; short: narrow heads."""
 
     caption: str
     label: str
@@ -62,7 +62,7 @@ class PaperTable:
     comment: str = ""
 
     def notes(self) -> dict[str, str]:
-        """Every note and its mark, in reading order: a, b, … z, aa …"""
+        """Note → mark (a, b, …, z, aa, …), in reading order."""
         found: dict[str, str] = {}
         names = ("".join(letters) for length in (1, 2, 3) for letters in product(string.ascii_lowercase, repeat=length))
         for line in self.lines:
@@ -72,11 +72,8 @@ class PaperTable:
         return found
 
 
-# What the tables hold
-
-
 def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
-    """The columns of the leaderboard that a page has room for: clean, and the worst case at every epsilon."""
+    """The leaderboard with clean values and the worst case at every epsilon."""
     rows = result_rows.rows(board)
     epsilons = result_rows.epsilons(results.settings)
     names = ["clean", *(f"worst_e{epsilon}" for epsilon in epsilons)]
@@ -85,11 +82,11 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
     stub["victim"] = [str(row["victim"]) for row in rows]
     if any(row["defence"] for row in rows):
         stub["defence"] = [str(row["defence"]) for row in rows]
-    if not labels.names_say_data(results, rows):
-        stub["data set"] = [str(row["dataset"]) for row in rows]  # else the labels say it already
+    if not labels.names_contain_dataset(results, rows):
+        stub["data set"] = [str(row["dataset"]) for row in rows]  # otherwise the names contain it
     standing = [row for row in rows if not row["audit"]]
     bounded = {name for name in columns for row in standing if row.get(f"{name.rpartition('_')[0]}_missing", 0)}
-    highest = {  # an upper bound beats nobody
+    highest = {  # an upper bound is never the best
         name: "" if name in bounded else _best([number(row.get(name)) for row in standing]) for name in columns
     }
     lines = []
@@ -99,7 +96,7 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
             gone = row.get(name.rpartition("_")[0] + "_missing", 0)
             value = _value(row, name, "no attack at this ε succeeded" if "worst" in name else "not evaluated")
             if value.text and gone:
-                bound = "≤: cells of this worst case are missing, so the true one can only be lower"
+                bound = "≤: upper bound, cells of this worst case are missing; the true value can only be lower"
                 value = replace(value, text="≤ " + value.text, notes=(bound,))
             best = bool(value.text) and not row["audit"] and _shown(row.get(name)) == highest[name]
             values.append(replace(value, best=best))
@@ -182,14 +179,14 @@ def _attacked(group: list[CellRow], mean: CellRow | None, metric: str) -> Value:
 
 
 def _of_row(row: CellRow | CleanRow | None, name: str, without: str) -> Value:
-    """A value of a row with its interval; a failed row says why it has none."""
+    """A value of a row with its interval; for a failed row the reason."""
     if row is not None and not row.ok:
         return Value("", notes=(_cut(row.status),))
     return _value(row.values if row else {}, name, without)
 
 
 def _value(row: Mapping[str, Any], name: str, without: str) -> Value:
-    """A value with its interval; `without` is the reason if there is none."""
+    """A value with its interval; `without` is the note if it is missing."""
     text = _shown(row.get(name))
     if not text:
         return Value("", notes=(without,))
@@ -203,7 +200,7 @@ def _shown(value: object) -> str:
 
 
 def _best(values: Iterable[float], lowest: bool = False) -> str:
-    """The highest, or the lowest, as it is shown, "" where fewer than two values differ."""
+    """The highest (or lowest) value as text, "" if all values are equal."""
     known = [value for value in values if not math.isnan(value)]
     if len({_shown(value) for value in known}) < 2:
         return ""

@@ -1,6 +1,6 @@
-r"""Tables for a paper: the leaderboard and every matrix, in LaTeX and in Markdown.
+r"""Tables for papers: the leaderboard and all matrices, in LaTeX and Markdown.
 
-The LaTeX needs `\usepackage{booktabs}` and nothing else, and fits the text width of `article`.
+The LaTeX requires only `\usepackage{booktabs}` and fits the text width of `article`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import pandas as pd
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.report import labels
 from reid_attack_bench.report.paper.latex import to_latex
-from reid_attack_bench.report.paper.markdown import _markdown_text, to_markdown
+from reid_attack_bench.report.paper.markdown import to_markdown
 from reid_attack_bench.report.paper.table import leaderboard, matrix
 from reid_attack_bench.report.results import Results, Setting
 
-# Files
-
 
 def write_tables(results: Results, board: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write leaderboard and matrices as .tex and .md; returns the paths. `board`: see tables.leaderboard."""
+    """Write leaderboard and matrices as .tex and .md; returns the paths. `board`: see analysis.leaderboard."""
     first = leaderboard(results, board)
     written = [
         replace_file(folder / "leaderboard.tex", to_latex(first).encode()),
@@ -37,13 +35,19 @@ def write_tables(results: Results, board: pd.DataFrame, folder: Path) -> list[Pa
 
 
 def index_lines(results: Results, folder: str = "tables") -> list[str]:
-    """The chapter of report.md that links every table."""
-    lines = ["", "## Tables for a paper", "", "LaTeX (booktabs, `\\input` as it is) and the same in Markdown.", ""]
+    """The section of report.md that links the tables."""
+    lines = [
+        "",
+        "## Tables for a paper",
+        "",
+        "In LaTeX (requires booktabs; include with `\\input`) and in Markdown.",
+        "",
+    ]
     lines.append(f"- leaderboard: {_links(folder, 'leaderboard')}")
     for dataset, places in groupby(_matrices(results), key=lambda place: place[0]):
         for _, setting in places:
             words = f"{setting.variant}, ε = {setting.epsilon}/255, on {dataset}"
-            lines.append(f"- {_markdown_text(words)}: {_links(folder, _stem(dataset, setting))}")
+            lines.append(f"- {labels.markdown_text(words)}: {_links(folder, _stem(dataset, setting))}")
     return lines
 
 
@@ -53,7 +57,7 @@ def _links(folder: str, stem: str) -> str:
 
 
 def _matrices(results: Results) -> list[tuple[str, Setting]]:
-    """Every (data set, setting) that the run has cells of."""
+    """(data set, setting) of every matrix, sorted."""
     return sorted({(cell.dataset, cell.setting) for cell in results.cells})
 
 

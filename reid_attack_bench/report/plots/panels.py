@@ -49,13 +49,13 @@ class Look:
 
     width: float
     height: float
-    label: float
-    figure: float
+    label_size: float
+    number_size: float
     digits: int
 
     def shows_numbers(self) -> bool:
-        widest = text_width(f"{88.8:.{self.digits}f}", self.figure)
-        return widest <= 0.92 * self.width and self.figure / 72 <= 0.8 * self.height
+        widest = text_width(f"{88.8:.{self.digits}f}", self.number_size)
+        return widest <= 0.92 * self.width and self.number_size / 72 <= 0.8 * self.height
 
 
 def panels_of(results: Results, plan: list[Setting], metric: str) -> list[list[Panel]]:
@@ -91,15 +91,15 @@ def _draw_panel(axes: Axes, panel: Panel, look: Look, row_labels: bool, column_l
     )
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_xticks(range(count_columns), panel.column_names if column_labels else [], fontsize=look.label)
-    axes.set_yticks(range(count_rows), panel.row_names if row_labels else [], fontsize=look.label)
+    axes.set_xticks(range(count_columns), panel.column_names if column_labels else [], fontsize=look.label_size)
+    axes.set_yticks(range(count_rows), panel.row_names if row_labels else [], fontsize=look.label_size)
     axes.tick_params(length=0, pad=3)
     if column_labels and _turned(panel.column_names, look):
         for label in axes.get_xticklabels():
             label.set_rotation(90)
     axes.axhline(0.5, color="white", linewidth=4)  # separates clean from the sources
-    widest_word = max(text_width(word, look.figure) for word in ("missing", "not run"))
-    gap_size = look.figure * min(1.0, 0.8 * look.width / widest_word)
+    widest_word = max(text_width(word, look.number_size) for word in ("missing", "not run"))
+    gap_size = look.number_size * min(1.0, 0.8 * look.width / widest_word)
     for y in range(count_rows):
         for x in range(count_columns):
             value = panel.values[y, x]
@@ -115,7 +115,7 @@ def _draw_panel(axes: Axes, panel: Panel, look: Look, row_labels: bool, column_l
             elif look.shows_numbers():
                 shade = "black" if value > 48 else "white"
                 text = f"{value:.{look.digits}f}"
-                axes.text(x, y, text, ha="center", va="center", fontsize=look.figure, color=shade)
+                axes.text(x, y, text, ha="center", va="center", fontsize=look.number_size, color=shade)
     inset_x, inset_y = 0.02 / look.width, 0.02 / look.height
     thick = 1.0 if min(look.width, look.height) > 0.3 else 0.7
     for y, x in np.argwhere(panel.own):
@@ -129,7 +129,7 @@ def _draw_panel(axes: Axes, panel: Panel, look: Look, row_labels: bool, column_l
 
 
 def _turned(names: list[str], look: Look) -> bool:
-    return any(text_width(name, look.label) > 0.95 * look.width for name in names)
+    return any(text_width(name, look.label_size) > 0.95 * look.width for name in names)
 
 
 @dataclass(frozen=True)
@@ -174,11 +174,11 @@ def _has_column_labels(blocks: list[list[Panel]], b: int, i: int) -> bool:
 
 def _layout(lines: list[Block], look: Look, title_size: float) -> _Layout:
     blocks = [block.panels for block in lines]
-    label_width = max(text_width(n, look.label) for block in blocks for g in block for n in g.row_names) + 0.12
+    label_width = max(text_width(n, look.label_size) for block in blocks for g in block for n in g.row_names) + 0.12
     turned = any(_turned(g.column_names, look) for block in blocks for g in block)
     names = [n for block in blocks for g in block for n in g.column_names]
-    line = look.label / 72
-    label_height = (max((text_width(n, look.label) for n in names), default=0) if turned else line) + 0.12
+    line = look.label_size / 72
+    label_height = (max((text_width(n, look.label_size) for n in names), default=0) if turned else line) + 0.12
 
     def size_of(panel: Panel) -> tuple[float, float]:
         height, width = (size * cell for size, cell in zip(panel.values.shape, (look.height, look.width), strict=True))
@@ -220,7 +220,7 @@ def lay_out(lines: list[Block], look: Look, heading: str, subheading: str, scale
     the panel below.
     """
     blocks = [block.panels for block in lines]
-    title_size = min(10.0, look.label + 1.5)
+    title_size = min(10.0, look.label_size + 1.5)
     layout = _layout(lines, look, title_size)
     titles = [place[0][0] + BOLD * text_width(b.title, 10) for b, place in zip(lines, layout.panels, strict=True)]
     right = max(layout.right, *(title + _GAP for title in titles))  # the colour bar is clear of long titles too

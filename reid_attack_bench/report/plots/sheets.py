@@ -93,8 +93,8 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
             for column in range(min(columns, len(sheet.clean))):
                 left = label + column * (width + gap_x)
                 axes = figure.add_axes((left / wide, 1 - (from_top + height) / high, width / wide, height / high))
-                picture = triplet(sheet.clean[column], sheet.adversarial[column], sheet.epsilon)
-                axes.imshow(picture, interpolation="nearest", aspect="auto")
+                image = triplet(sheet.clean[column], sheet.adversarial[column], sheet.epsilon)
+                axes.imshow(image, interpolation="nearest", aspect="auto")
                 axes.set_axis_off()
         return figure
 
