@@ -186,7 +186,7 @@ def test_two_runs_are_compared_on_the_command_line(finished: Path, tmp_path: Pat
     assert f"0 of {len(table)} values changed" in " ".join(said.split())
     assert (tmp_path / "c.md").read_text().count("\n| ") == len(table) + 3 * 2
     assert (
-        "write a file that ends in .csv" in bench("compare", run, run, "--out", "c.txt", cwd=tmp_path, expect=1).stderr
+        "the file must end in .csv" in bench("compare", run, run, "--out", "c.txt", cwd=tmp_path, expect=1).stderr
     )
     (tmp_path / "manifest.json").write_text("[]")
     assert "is not the manifest of a run" in bench("compare", run, ".", cwd=tmp_path, expect=1).stderr
@@ -419,7 +419,7 @@ def test_a_full_disk_is_said_and_keeps_what_is_done(tiny, tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("reid_attack_bench.steps.data.save_file", full)
-    with pytest.raises(BenchError, match=r"disk .* is full .*what is finished is kept"):
+    with pytest.raises(BenchError, match=r"disk .* is full .*finished steps are kept"):
         run_here(tiny, tmp_path)
 
 

@@ -189,7 +189,7 @@ class OnnxModel(_Exported):
 
 
 class _Outputs(dict[str, Tensor]):
-    """Named outputs that are ordered too."""
+    """Named outputs that are also ordered."""
 
 
 def embeddings_in(result: Any, output: int | str | None, what: str) -> Tensor:

@@ -104,7 +104,7 @@ def _layout(arch: str) -> torch.memory_format:
 
 
 def _normalises(model: nn.Module) -> bool:
-    return type(model).__name__ in ("HACNN",)  # their eval embedding differs from their training features
+    return type(model).__name__ in ("HACNN",)  # their embedding in eval mode differs from their training features
 
 
 def _as_list(value: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -141,7 +141,7 @@ def _torch_file(path: Path, trust_pickle: bool) -> Any:
         raise _unreadable(path, error) from error
     except (AttributeError, ImportError) as error:  # a trusted pickle of a class that cannot be imported
         raise BenchError(f"{path} is a pickle that needs code which is not installed: {_line(error)}") from error
-    except Exception as error:  # other files can raise anything
+    except Exception as error:  # unpickling other files can raise anything
         if "TorchScript" in str(error):
             raise BenchError(
                 f"{path} is a TorchScript archive: use TorchScriptModel (torchscript in a suite)"

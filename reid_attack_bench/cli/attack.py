@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def _single_options(function: Any) -> Any:
-    """Options of `fit` and `craft`: which attack on which victim, and where."""
+    """Options of `fit` and `craft`."""
     for option in reversed(
         [
             click.option(
                 "--data", metavar="DATASET", shell_complete=complete.datasets,
-                help="Data set that victim and attack are trained on.",
+                help="Training data set of victim and attack.",
             ),
-            suite_option("Suite that supplies sizes, counts, seed, and victims and attacks by their labels."),
+            suite_option("Suite that supplies sizes, counts, seed and labels."),
             click.option(
                 "--epsilon", type=click.IntRange(0, 255), help="Budget in 1/255.  [default: the suite's, else 8]"
             ),
             click.option(
-                "--pixels", type=click.IntRange(min=1), help="Largest number of pixels that change.  [default: all]"
+                "--pixels", type=click.IntRange(min=1), help="Largest number of changed pixels.  [default: all]"
             ),
             click.option(
                 "--option", "settings", multiple=True, metavar="KEY=VALUE", help="Setting of the attack (a YAML value)."
@@ -74,13 +74,12 @@ class SingleOptions:
 def fit_command(attack: str, source: str, out: Path, **options: Any) -> None:
     """Train an attack against one victim and write it to a file.
 
-    The file ends in .safetensors; `craft` applies it to any images. The fit is also kept in the store and shared with
-    suites.
+    The file ends in .safetensors; `craft` applies it to any images. The fit is also stored and shared with suites.
     """
     from reid_attack_bench.jobs import attack_file
 
     if out.suffix != attack_file.SUFFIX:
-        raise BenchError(f"--out {out}: name it {out.with_suffix(attack_file.SUFFIX)}, it is a safetensors file")
+        raise BenchError(f"--out {out} must end in {attack_file.SUFFIX}: name it {out.with_suffix(attack_file.SUFFIX)}")
     single = _do_single(attack, source, SingleOptions(**options))
     about = single.write(out)
     pixels = f", {about.threat.pixels} pixels" if about.threat.pixels else ""
@@ -105,9 +104,9 @@ def fit_command(attack: str, source: str, out: Path, **options: Any) -> None:
 )  # fmt: skip
 @_single_options
 def craft_command(attack: str, images: Path, out: Path, source: str | None, **options: Any) -> None:
-    """Turn a folder of images into adversarial PNGs.
+    """Attack a folder of images and write adversarial PNGs.
 
-    Each keeps its size; measures.csv says how visible its change is.
+    Image sizes are kept; measures.csv gives the visibility of each perturbation.
     """
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs import attack_file
@@ -119,12 +118,12 @@ def craft_command(attack: str, images: Path, out: Path, source: str | None, **op
         if chosen.epsilon is not None or chosen.pixels is not None or chosen.settings:
             raise BenchError(f"{attack} was fitted for its budget: leave out --epsilon, --pixels and --option")
 
-        def victim(data: str) -> SingleAttack | None:  # only an attack that asks its source while crafting needs it
+        def victim(data: str) -> SingleAttack | None:  # required only by attacks that use their source while crafting
             return _do_single("noise", source, replace(chosen, data=chosen.data or data)) if source else None
 
         ready = ready_from_file(Path(attack), victim)
     elif source is None:
-        raise BenchError(f"--attack {attack} is a name: name its source with --source, or give a fitted FILE")
+        raise BenchError(f"--attack {attack} is a name: give its source with --source, or a fitted FILE")
     else:
         ready = _do_single(attack, source, chosen).ready()
     device = resolve_device(chosen.device)
@@ -138,7 +137,7 @@ def craft_command(attack: str, images: Path, out: Path, source: str | None, **op
 
 
 def _do_single(attack: str, source: str, options: SingleOptions) -> SingleAttack:
-    """One attack on one victim, with everything it needs in the store."""
+    """One attack on one victim, with all its steps in the store."""
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs.progress import RichListener, listening
     from reid_attack_bench.jobs.single import Request, SingleAttack, plan_single

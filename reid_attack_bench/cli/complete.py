@@ -1,7 +1,6 @@
-"""Shell completion: command completion, and the values that arguments and options offer.
+"""Shell completion: the command `completion`, and completion of arguments and options.
 
-Each function has the signature of click's `shell_complete`. Names are found without importing torch where possible,
-because the shell waits for them.
+Functions have the signature of click's `shell_complete`. They avoid importing torch where possible, for speed.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _BASH_WORDS = 'COMP_WORDBREAKS="${COMP_WORDBREAKS//[=:]/}"  # KEY=VALUE and FILE
 def completion_command(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
-    Add the line to the file that the shell reads when it starts:
+    Add the line to the startup file of the shell:
 
     \b
     ~/.bashrc:  eval "$(reid-attack-bench completion bash)"
@@ -46,49 +45,49 @@ def completion_command(ctx: click.Context, shell: str) -> None:
     made = get_completion_class(shell)
     assert made is not None
     source = made(ctx.find_root().command, {}, "reid-attack-bench", VARIABLE)
-    text = source.source_template % source.source_vars()  # source() would start bash to ask for its version
+    text = source.source_template % source.source_vars()  # source() would start bash to get its version
     print((_BASH_WORDS if shell == "bash" else "") + text)
 
 
 def values(*names: str) -> Complete:
-    """Offers fixed values."""
+    """Completion of fixed values."""
     return lambda ctx, parameter, incomplete: _starting(names, incomplete)
 
 
 def suites(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Shipped suites, else files."""
+    """Complete shipped suites, else files."""
     folder = importlib.resources.files("reid_attack_bench.suites")
     names = sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
     return _starting(names, incomplete) or _files(incomplete)
 
 
 def victims(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Registered victims, else files."""
+    """Complete registered victims, else files."""
     return _starting(_registered("victims"), incomplete) or _files(incomplete)
 
 
 def attacks(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Registered attacks and those of the suite, else files."""
+    """Complete registered attacks and those of the suite, else files."""
     chosen = _suite(ctx)
     labels = [entry.label for entry in chosen.attacks] if chosen else []
     return _starting([*labels, *_registered("attacks")], incomplete) or _files(incomplete)
 
 
 def sources(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Victims of the suite and registered ones, else files."""
+    """Complete victims of the suite and registered ones, else files."""
     chosen = _suite(ctx)
     labels = victim_labels(chosen) if chosen else []
     return _starting([*labels, *_registered("victims")], incomplete) or _files(incomplete)
 
 
 def suite_victims(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Labels of the victims of the suite."""
+    """Complete labels of the victims of the suite."""
     chosen = _suite(ctx)
     return _starting([entry.label for entry in chosen.victims], incomplete) if chosen else []
 
 
 def datasets(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Data sets; several are separated by commas where the option takes several."""
+    """Complete data sets, separated by commas if the option takes several."""
     from reid_attack_bench.data import catalogue
 
     before, comma, last = incomplete.rpartition(",") if getattr(parameter, "multiple", False) else ("", "", incomplete)
@@ -96,7 +95,7 @@ def datasets(ctx: click.Context, parameter: click.Parameter, incomplete: str) ->
 
 
 def only(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Keys of `--only`, and after KEY= the values that the suite has."""
+    """Complete keys of `--only`, and after KEY= its values in the suite."""
     before, comma, last = incomplete.rpartition(",")
     key, equals, value = last.partition("=")
     if not equals:
@@ -114,15 +113,15 @@ def only(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> lis
 
 
 def victim_labels(suite: Suite, *roles: str) -> list[str]:
-    """Labels of the models of a suite, with their data sets, as the planner makes them."""
-    homes: dict[str, tuple[str, ...]] = {}
+    """Labels of the models of a suite with their training data sets, as in the plan."""
+    trained_on: dict[str, tuple[str, ...]] = {}
     for entry in suite.victims:
-        homes[entry.label] = homes.get(entry.defends, ()) if entry.defends else entry.train_on
+        trained_on[entry.label] = trained_on.get(entry.defends, ()) if entry.defends else entry.train_on
     return [
-        f"{entry.label}@{home}" if home else entry.label
+        f"{entry.label}@{data_set}" if data_set else entry.label
         for entry in suite.victims
         if not roles or set(roles) & set(entry.roles)
-        for home in homes[entry.label] or ("",)
+        for data_set in trained_on[entry.label] or ("",)
     ]
 
 
@@ -131,10 +130,10 @@ def _registered(group: str) -> list[str]:
 
 
 def _suite(ctx: click.Context) -> Suite | None:
-    """The suite that the command names so far, or by default; None if it cannot be read."""
+    """The suite given so far, or the default; None if it cannot be read."""
     from reid_attack_bench.suites import parse
 
-    # an argument is in ctx.args while the last option still lacks its value
+    # an argument is in ctx.args while the last option has no value yet
     known = [parameter for parameter in ctx.command.params if parameter.name == "suite_name"]
     waiting = ctx.args[:1] if known and isinstance(known[0], click.Argument) else [each.default for each in known]
     name = ctx.params.get("suite_name") or next(iter(waiting), None)

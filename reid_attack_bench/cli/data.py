@@ -31,7 +31,7 @@ def data_group() -> None:
 def export_command(
     name: str, folder: Path, layout: str, suite_name: str, data_root: Path | None, seed: int | None
 ) -> None:
-    """Write a data set in the layout of a real one.
+    """Write a data set in the folder layout of a real one.
 
     Data set NAME is written into FOLDER, to be read with --data-root FOLDER.
     """
@@ -68,7 +68,7 @@ def sheet_command(
 
 
 def load_data(name: str, chosen: Suite, data_root: Path | None) -> tuple[Any, Any]:
-    """The reader and the decoded splits of a data set, with the sizes and counts of a suite."""
+    """A data set and its decoded splits, with the sizes and counts of a suite."""
     from reid_attack_bench.data import catalogue as datasets
     from reid_attack_bench.data import split
 

@@ -32,7 +32,7 @@ def list_command(what: str, as_json: bool) -> None:
 
 
 def _listing(what: str) -> list[tuple[str, str, str]]:
-    """Name, description and origin of everything of one kind."""
+    """Name, description and origin of all entries of one kind."""
     if what in ("attacks", "victims"):
         from reid_attack_bench import registry
 

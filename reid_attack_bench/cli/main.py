@@ -1,4 +1,4 @@
-"""The command line: wires the commands and turns errors into one line."""
+"""Entry point of the command line: registers the commands and prints errors as one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INTERRUPTED = "interrupted. Finished steps are kept; run the same command to re
 
 
 def main() -> None:
-    """Entry point: a mistake of the user is one line on standard error and exit status 1."""
+    """Run the command line. A BenchError is printed as one line on standard error; the exit status is 1."""
     try:
         cli(standalone_mode=False, complete_var=VARIABLE)
     except BenchError as error:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 DEVICE = click.option(
     "--device", metavar="auto|cpu|cuda|cuda:N", default="auto", show_default=True,
     shell_complete=complete.values("auto", "cpu", "cuda", "cuda:0"),
-    help="Device to compute on; auto takes a GPU if there is one.",
+    help="Compute device; auto is a GPU if there is one.",
 )  # fmt: skip
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 DATA_ROOT = click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the real data sets.")
 
-MOVED_STORE = click.option("--store", type=click.Path(path_type=Path), help="Folder of the store, if it was moved.")
+MOVED_STORE = click.option("--store", type=click.Path(path_type=Path), help="Folder of the store, if moved.")
 
 STORE = click.option(
     "--store", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True,
@@ -42,11 +42,11 @@ def suite_option(help: str, default: str = "quick") -> Any:
 
 
 class Commands(click.Group):
-    """A group that names the nearest command for an unknown one, and lists commands by their whole first sentence."""
+    """A command group that suggests the nearest command and lists commands by their full first sentence."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            raise BenchError(f"no command is called '{args[0]}': {nearest(args[0], self.commands)}")
+            raise BenchError(f"unknown command '{args[0]}': {nearest(args[0], self.commands)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -84,7 +84,7 @@ def run_options(function: Any) -> Any:
             click.option("--compile", is_flag=True, help="Apply torch.compile to victims."),
             click.option(
                 "--only", multiple=True, metavar="KEY=VALUE,…", shell_complete=complete.only,
-                help="Restrict the cells: attack=, source=, target=, dataset=. A key may be given more than once.",
+                help="Restrict the cells: attack=, source=, target=, dataset=. Keys may be repeated.",
             ),
             click.option("--dry-run", is_flag=True, help="Print the plan and exit."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line instead of tables."),
@@ -95,7 +95,7 @@ def run_options(function: Any) -> Any:
 
 
 class bar:  # noqa: N801  used as a function
-    """A context manager that gives a progress callback, shown as a bar that disappears at the end."""
+    """Context manager of a progress callback, shown as a transient bar."""
 
     def __init__(self, title: str, quiet: bool = False) -> None:
         from rich.progress import Progress
@@ -113,7 +113,7 @@ class bar:  # noqa: N801  used as a function
 
 
 def load_suite(name: str, seed: int | None = None) -> Suite:
-    """A suite by name or file, with another seed if one is given."""
+    """A suite by name or file, with `seed` if it is given."""
     from reid_attack_bench.suites import parse
 
     chosen = parse.load(name)

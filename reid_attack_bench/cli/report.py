@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @MOVED_STORE
 @AS_JSON
 def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
-    """Write the report of a run again from the store.
+    """Write the report of a run again, from the store.
 
-    No model is run. A run that was interrupted, or is still going, is reported as far as it has come.
+    No model is run. For an interrupted or running run, the finished steps are reported.
     """
     from reid_attack_bench.jobs.result import Result
 
@@ -57,7 +57,7 @@ def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Pa
 
     for out in outs:
         if out.suffix not in (".csv", ".md"):
-            raise BenchError(f"--out {out}: write a file that ends in .csv or .md")
+            raise BenchError(f"--out {out}: the file must end in .csv or .md")
     a, b = (Result.load(run, store).results for run in (run_a, run_b))
     changes = compare.compare(a, b)
     names = (str(run_a), str(run_b))
@@ -66,7 +66,7 @@ def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Pa
             tables.write_csv(changes, out)
         else:
             replace_file(out, compare.to_markdown(a, b, changes, names).encode())
-    shown = Table("figure", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
+    shown = Table("cell", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
     largest = changes.sort_values("mAP_change", key=abs, ascending=False, kind="stable")
     for row in tables.rows(largest.head(rows)):
         shown.add_row(

@@ -16,7 +16,7 @@ from reid_attack_bench.cli.options import parse_only, parse_settings, run_option
 from reid_attack_bench.cli.report import write_and_show
 from reid_attack_bench.errors import BenchError
 
-if TYPE_CHECKING:  # a command imports what it needs, so that --help and completion are fast
+if TYPE_CHECKING:  # commands import on demand, so that --help and completion are fast
     from reid_attack_bench.jobs.job import Job, Settings
     from reid_attack_bench.plan.plan import Plan
     from reid_attack_bench.store import Store
@@ -46,7 +46,7 @@ def run_command(suite_name: str, full: bool, data: tuple[str, ...], **options: A
 @click.command("evaluate")
 @click.option(
     "--victim", required=True, metavar="FILE.py:NAME", shell_complete=complete.victims,
-    help="Your model, or the name of a registered one.",
+    help="FILE.py:NAME, or a registered name.",
 )  # fmt: skip
 @suite_option("Suite that supplies attacks and data sets.")
 @click.option("--name", help="Label of the victim in the tables.  [default: NAME]")
@@ -56,14 +56,14 @@ def run_command(suite_name: str, full: bool, data: tuple[str, ...], **options: A
     multiple=True,
     metavar="DATASET",
     shell_complete=complete.datasets,
-    help="For a recipe: data set to train on.",
+    help="Training data set of a recipe.",
 )
 @click.option(
     "--defends",
     metavar="LABEL",
     default="",
     shell_complete=complete.suite_victims,
-    help="For a defence: victim of the suite to defend.",
+    help="Victim of the suite that a defence is applied to.",
 )
 @run_options
 def evaluate_command(
@@ -89,7 +89,7 @@ def evaluate_command(
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:
-    """The settings of `run_options`."""
+    """Settings from the values of `run_options`."""
     from reid_attack_bench.jobs.job import Settings
     from reid_attack_bench.suites import parse
 
@@ -114,10 +114,10 @@ def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
     console = Console(stderr=as_json)
     with listening(JsonListener() if as_json else RichListener(console)) as listener:
         result = jobs.perform(job, listener)
-    if not result.record.files:  # a run whose report is there has them
+    if not result.record.files:  # an existing report implies that they exist
         write_and_show(result, as_json)
     elif not as_json:
-        print(f"nothing to do: {result.out} is up to date (reid-attack-bench report {result.out} writes it again)")
+        print(f"nothing to do: {result.out} is up to date (to write it again: reid-attack-bench report {result.out})")
     if result.failures:
         more = f" (and {len(result.failures) - 1} more, see report.md)" if len(result.failures) > 1 else ""
         raise BenchError(f"{result.failures[0]}{more}; everything else is in {result.out}")

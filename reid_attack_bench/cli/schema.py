@@ -23,5 +23,5 @@ def schema_command(document: str) -> None:
 
         schema = card_schema()
     else:
-        raise BenchError(f"no schema is called '{document}': {nearest(document, ('suite', 'card'))}")
+        raise BenchError(f"unknown schema '{document}': {nearest(document, ('suite', 'card'))}")
     print(schema_text(schema), end="")

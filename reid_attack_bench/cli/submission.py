@@ -24,7 +24,7 @@ from reid_attack_bench.errors import BenchError
 def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, store: Path | None) -> None:
     """Pack the card and results of a victim into one file, for a pull request.
 
-    If there is no card, one is written for you to fill in.
+    If there is no card, a template is written for you to fill in.
     """
     from reid_attack_bench.files import replace_file
     from reid_attack_bench.jobs.result import Result
@@ -36,7 +36,7 @@ def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, sto
     results = result.results
     if not card.exists():
         replace_file(card, card_template(results, victim).encode())
-        raise BenchError(f"there was no card, so {card} was written: fill it in, then run the same command")
+        raise BenchError(f"wrote {card}, because there was no card: fill it in, then run the same command")
     target = pack(results, Store(result.store), victim, card, out or Path(f"{victim}.zip"))
     print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB; check it with reid-attack-bench verify {target}")
 
@@ -55,7 +55,7 @@ def verify_command(
 ) -> None:
     """Recompute a sample of the claims of a submission.
 
-    They are recomputed from the images that they were made with.
+    They are recomputed from the submitted adversarial images.
     """
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs.progress import RichListener, listening
@@ -69,7 +69,7 @@ def verify_command(
     for check in checks:
         pairs = [f"{rank1:.1f}/{mean:.1f}" for rank1, mean in (check.claimed, check.found)]
         verdict = check.problem or "holds"
-        print(f"{check.what}: claimed {pairs[0]}, found {pairs[1]} (Rank-1/mAP): {verdict}")
+        print(f"{check.cell}: claimed {pairs[0]}, found {pairs[1]} (Rank-1/mAP): {verdict}")
     wrong = [check for check in checks if check.problem]
     if wrong:
         raise BenchError(f"{len(wrong)} of {len(checks)} claims do not hold; the first: {wrong[0].problem}")

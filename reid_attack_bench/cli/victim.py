@@ -28,15 +28,15 @@ _COLOURS = {"ok": "green", "note": "yellow", "fault": "red"}
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
 @click.option("--name", default="MyDefence", show_default=True, help="Class name.")
 def new_victim_command(file: Path, name: str) -> None:
-    """Write a victim that runs as it is, for you to put your model in.
+    """Write a template victim, ready to run, for your model.
 
-    FILE.py has a place for your network and for each part of a defence.
+    FILE.py has marked places for your network and for each part of a defence.
     """
     from reid_attack_bench.jobs.new_victim import write_victim
 
     write_victim(file, name)
     victim = shlex.quote(f"{file}:{name}")
-    print(f"{file} written; it runs as it is:")
+    print(f"{file} written; it runs without changes:")
     print(f"reid-attack-bench check-victim {victim}")
     print(f"reid-attack-bench evaluate --victim {victim} --suite quick")
 
@@ -51,7 +51,7 @@ def new_victim_command(file: Path, name: str) -> None:
     help="Data set of the suite.  [default: the first]",
 )  # fmt: skip
 @DATA_ROOT
-@click.option("--source-label", is_flag=True, help="VICTIM is a label of the suite, which has its settings.")
+@click.option("--source-label", is_flag=True, help="VICTIM is a label of the suite.")
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def check_victim_command(

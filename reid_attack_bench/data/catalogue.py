@@ -30,7 +30,7 @@ class DataSource:
         synthetic: True for rendered domains; results on them are marked as synthetic.
         protocol: ranking protocol, see `metrics.ranking`.
         identity: everything that determines its content, as plain values; part of the key of every step.
-        counts: number of images of "train", "query" and "gallery"; it only serves to estimate run times.
+        counts: number of images of "train", "query" and "gallery"; used only to estimate run times.
         load: decodes or renders the splits "train", "query" and "gallery" at the size of the suite.
     """
 
@@ -76,7 +76,7 @@ def source(
         return _synthetic(name, options, size, seed)
     known = names()
     if name not in known:
-        raise BenchError(f"no data set is called '{name}': {nearest(name, known)}")
+        raise BenchError(f"unknown data set '{name}': {nearest(name, known)}")
     return _real(name, options, size, data_root, remember)
 
 

@@ -11,16 +11,16 @@ from reid_attack_bench.errors import BenchError
 
 
 def pk_batches(identities: np.ndarray, p: int, k: int, generator: torch.Generator) -> Iterator[np.ndarray]:
-    """Yield P·K image indices per batch, without end; the K images of an identity are adjacent.
+    """Yield batches of P·K image indices, indefinitely; the K images of an identity are adjacent.
 
     Each pass visits every identity once, in random order; the P identities of a batch that spans two passes are still
     distinct. The images of an identity are also visited in random order; an identity with fewer than K images repeats
     some in a batch.
 
     Args:
-        identities: int64 N, the identity of each image.
+        identities: identity of each image, int64 N.
         p: identities per batch.
-        k: images of each.
+        k: images per identity.
         generator: CPU generator of all random numbers.
 
     Raises:
@@ -42,7 +42,7 @@ def pk_batches(identities: np.ndarray, p: int, k: int, generator: torch.Generato
     waiting: list[int] = []
     while True:
         if len(waiting) < p:
-            # leftovers of the last pass come first; their copies in the new pass come last
+            # identities left over from the last pass come first; their copies in the new pass come last
             fresh = shuffled(len(members))
             held = set(waiting)
             waiting += [i for i in fresh if i not in held] + [i for i in fresh if i in held]

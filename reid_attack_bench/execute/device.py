@@ -26,7 +26,7 @@ def resolve_device(name: str) -> torch.device:
     """The device called `name`: "cpu", "cuda", "cuda:N", or "auto" for a GPU if there is one.
 
     Raises:
-        BenchError: not one of these names, or no such GPU.
+        BenchError: an unknown name, or no such GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -46,14 +46,14 @@ def resolve_device(name: str) -> torch.device:
 
 
 def cpu_count() -> int:
-    """Cores that this process may use; all cores of the machine if the system does not say (macOS)."""
+    """Number of cores available to this process; all cores if the system does not tell (macOS)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory_size() -> float:
-    """Memory of the machine in GiB; 8 if the system does not say."""
+    """Memory of the machine in GiB; 8 if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (AttributeError, OSError, ValueError):
@@ -71,7 +71,7 @@ def use_deterministic_kernels() -> None:
     """Ask torch and cuBLAS for deterministic kernels; an operation without one warns instead of failing."""
     os.environ.setdefault(_CUBLAS, ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # a debugging aid that costs a pass over memory for each new tensor
+    # a debugging aid that costs a pass over the memory of each new tensor
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
@@ -79,13 +79,13 @@ _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 # parameters of mallopt in <malloc.h>: trim threshold, top pad, mmap threshold
 _KEEP = {-3: 2**30, -1: 2**31 - 1, -2: 2**28}
-_USUAL = {-3: 2**25, -1: 2**26, -2: 2**17}  # glibc's own once a program has freed large blocks
+_USUAL = {-3: 2**25, -1: 2**26, -2: 2**17}  # the values that glibc adapts to after large blocks are freed
 
 
 def keep_freed_memory() -> None:
     """Let glibc reuse large blocks instead of returning them to the system. No effect without glibc.
 
-    Training a small network on a CPU takes a third less time. Processes forked later inherit the setting.
+    Training a small network on a CPU is a third faster. Processes forked later inherit the setting.
     """
     _set_malloc(_KEEP)
 
@@ -99,9 +99,9 @@ def _set_malloc(parameters: dict[int, int]) -> None:
 
 @contextlib.contextmanager
 def settings_for_a_run() -> Iterator[None]:
-    """Deterministic kernels and reuse of freed memory; on exit, the settings and random states of before.
+    """Enable deterministic kernels and reuse of freed memory; on exit, restore settings and random states.
 
-    A notebook that runs the benchmark draws the same random numbers afterwards as if it had not.
+    So a notebook draws the same random numbers after a run as without it.
     """
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
@@ -124,13 +124,13 @@ def settings_for_a_run() -> Iterator[None]:
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
         elif torch.cuda.is_initialized():
-            torch.cuda.manual_seed_all(torch.initial_seed())  # as torch would have on first use
+            torch.cuda.manual_seed_all(torch.initial_seed())  # as torch would set on first use
 
 
 def stop_threads() -> bool:
-    """Stop the threads that OpenMP and OpenCV keep for this one, so that a fork is safe; they start again when needed.
+    """Stop the thread pools of OpenMP and OpenCV, so that a fork is safe; they restart when needed.
 
-    A forked process that waits for a thread of its parent hangs. Returns False if the OpenMP library cannot do it.
+    A forked process that waits for a thread of its parent hangs. Returns False if OpenMP does not support it.
     """
     count = cv2.getNumThreads()
     cv2.setNumThreads(1)  # ends OpenCV's threads at once

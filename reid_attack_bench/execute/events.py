@@ -1,4 +1,4 @@
-"""Events of a run, and the outcome they add up to."""
+"""Events of a run and their outcome."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from reid_attack_bench.steps.step import Step
 
 
 class Listener:
-    """Receives the events of a run. Does nothing; override what you need."""
+    """Receives the events of a run. Methods do nothing by default; override as needed."""
 
     def begin(self, missing: Sequence[Step], total: int) -> None:
-        """The run starts: `missing` of `total` steps must be done."""
+        """The run starts: `missing` of `total` steps are to be run."""
 
     def start(self, step: Step) -> None:
         """A step starts."""
@@ -33,19 +33,19 @@ class Listener:
         self.note(f"{reason}; making it again")
 
     def note(self, text: str) -> None:
-        """Something a person should know."""
+        """A message for the user."""
 
 
 @dataclass
 class Outcome:
-    """What a run did.
+    """Outcome of a run.
 
     Attributes:
         failed: key → reason, for steps that failed and all that depend on them.
         causes: "LABEL: REASON" of each step that failed by itself, one line each.
-        seconds: key → duration in seconds of the steps done in this run.
+        seconds: key → duration in seconds of the steps run in this run.
         rebuilt: labels of corrupt results that were made again.
-        threads: of torch in each process that did steps.
+        threads: number of threads of torch in each process that ran steps.
     """
 
     failed: dict[str, str] = field(default_factory=dict)

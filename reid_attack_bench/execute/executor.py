@@ -18,7 +18,7 @@ from reid_attack_bench.store import CorruptArtefact, Store
 
 
 def missing_steps(plan: Plan, store: Store) -> list[Step]:
-    """Steps that the goals still need, in order. A stored result needs none of its inputs."""
+    """Missing steps that the goals need, in order. Inputs of stored results are not needed."""
     wanted: set[str] = set()
     waiting = [key for key in plan.goals if not store.has(plan.steps[key].kind, key)]
     while waiting:
@@ -34,21 +34,21 @@ def missing_steps(plan: Plan, store: Store) -> list[Step]:
 def execute(
     plan: Plan, store: Store, device: torch.device, listener: Listener | None = None, workers: int | None = 1
 ) -> Outcome:
-    """Do every missing step of `plan`.
+    """Run all missing steps of `plan`.
 
-    A step that fails fails its dependents and nothing else. Kill a run at any moment: the next one continues with the
-    first steps that were not finished. Results do not depend on `workers` as long as each has as many threads.
+    A failed step fails its dependents only. A run can be killed at any moment; the next one resumes with the unfinished
+    steps. Results do not depend on `workers` if each worker has the same number of threads.
 
     Args:
-        plan: the steps, and which of them are goals.
-        store: where results are kept.
-        device: where to compute.
+        plan: the steps and the goals.
+        store: store of the results.
+        device: compute device.
         listener: receives the events of the run.
-        workers: steps at once. One works in this process, whose settings and random states are restored at the end;
-            more are processes of their own. None for as many as cores and memory allow.
+        workers: number of steps at once. One runs in this process, whose settings and random states are restored at
+            the end; more run in their own processes. None for as many as cores and memory allow.
 
     Raises:
-        BenchError: another run uses the store, the disk is full, or this program cannot have several workers.
+        BenchError: another run uses the store, the disk is full, or several workers are not possible here.
     """
     outcome = Outcome()
     recorder = Recorder(outcome, listener or Listener())
@@ -58,7 +58,7 @@ def execute(
         asked = default_workers(device) if workers is None else workers
         start = None
         if asked > 1 and len(todo) > 1:
-            start = processes.worker_starter(plan)  # before a listener starts a thread of its own, as progress bars do
+            start = processes.worker_starter(plan)  # before a listener starts a thread, as progress bars do
             if start is None and workers is not None:
                 raise BenchError(
                     f"{asked} workers: a program with other threads, or with CUDA in use, cannot fork, and what exists "
@@ -86,7 +86,7 @@ def _run_here(todo: list[Step], runner: Runner, outcome: Outcome) -> None:
 
 
 def repair(plan: Plan, store: Store) -> list[Step]:
-    """Check the goals that are stored and discard those that are corrupt; returns their steps."""
+    """Check the stored goals and discard corrupt ones; returns their steps."""
     broken = []
     for key in plan.goals:
         step = plan.steps[key]
@@ -100,7 +100,7 @@ def repair(plan: Plan, store: Store) -> list[Step]:
 
 
 def seconds_stored(plan: Plan, store: Store) -> Mapping[str, float]:
-    """Key → seconds that the step took when it was done, for every stored step."""
+    """Key → duration in seconds of every stored step."""
     return {
         key: float(store.manifest(step.kind, key).get("seconds", 0.0))
         for key, step in plan.steps.items()

@@ -1,7 +1,7 @@
 """Run steps in parallel worker processes and report their progress.
 
-Two kinds of worker do the same work. A forked one has the plan as it is, live objects included. A spawned one is a new
-Python process that is given text only, and plans the suite again: for systems and programs in which a fork is not safe.
+There are two kinds of workers. A forked worker inherits the plan with live objects. A spawned worker is a new Python
+process that receives text only and plans the suite again; it is used if a fork is not safe.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _SECONDS_TO_EXIT = 10.0
 
 @dataclass(frozen=True)
 class Job:
-    """What all workers of a run share.
+    """Settings shared by all workers of a run.
 
     Attributes:
-        plan: the plan whose steps they do.
-        store: where results are.
-        device: where to compute.
-        threads: of torch and OpenCV in each worker.
+        plan: plan of the run.
+        store: store of the results.
+        device: compute device.
+        threads: number of threads of torch and OpenCV in each worker.
     """
 
     plan: Plan
@@ -60,14 +60,14 @@ class Job:
 
 @dataclass
 class Worker:
-    """A worker process, the pipe to it, and the step that it is doing."""
+    """A worker process, its pipe, and the step it is running."""
 
     process: BaseProcess | subprocess.Popen[bytes]
     pipe: Connection
     step: Step | None = None
 
     def exit_status(self) -> int | None:
-        """Exit status of a process that is about to end; a negative one is the signal that ended it."""
+        """Exit status of a process that is about to end; negative for the signal that ended it."""
         if isinstance(self.process, subprocess.Popen):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(_SECONDS_TO_EXIT)
@@ -82,7 +82,7 @@ class Worker:
 
 
 def worker_starter(plan: Plan) -> Callable[[Job], Worker] | None:
-    """How to start workers for `plan` from this thread now: `fork`, `spawn`, or None if neither is possible.
+    """Method to start workers for `plan` from this thread: `fork`, `spawn`, or None if neither is possible.
 
     A fork is safe on Linux while no other thread runs and CUDA is not in use.
     """
@@ -95,20 +95,20 @@ def worker_starter(plan: Plan) -> Callable[[Job], Worker] | None:
 def run_in_parallel(
     todo: Sequence[Step], recorder: Recorder, workers: int, start: Callable[[], Worker], steps: Mapping[str, Step]
 ) -> None:
-    """Do `todo` in up to `workers` processes, each step once all that it needs is done.
+    """Run the steps `todo` in up to `workers` processes, each when the steps it needs are done.
 
-    Of the steps that can start, the one with most work behind it goes first. A step whose process dies fails. The
-    processes end with this one, however it ends.
+    Among the steps that can start, the one on the longest path goes first. A step fails if its process dies. The worker
+    processes end when this process ends, for any reason.
 
     Args:
         todo: steps in an order that satisfies their needs; needs that are not among them are stored.
         recorder: receives all events, in this process.
-        workers: most processes at once; they are started when there is a step for them.
+        workers: maximum number of processes, started on demand.
         start: starts one process.
-        steps: key → step, of everything that may be done, corrupt inputs included.
+        steps: key → step, for all steps that may be run, including inputs that turn out corrupt.
 
     Raises:
-        BenchError: no step can succeed any more, e.g. because the disk is full.
+        BenchError: no further step can succeed, e.g. because the disk is full.
     """
     waiting = schedule.by_work_behind(todo)
     unfinished = {step.key for step in todo}
@@ -141,7 +141,7 @@ def run_in_parallel(
 def _hand_out(
     waiting: list[Step], unfinished: set[str], team: list[Worker], workers: int, start: Callable[[], Worker]
 ) -> None:
-    """Give each worker that is free a step that can start; start another worker if there are more such steps."""
+    """Give each idle worker a step that can start; start another worker if such steps remain."""
     idle = [worker for worker in team if worker.step is None]
     while idle or len(team) < workers:
         step = schedule.next_step(waiting, unfinished)
@@ -151,14 +151,14 @@ def _hand_out(
             team.append(start())
             idle.append(team[-1])
         worker = idle.pop(0)
-        with contextlib.suppress(BrokenPipeError):  # it died while idle: found when its answer is awaited
+        with contextlib.suppress(BrokenPipeError):  # it died while idle: detected when its answer is received
             worker.pipe.send(step.key)
         worker.step = step
         waiting.remove(step)
 
 
 def _receive(worker: Worker, recorder: Recorder, steps: Mapping[str, Step]) -> bool:
-    """Pass on one message of a worker; returns whether it is still at its step."""
+    """Process one message of a worker; returns whether it is still running its step."""
     try:
         message = worker.pipe.recv()
     except (EOFError, OSError):  # OSError also if it died in the middle of a message
@@ -213,7 +213,7 @@ class _PipeListener(Listener):
 
 
 def fork(job: Job) -> Worker:
-    """A worker that has the plan of this process."""
+    """Start a forked worker, which has the plan of this process."""
     stop_threads()
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
@@ -240,27 +240,27 @@ spawned_main(int(sys.argv[1]), int(sys.argv[2]))
 
 
 def spawn(job: Job) -> Worker:
-    """A worker that plans again what `job` is about, in a new Python process.
+    """Start a worker in a new Python process, which plans the run of `job` again.
 
-    The process does not import the main module of this one, so that scripts and notebooks need no guard.
+    The process does not import the main module, so scripts and notebooks need no `__main__` guard.
     """
     here, there = multiprocessing.Pipe()
     arguments = [sys.executable, "-c", _SPAWNED, str(there.fileno()), str(os.getpid()), json.dumps(sys.path)]
-    # in a session of its own it does not receive the Ctrl-C of a terminal; the parent decides
+    # in a new session it does not receive Ctrl-C from the terminal; the parent handles it
     process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, pass_fds=[there.fileno()], start_new_session=True)
     there.close()
-    with contextlib.suppress(BrokenPipeError):  # it died at once: found when its answer is awaited
+    with contextlib.suppress(BrokenPipeError):  # it died at once: detected when its answer is received
         here.send(_as_text(job))
     return Worker(process, here)
 
 
 def spawned_main(handle: int, parent: int) -> None:
-    """Entry point of a spawned worker: `handle` is its end of the pipe, `parent` the process that started it."""
+    """Entry point of a spawned worker: `handle` is its end of the pipe, `parent` the pid of its parent."""
     _end_with(parent)
     pipe = Connection(handle)
     try:
         job = _from_text(pipe.recv())
-    except Exception as error:  # a plug-in may raise anything when it is made
+    except Exception as error:  # the constructor of a plug-in may raise anything
         pipe.send(("fatal", f"a worker process cannot plan this run again ({error}): use one worker"))
         return
     use_deterministic_kernels()
@@ -291,7 +291,7 @@ def _from_text(text: str) -> Job:
 
 
 def _work(pipe: Connection, job: Job) -> None:
-    """Do the steps whose keys are received, until the parent ends this process."""
+    """Run the steps whose keys are received, until the parent ends this process."""
     torch.set_num_threads(job.threads)
     cv2.setNumThreads(job.threads)
     runner = Runner(job.plan.steps, job.store, job.device, _PipeListener(pipe))
@@ -311,12 +311,12 @@ def _work(pipe: Connection, job: Job) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when process `parent` ends, however that happens."""
+    """End this process when process `parent` ends, for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it ended before the lines above
+    if os.getppid() != parent:  # the parent ended before prctl
         os._exit(1)
 
 

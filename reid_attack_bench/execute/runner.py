@@ -1,4 +1,4 @@
-"""Run one step: obtain its inputs, fill its folder, report what happened."""
+"""Run one step: obtain its inputs, fill its folder, report events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reid_attack_bench.store import CorruptArtefact, Store
 
 
 class Runner:
-    """Runs one step after another and keeps in memory what several of them read."""
+    """Runs steps one after another and caches data that several of them read."""
 
     def __init__(self, steps: Mapping[str, Step], store: Store, device: torch.device, listener: Listener) -> None:
         self.steps, self.store, self.listener = steps, store, listener
@@ -43,19 +43,19 @@ class Runner:
             self.listener.fail(step, str(error))
         except torch.cuda.OutOfMemoryError:
             self.listener.fail(
-                step, "out of GPU memory: lower the batch of what it trains (batch_identities, batch), or free some"
+                step, "out of GPU memory: lower the training batch (batch_identities, batch), or free some"
             )
         except Exception as error:  # a plug-in may raise anything
             if _disk_is_full(error):
                 free = shutil.disk_usage(self.store.root).free / 2**20
                 raise BenchError(
                     f"the disk of {self.store.root} is full ({free:.0f} MiB free) at step '{step.label}'; what is "
-                    "finished is kept: free some space and run the same command again"
+                    "are kept: free some space and run the same command again"
                 ) from error
             self.listener.fail(step, f"{_where(error)}{type(error).__name__}: {error}")
 
     def obtain(self, key: str) -> Path:
-        """The checked folder of a step's result; made again if it is missing or corrupt."""
+        """The verified folder of a step's result; the step is run again if it is missing or corrupt."""
         step = self.steps[key]
         if key in self._checked:
             return self.store.folder(step.kind, key)
@@ -84,7 +84,7 @@ class Runner:
             "inputs": dict(step.inputs),
         }
         with self.store.write(step.kind, step.key, manifest) as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch repeats which operations have no deterministic kernel
+            warnings.simplefilter("ignore")  # torch warns about every operation without a deterministic kernel
             progress = functools.partial(self.listener.progress, step)
             manifest["facts"] = kinds.run(step, self.workspace, folder, progress)
             seconds = time.monotonic() - begun
@@ -94,12 +94,12 @@ class Runner:
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    # safetensors raises its own error class, with the system's message in it
+    # safetensors raises its own error class, which contains the system's message
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
     return full or os.strerror(errno.ENOSPC) in str(error)
 
 
 def _where(error: BaseException) -> str:
-    """ "FILE:LINE: " of the innermost frame."""
+    """Location "FILE:LINE: " of the innermost frame."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""

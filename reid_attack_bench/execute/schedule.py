@@ -1,4 +1,4 @@
-"""Order in which steps are started. Pure functions."""
+"""Scheduling: order in which steps are started. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def needs(step: Step) -> tuple[str, ...]:
 
 
 def work_behind(steps: Sequence[Step]) -> dict[str, float]:
-    """Work on the longest path from each step to the end of the run, its own included, in image passes.
+    """Work on the longest path from each step to the end of the run, including the step, in image passes.
 
     Args:
         steps: in an order that satisfies their needs.
@@ -28,18 +28,18 @@ def work_behind(steps: Sequence[Step]) -> dict[str, float]:
 
 
 def by_work_behind(steps: Sequence[Step]) -> list[Step]:
-    """The critical path first. The order satisfies the steps' needs, as the given order must."""
+    """Order steps by critical path. Input and result are in an order that satisfies the needs."""
     behind = work_behind(steps)
     return sorted(steps, key=lambda step: behind[step.key], reverse=True)
 
 
 def next_step(waiting: Iterable[Step], unfinished: Set[str]) -> Step | None:
-    """The first waiting step whose needs are all finished, if there is one."""
+    """The first waiting step whose needs are all finished; None if there is none."""
     return next((step for step in waiting if unfinished.isdisjoint(needs(step))), None)
 
 
 def blocked(waiting: Iterable[Step], failed: Mapping[str, str]) -> dict[str, str]:
-    """Waiting steps that can no longer be done: key → reason why the step that they need failed.
+    """Waiting steps that cannot be run any more: key → reason of the failed step that they need.
 
     Args:
         waiting: in an order that satisfies their needs.

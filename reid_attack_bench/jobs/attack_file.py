@@ -31,12 +31,12 @@ class AttackFile:
         code: version or digest of its code, see registry.Plugin.
         options: its settings.
         threat: threat model that it was fitted for.
-        seed: of the fit.
+        seed: seed of the fit.
         source: label of the victim that it was fitted against.
-        source_digest: of that victim's weights, see plan.weights_digest.
+        source_digest: digest of that victim's weights, see contracts.weights_digest.
         data: data set it was fitted on.
         image_size: (height, width) of the images it was fitted on.
-        key: of the fit in the store.
+        key: key of the fit in the store.
         citation: publication of the attack.
     """
 
@@ -53,7 +53,7 @@ class AttackFile:
     citation: str
 
     def attack(self) -> Any:
-        """The attack with the settings that it was fitted with.
+        """Build the attack with the settings of its fit.
 
         Raises:
             BenchError: it is not installed, or its code has changed since it was fitted.
@@ -68,7 +68,7 @@ class AttackFile:
 
 def write(path: Path, about: AttackFile, state: State) -> Path:
     """Write `about` and the fitted `state` in one step; returns `path`."""
-    # one entry, because the order of several is not always the same
+    # one entry, because the order of several is not deterministic
     metadata = {"attack": json.dumps({"format": FORMAT, **asdict(about)}, sort_keys=True)}
     tensors = to_cpu(state)
     return replace_file(path, save(tensors, metadata))
@@ -85,7 +85,7 @@ def read(path: Path) -> tuple[AttackFile, dict[str, torch.Tensor]]:
     try:
         with safe_open(path, "pt") as stream:
             metadata = stream.metadata() or {}
-            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  it is no mapping
+            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  not a mapping
     except (SafetensorError, OSError) as error:
         raise BenchError(f"{path} is not a safetensors file ({error}): make it with reid-attack-bench fit") from error
     try:
@@ -97,6 +97,6 @@ def read(path: Path) -> tuple[AttackFile, dict[str, torch.Tensor]]:
             f"{path} is not a fitted attack (its format is {about.get('format', '')!r}, not {FORMAT!r}): make it with "
             "reid-attack-bench fit"
         )
-    about["code"] = about["code"].rpartition(" ")[2]  # older files name the class too
+    about["code"] = about["code"].rpartition(" ")[2]  # older files also name the class
     about |= {"threat": ThreatModel(**about["threat"]), "image_size": tuple(about["image_size"])}
     return AttackFile(**{each.name: about[each.name] for each in fields(AttackFile)}), state

@@ -1,4 +1,4 @@
-"""Attack a folder of images that belong to no data set."""
+"""Attack a folder of images that are not part of a data set."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def columns() -> list[str]:
-    """Columns of measures.csv, one row per image; measures as in matrix.csv. lpips is empty without its weights."""
+    """Columns of measures.csv, one row per image; metrics as in matrix.csv. lpips is empty without its weights."""
     return ["image", "height", "width", *(measure.name for measure in of_group("visibility"))]
 
 
 _BATCH = 32
 
-_PIXELS = 32 * 256 * 128  # a batch of large images holds fewer of them
+_PIXELS = 32 * 256 * 128  # limits the batch of large images
 
 _ORIENTATION = 0x0112  # EXIF
 
 
 @dataclass(frozen=True)
 class ReadyAttack:
-    """An attack with everything that it needs to craft; `source` is None for one that ignores its source."""
+    """An attack with everything it needs to craft; `source` is None if the attack ignores it."""
 
     name: str
     attack: Any
@@ -108,14 +108,16 @@ def _check_needs(ready: ReadyAttack) -> None:
     if isinstance(ready.attack, QueryAttack):
         raise BenchError(f"attack {ready.name} queries a retrieval system, which a folder is not: use a suite")
     if ready.threat.perturbs != "query":
-        raise BenchError(f"attack {ready.name} perturbs {ready.threat.perturbs}, and a folder has no such side")
+        raise BenchError(f"attack {ready.name} perturbs {ready.threat.perturbs}, but images of a folder are queries")
 
 
 def _find(images: Path, out: Path) -> list[Path]:
     if not images.is_dir():
         raise BenchError(f"--images {images} is not a folder")
     if out.resolve() == images.resolve():
-        raise BenchError(f"--out {out} is the folder of the images: choose another, or they would be overwritten")
+        raise BenchError(
+            f"--out {out} is the folder of the images: choose another folder, or the images would be overwritten"
+        )
     paths = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise BenchError(f"--images {images} holds no PNG or JPEG image")
@@ -139,11 +141,11 @@ def _batches(paths: list[Path]) -> Iterator[list[Path]]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(height, width) as the image is seen; the pixels are not decoded."""
+    """(height, width) after EXIF orientation, without decoding the pixels."""
     with _open(path) as image:
         width, height = image.size
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
-    return (width, height) if turned else (height, width)
+        rotated = image.getexif().get(_ORIENTATION, 1) >= 5
+    return (width, height) if rotated else (height, width)
 
 
 def _read(path: Path) -> np.ndarray:
@@ -159,10 +161,10 @@ def _open(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
     except (UnidentifiedImageError, OSError) as error:
-        raise BenchError(f"{path} is not an image that can be read: replace or remove it") from error
+        raise BenchError(f"{path} is not a readable image: replace or remove it") from error
     if image.mode.startswith(("I", "F")):
         image.close()
-        raise BenchError(f"{path} has more than 8 bits a colour: convert it to 8 bits first")
+        raise BenchError(f"{path} has more than 8 bits per channel: convert it to 8 bits first")
     return image
 
 

@@ -1,4 +1,4 @@
-"""Jobs: a suite with the settings of a run, its plan, and what it takes to run it."""
+"""Jobs: a suite with the settings of a run, ready to be planned and run."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ Only = Mapping[str, str | Sequence[str]]
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run, the same in Python and on the command line. None and empty values stand for the suite's.
+    """Settings of a run, the same in Python and on the command line. None and empty values keep those of the suite.
 
     Attributes:
-        seed: of the whole run.
+        seed: seed of the whole run.
         epsilon: epsilons of every attack, in 1/255.
         only: restricts the cells: "attack", "source", "target", "dataset" → values.
         out: folder of the report; by default runs/SUITE.
         store: folder of all artefacts, shared between runs.
         data_root: folder of the real data sets.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
-        workers: steps at once, each in a process of its own if there are several; None for as many as the machine has
-            room for.
+        workers: number of steps at once, each in its own process if more than one; None for as many as cores and
+            memory allow.
         precision: "float32" or "bfloat16", for victims while they are attacked and evaluated.
         compile: whether torch.compile is applied to victims.
     """
@@ -66,7 +66,7 @@ class Settings:
         data_root: Path | str | None = None,
         **others: Any,
     ) -> Settings:
-        """Settings from what is convenient to write: one value for several, text for paths."""
+        """Settings from convenient types: a single value for a list, text for a path."""
         return Settings(
             epsilon=(epsilon,) if isinstance(epsilon, int) else tuple(epsilon or ()),
             only={name: [given] if isinstance(given, str) else list(given) for name, given in (only or {}).items()},
@@ -94,7 +94,7 @@ class Job:
         out: folder of the report.
         settings: how and where it runs.
         live: label → plug-in of a victim in memory.
-        command: what asked for it, for the run record.
+        command: command line or Python call, for the run record.
     """
 
     suite: Suite
@@ -110,7 +110,7 @@ def run_job(
     """The job of `run`."""
     if isinstance(suite, Suite):
         if full or data:
-            raise BenchError("full and data are for a suite that is given by name or file")
+            raise BenchError("full and data require a suite given by name or file")
         chosen = suite
     else:
         chosen = parse.load(str(suite), full=full, data=data)
@@ -130,7 +130,7 @@ def evaluate_job(
     defends: str = "",
     command: str = "",
 ) -> Job:
-    """The job of `evaluate` for a victim that is given by name.
+    """The job of `evaluate` for a victim given by name.
 
     Raises:
         BenchError: no such victim or data set, or a defence without a victim to defend.
@@ -138,7 +138,9 @@ def evaluate_job(
     base = run_job(suite, settings, command=command)
     plugin = registry.find("victim", victim)
     if plugin.makes(Defence) and not defends:
-        raise BenchError(f"{victim} is a defence: say which victim of suite {base.suite.name} it defends, with defends")
+        raise BenchError(
+            f"{victim} is a defence: name the victim of suite {base.suite.name} that it defends, with defends"
+        )
     if plugin.makes(Recipe) and not train_on and not defends:
         train_on = tuple(base.suite.datasets)
     for data_set in train_on:
@@ -156,7 +158,7 @@ def evaluate_job(
 def live_job(victim: Victim, suite: str | Path | Suite, settings: Settings, name: str | None, command: str) -> Job:
     base = run_job(suite, settings, command=command)
     device = resolve_device(settings.device)
-    examine(victim.to(device).eval().requires_grad_(False), device)  # before any other step is spent on it
+    examine(victim.to(device).eval().requires_grad_(False), device)  # fail before any other step is run
     plugin = live_plugin(victim)
     entry = VictimEntry(name or plugin.short_name, plugin.key, roles=("white-box", "target"))
     return replace(_with_victim(base, entry), live={entry.label: plugin})
@@ -183,16 +185,16 @@ def plan_of(job: Job, *, remember: Path | None = None) -> Plan:
 
 
 def to_do(job: Job) -> tuple[Plan, set[str]]:
-    """The plan of a job and the keys of the steps that the store lacks; nothing is written."""
+    """The plan of a job and the keys of the steps missing from the store; nothing is written."""
     plan = plan_of(job)
     return plan, {step.key for step in missing_steps(plan, Store(job.settings.store))}
 
 
 def perform(job: Job, listener: Listener) -> Result:
-    """Run what the store lacks and write the run record; the report is written when it is asked of the result.
+    """Run the steps missing from the store and write the run record. `Result.report` writes the report.
 
     Raises:
-        BenchError: a mistake of the user, a full disk, or a store that another run uses.
+        BenchError: an invalid argument, a full disk, or a store in use by another run.
     """
     settings, store = job.settings, Store(job.settings.store)
     device = resolve_device(settings.device)
@@ -203,12 +205,10 @@ def perform(job: Job, listener: Listener) -> Result:
     planned = manifest.describe(plan, store, Outcome(), device, job.command, finished=False)
     untouched = manifest.is_reported(planned, earlier, job.out)
     if not untouched:
-        manifest.write(planned, job.out)  # so that a run which is killed can be reported
+        manifest.write(planned, job.out)  # so that a killed run can be reported
     outcome = execute(plan, store, device, listener, settings.workers)
     record = replace(planned, finished=True)
-    if (
-        outcome.seconds or outcome.failed or outcome.rebuilt
-    ):  # else nothing is different, and the store need not be read
+    if outcome.seconds or outcome.failed or outcome.rebuilt:  # else nothing changed: do not read the store again
         record = manifest.describe(plan, store, outcome, device, job.command)
     if earlier is not None and manifest.is_reported(record, earlier, job.out):
         record = earlier

@@ -1,4 +1,4 @@
-"""Victims that are objects in memory instead of names: how a module becomes a victim, and what identifies it."""
+"""Victims that are objects in memory: wrapping a module as a victim, and its identity in the store."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from reid_attack_bench.registry import Plugin
 _DECLARED = tuple(name for name in Victim.__annotations__ if name not in ("name", "version", "citation"))
 
 _LIBRARIES = ("torch", "torchvision", "torchreid", "timm", "builtins")
-"""Packages whose classes are not digested, as those of the contracts and of this file: users do not edit them."""
+"""Packages whose classes are not digested, like contracts and this file, because users do not edit them."""
 
 
 class ModuleVictim(Victim):
-    """A plain `nn.Module` as a victim: images are resized and normalised, and its output is the embedding.
+    """Wrap a plain `nn.Module` as a victim: images are resized and normalised; its output is the embedding.
 
     Args:
         module: float32 N×3×height×width, normalised, to N×D embeddings.
-        input_size: (height, width) in pixels that the module takes.
-        mean, std: of the three channels, by which images in [0, 1] are normalised; ImageNet's by default.
+        input_size: (height, width) of its input in pixels.
+        mean, std: normalisation per channel, for images in [0, 1]; ImageNet's by default.
         distance: "euclidean" or "cosine".
         defence: short description of its defence; empty for an undefended model.
-        trained_on: name of the data set it was trained on, where it is one of the suite.
+        trained_on: name of its training data set, if it is in the suite.
 
     Raises:
-        BenchError: a setting of the wrong form.
+        BenchError: an invalid setting.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ def as_victim(victim: nn.Module, settings: dict[str, Any]) -> Victim:
     """`victim` itself if it is a Victim, else a ModuleVictim with `settings`; settings that are None are left out.
 
     Raises:
-        BenchError: settings for a Victim, which declares its own.
+        BenchError: settings given for a Victim, which declares its own.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if not isinstance(victim, Victim):
@@ -96,10 +96,10 @@ def as_victim(victim: nn.Module, settings: dict[str, Any]) -> Victim:
 def live_plugin(victim: Victim) -> Plugin:
     """The plug-in of a victim in memory, for `plan.planner.make_plan`.
 
-    Its key is the name of its class (of the module's, for a ModuleVictim). Its code is a digest of the source of every
-    class in it that is not torch's, the attributes of its modules that are plain values, and what it declares; the
-    weights are digested by the planner, as for every ready victim. Functions that its methods call from elsewhere are
-    not seen: changing one of those alone gives the old results.
+    Its key is the name of its class (the wrapped module's class for a ModuleVictim). Its code is a digest of the source
+    of its classes other than torch's, the plain attributes of its modules, and its declarations; the planner digests
+    the weights, as for every ready victim. Functions outside these classes are not digested: after changing only such
+    a function, stored results are reused.
     """
     shown = victim.module if isinstance(victim, ModuleVictim) else victim
     name = type(shown).__name__
@@ -126,9 +126,9 @@ def _is_plain(value: Any) -> bool:
 
 
 def _sources(victim: nn.Module) -> list[tuple[str, str, str]]:
-    """(class, name, source) of the methods of every class in `victim` that is not a library's, base classes too.
+    """(class, name, source) of the methods of all classes in `victim`, base classes included, libraries excluded.
 
-    Methods without a source have their bytecode; class attributes are listed if they are plain values.
+    Methods without source are represented by their bytecode; class attributes are listed if they are plain values.
     """
     found = []
     for each in dict.fromkeys(base for module in victim.modules() for base in type(module).__mro__):
@@ -147,7 +147,7 @@ def _sources(victim: nn.Module) -> list[tuple[str, str, str]]:
 def _source(function: types.FunctionType) -> str:
     try:
         return inspect.getsource(function)
-    except (OSError, TypeError):  # typed into an interpreter
+    except (OSError, TypeError):  # defined in an interactive session
         return repr(_bytecode(function.__code__))
 
 
@@ -158,7 +158,7 @@ def _bytecode(code: types.CodeType) -> tuple[Any, ...]:
 
 @contextmanager
 def left_as_it_was(module: nn.Module) -> Iterator[None]:
-    """Undo what a run does to a live module: eval mode, frozen parameters and the device it is moved to."""
+    """Restore the training mode, requires_grad and device of a module on exit."""
     modes = {each: each.training for each in module.modules()}
     frozen = {each: each.requires_grad for each in module.parameters()}
     tensors = [*module.parameters(), *module.buffers()]

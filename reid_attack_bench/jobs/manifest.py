@@ -45,7 +45,7 @@ _PACKAGES = (
 def describe(
     plan: Plan, store: Store, outcome: Outcome, device: torch.device, command: str, *, finished: bool = True
 ) -> RunRecord:
-    """The record of a run; a run writes one that is not `finished` before its first step."""
+    """The record of a run. Before its first step, a run writes one with `finished` False."""
     seconds = seconds_stored(plan, store)
     return RunRecord(
         suite=plan.suite,
@@ -71,7 +71,7 @@ def describe(
 
 
 def notes(plan: Plan, outcome: Outcome) -> list[str]:
-    """Lines that every report of this run must carry."""
+    """Notes shown in every report of this run."""
     lines = []
     synthetic = sorted({row.dataset for row in plan.clean if row.synthetic})
     if synthetic:
@@ -104,7 +104,7 @@ def versions() -> dict[str, str]:
 
 
 def read(run_dir: Path) -> RunRecord | None:
-    """The record in a folder, None if there is none that can be read."""
+    """The record in a folder; None if it is missing or unreadable."""
     try:
         return read_record(run_dir)
     except BenchError:
@@ -115,10 +115,10 @@ def is_reported(record: RunRecord, earlier: RunRecord | None, run_dir: Path) -> 
     """Whether `run_dir`, whose record is `earlier`, holds the report of a run with the same results."""
     if earlier is None or not earlier.files:
         return False
-    told = ("report_version", "notes", "failures", "clean", "cells")
-    if any(getattr(earlier, name) != getattr(record, name) for name in told):
+    shown = ("report_version", "notes", "failures", "clean", "cells")
+    if any(getattr(earlier, name) != getattr(record, name) for name in shown):
         return False
-    # as JSON: settings given in Python may be tuples, those of a file are lists
+    # as JSON: settings from Python may be tuples, those from a file are lists
     if parse.to_json(earlier.suite) != parse.to_json(record.suite):
         return False
     return all((run_dir / name).is_file() for name in earlier.files)

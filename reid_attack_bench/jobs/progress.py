@@ -1,4 +1,4 @@
-"""Progress of a run: bars with the time left in a terminal or a notebook, or one JSON object per line."""
+"""Progress of a run: progress bars in a terminal or notebook, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.steps.step import Step
 
 _SLOW = 1.0
-"""Seconds from which a finished step gets a line in a terminal."""
+"""Duration in seconds from which a finished step is printed in a terminal."""
 
 _REFRESH = 0.5
-"""Seconds between two updates of a notebook."""
+"""Seconds between two updates in a notebook."""
 
 
 class RichListener(Listener):
-    """Bars for the run and for each running step. A terminal also gets one line per slow step that is finished.
+    """Progress bars for the run and each running step. In a terminal, finished slow steps are printed too.
 
-    In a notebook the bars are one output that is updated from the events of the run, without a thread or a widget.
+    In a notebook the bars are one output, updated by the events of the run without a thread or widget.
     """
 
     def __init__(self, console: Console) -> None:
@@ -56,7 +56,7 @@ class RichListener(Listener):
             auto_refresh=not self.in_notebook,
         )
         self.run: TaskID | None = None
-        self.under_way: dict[str, TaskID] = {}
+        self.running: dict[str, TaskID] = {}
         self.done_of: dict[str, float] = {}
         self.steps_total = 0
         self.steps_done = 0
@@ -71,11 +71,11 @@ class RichListener(Listener):
             self._show()
 
     def start(self, step: Step) -> None:
-        self.under_way[step.key] = self.bars.add_task(step.label, total=None, note="")
+        self.running[step.key] = self.bars.add_task(step.label, total=None, note="")
 
     def progress(self, step: Step, done: int, total: int, note: str) -> None:
-        if step.key in self.under_way:
-            self.bars.update(self.under_way[step.key], completed=done, total=total, note=note)
+        if step.key in self.running:
+            self.bars.update(self.running[step.key], completed=done, total=total, note=note)
         self._advance(step, done / max(total, 1))
 
     def finish(self, step: Step, seconds: float) -> None:
@@ -116,8 +116,8 @@ class RichListener(Listener):
     def _end(self, step: Step) -> None:
         self.steps_done += 1
         self._advance(step, 1.0)
-        if step.key in self.under_way:
-            self.bars.remove_task(self.under_way.pop(step.key))
+        if step.key in self.running:
+            self.bars.remove_task(self.running.pop(step.key))
 
     def _advance(self, step: Step, share: float) -> None:
         if self.run is not None:
@@ -128,7 +128,7 @@ class RichListener(Listener):
 
 
 class JsonListener(Listener):
-    """One JSON object per line on standard output, for programs."""
+    """One JSON object per line on standard output, to be read by programs."""
 
     def _say(self, event: str, **values: Any) -> None:
         sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
@@ -155,7 +155,7 @@ class JsonListener(Listener):
 
 @contextmanager
 def listening(progress: bool | Listener) -> Iterator[Listener]:
-    """A listener that lasts as long as the block: bars for True, silence for False, or the one that is given."""
+    """Context manager of a listener: progress bars for True, none for False, or the given one."""
     listener = progress if not isinstance(progress, bool) else RichListener(Console()) if progress else Listener()
     try:
         yield listener

@@ -1,4 +1,4 @@
-"""The result of a run: tables, images and the report, read from the store when they are asked for."""
+"""The result of a run: tables, images and the report, read from the store on demand."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from reid_attack_bench.report.record import CellRecord, RunRecord, read_record
 from reid_attack_bench.steps.artefacts import read_crafted, read_splits
 from reid_attack_bench.store import Store
 
-if TYPE_CHECKING:  # slow to import, and a run that is up to date needs neither
+if TYPE_CHECKING:  # slow to import, and not needed by a run that is up to date
     import pandas as pd
 
     from reid_attack_bench.report.analysis.conclude import Conclusions
     from reid_attack_bench.report.results import Results
 
 _SHOWN = 8
-"""Choices that an error lists."""
+"""Largest number of choices listed in an error."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of one attack on one data set, in one order.
+    """Clean and adversarial images of one attack on one data set, in the same order.
 
     Attributes:
         clean, adversarial: uint8 RGB N×H×W×3; read-only memory maps.
@@ -44,14 +44,14 @@ class Images:
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """Result of a run. Tables and images are read from the store when they are asked for.
+    """Result of a run. Tables and images are read from the store on demand.
 
     Attributes:
         out: folder of the report.
         store: folder of the artefacts.
-        record: the run record, as manifest.json in `out` has it.
-        failures: one line per step that failed by itself; cells that depend on it have a `status` that says why and
-            no values.
+        record: the run record, as in manifest.json in `out`.
+        failures: one line per step that failed by itself. Cells that depend on it have no values; their `status`
+            gives the reason.
     """
 
     out: Path
@@ -61,25 +61,25 @@ class Result:
 
     @classmethod
     def load(cls, run_dir: Path | str, store: Path | str | None = None) -> Result:
-        """The result of an earlier run, also of one that was interrupted or is still going.
+        """The result of an earlier run, which may be interrupted or still running.
 
         Args:
             run_dir: folder of its report.
-            store: folder of its artefacts, if it was moved.
+            store: folder of its artefacts, if moved.
 
         Raises:
-            BenchError: the folder is not that of a run, or its store does not exist.
+            BenchError: the folder does not hold a run, or its store does not exist.
         """
         record = read_record(Path(run_dir))
         place = Path(store or record.store)
         if not place.is_dir():
-            raise BenchError(f"the store {place} of this run does not exist; say where it is with --store")
+            raise BenchError(f"the store {place} of this run does not exist: give its folder with --store")
         failures = tuple(note.removeprefix("Failed: ") for note in record.notes if note.startswith("Failed: "))
         return cls(Path(run_dir), place, record, failures)
 
     @functools.cached_property
     def results(self) -> Results:
-        """Everything that the report is made of."""
+        """All data of the report."""
         from reid_attack_bench.report.collect import collect
 
         return collect(self.record, Store(self.store))
@@ -93,30 +93,30 @@ class Result:
 
     @property
     def leaderboard(self) -> pd.DataFrame:
-        """Columns of leaderboard.csv: one row per victim on its own data set, the most robust first."""
+        """The table of leaderboard.csv: one row per victim on its training data set, the most robust first."""
         return self.conclusions.board.copy()
 
     @property
     def matrix(self) -> pd.DataFrame:
-        """Columns of matrix.csv: one row per attack, threat model, source, target and data set."""
+        """The table of matrix.csv: one row per attack, threat model, source, target and data set."""
         from reid_attack_bench.report.analysis import leaderboard
 
         return leaderboard.matrix(self.results)
 
     @property
     def clean(self) -> pd.DataFrame:
-        """Columns of clean.csv: one row per victim and data set, without an attack."""
+        """The table of clean.csv: one row per victim and data set, without an attack."""
         from reid_attack_bench.report.analysis import leaderboard
 
         return leaderboard.clean(self.results)
 
     @property
     def is_reported(self) -> bool:
-        """Whether `out` holds the report of these results."""
+        """Whether the report in `out` is up to date."""
         return manifest.is_reported(self.record, manifest.read(self.out), self.out)
 
     def report(self, progress: Callable[[int, int, str], None] = lambda done, total, note: None) -> Path:
-        """Path of report.html; the whole report is written if `out` does not hold it yet."""
+        """Path of report.html; the report is written first if it is not up to date."""
         if not self.is_reported:
             self.write_report(progress)
         return self.out / "report.html"
@@ -126,7 +126,7 @@ class Result:
         from reid_attack_bench.report.write import write_report
 
         written = write_report(self.results, self.out, progress=progress, concluded=self.conclusions)
-        if self.record.finished:  # an unfinished one is to be reported again
+        if self.record.finished:  # the report of an unfinished run is written again later
             names = tuple(str(path.relative_to(self.out)) for path in written)
             manifest.write(replace(self.record, files=names), self.out)
         return written
@@ -145,11 +145,11 @@ class Result:
     ) -> Images:
         """Clean and adversarial images of one attack on one source and data set.
 
-        Leave out what there is only one of; an attack that ignores its source has the same images for every source.
+        Arguments with only one choice can be left out; an attack that ignores its source has the same images for all.
 
         Args:
-            attack, source, dataset, epsilon, pixels, seed: as in the columns of `matrix`.
-            side: "query" or "gallery"; by default the side that was attacked, the query if both were.
+            attack, source, dataset, epsilon, pixels, seed: columns of `matrix`.
+            side: "query" or "gallery"; by default the attacked side, "query" if both were attacked.
 
         Raises:
             BenchError: no such images, or several; the choices are listed.
@@ -167,7 +167,7 @@ class Result:
         return Images(split.images, crafted[side], split.identities, split.cameras)
 
     def _one_cell(self, wanted: Mapping[str, Any]) -> CellRecord:
-        """A cell whose images are what `wanted` asks for, all of which have the same."""
+        """A cell that matches `wanted`; all that match must have the same images."""
         left = [(_place(cell), cell) for cell in self.record.cells]
         for name, value in wanted.items():
             known = {place[name] for place, _ in left}
@@ -183,7 +183,7 @@ class Result:
             differ = [name for name in _NAMES if len({str(place[name]) for place, _ in stored.values()}) > 1]
             texts = [" ".join(f"{name}={place[name]}" for name in differ) for place, _ in stored.values()]
             more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-            raise BenchError(f"choose by {', '.join(differ)}; there are: {'; '.join(texts[:_SHOWN])}{more}")
+            raise BenchError(f"several match: choose by {', '.join(differ)}: {'; '.join(texts[:_SHOWN])}{more}")
         return next(iter(stored.values()))[1]
 
     def __repr__(self) -> str:
@@ -205,7 +205,7 @@ class Result:
         )
 
     def _summary(self) -> pd.DataFrame:
-        """The leaderboard without intervals and single attacks, for a screen."""
+        """The leaderboard without intervals and single attacks, for display."""
         board = self.leaderboard
         worst = [name for name in board if str(name).startswith("worst_") and str(name).endswith(("_rank1", "_mAP"))]
         return board[["victim", "dataset", "clean_rank1", "clean_mAP", *worst]].round(1)

@@ -1,4 +1,4 @@
-"""Run a suite, or evaluate one model with it. The commands `run` and `evaluate` only parse arguments for this."""
+"""Run a suite, or evaluate one model with it: the Python API behind the commands `run` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def run(
 ) -> Result:
     """Run a suite: train its victims, craft its attacks, evaluate every target.
 
-    Finished steps are kept in the store: an interrupted run resumes when it is called again, and a second call does
-    no work.
+    Finished steps are kept in the store: an interrupted run resumes when called again, and a second call has no work
+    left.
 
     Args:
         suite: name of a shipped suite, a YAML file, or a Suite.
         full: at the size of the paper, if the suite has one.
-        data: data sets that replace the suite's, in its order.
+        data: data sets that replace those of the suite, in its order.
         seed, epsilon, only, out, store, data_root, device, workers, precision, compile: see Settings.
         progress: True for bars in the terminal or notebook, False for silence, or a listener.
 
@@ -53,7 +53,7 @@ def run(
         The result. Steps that failed are in its `failures`.
 
     Raises:
-        BenchError: a mistake in the arguments or the suite, or a run of which every step failed.
+        BenchError: an invalid argument or suite, or no victim could be evaluated.
     """
     settings = Settings.of(
         seed=seed, epsilon=epsilon, only=only, out=out, store=store, data_root=data_root, device=device,
@@ -101,16 +101,16 @@ def evaluate(
         print(result.report())  # the path of report.html
 
     A model in memory is identified by the name and source of its classes, its plain attributes, these arguments and a
-    digest of its weights: after a change of any of them the model is evaluated anew. See `jobs.live.live_plugin`.
-    It is left as it was: training mode, gradients and device are restored.
+    digest of its weights; if any of them changes, the model is evaluated again. See `jobs.live.live_plugin`. Its
+    training mode, requires_grad and device are restored at the end.
 
     Args:
         victim: a Victim, any module that maps N×3×H×W to N×D embeddings, or a registered name or FILE.py:NAME.
         suite: name of a shipped suite, a YAML file, or a Suite.
-        input_size, mean, std, distance, defence, trained_on: of a plain module, see `jobs.live.ModuleVictim`.
-        name: label in the tables; by default the name of the class.
+        input_size, mean, std, distance, defence, trained_on: for a plain module, see `jobs.live.ModuleVictim`.
+        name: label in the tables; by default the class name.
         options: settings of a named victim.
-        train_on: data sets that a recipe is trained on; by default all of the suite.
+        train_on: training data sets of a recipe; by default all of the suite.
         defends: label of the suite's victim that a defence is applied to.
         seed, epsilon, only, out, store, data_root, device, workers, precision, compile: see Settings.
         progress: True for bars in the terminal or notebook, False for silence, or a listener.
@@ -119,8 +119,7 @@ def evaluate(
         The result. Steps that failed are in its `failures`.
 
     Raises:
-        BenchError: a mistake in the arguments or the suite, a model without N×D output, or a run of which every step
-            failed.
+        BenchError: an invalid argument or suite, a model without N×D output, or no victim could be evaluated.
     """
     settings = Settings.of(
         seed=seed, epsilon=epsilon, only=only, out=out, store=store, data_root=data_root, device=device,
@@ -134,14 +133,14 @@ def evaluate(
     if not isinstance(victim, nn.Module):
         given = [name for name, value in of_module.items() if value is not None]
         if given:
-            raise BenchError(f"{', '.join(given)}: only for a module in memory; settings of '{victim}' go in options")
+            raise BenchError(f"{', '.join(given)}: only for a module in memory; give settings of '{victim}' in options")
         job = evaluate_job(
             victim, suite, settings, name=name, options=options or {}, train_on=train_on, defends=defends,
             command=command,
         )  # fmt: skip
         return _perform(job, progress)
     if options or train_on or defends:
-        raise BenchError("options, train_on and defends are for a victim that is given by name, not for one in memory")
+        raise BenchError("options, train_on and defends require a victim given by name, not one in memory")
     live = as_victim(victim, of_module)
     with left_as_it_was(live):
         job = live_job(live, suite, settings, name, command)
@@ -149,7 +148,7 @@ def evaluate(
 
 
 def _perform(job: Job, progress: bool | Listener) -> Result:
-    """`perform` for Python: an error where no victim could be evaluated."""
+    """`perform`, with an error if no victim could be evaluated."""
     with listening(progress) as listener:
         result = perform(job, listener)
     store = Store(result.store)

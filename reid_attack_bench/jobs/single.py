@@ -1,4 +1,4 @@
-"""One attack on one victim, without a matrix. Its steps are those of suites, so the store is shared with them."""
+"""One attack on one victim, outside a matrix. Its steps are shared with suites through the store."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from reid_attack_bench.suites.suite import AttackEntry, Suite, VictimEntry
 
 @dataclass(frozen=True)
 class Request:
-    """What to attack, and with what.
+    """An attack, its source victim and its settings.
 
     Attributes:
         attack: label in the suite, registered name or FILE.py:NAME.
-        source: the same for the victim; "LABEL@DATASET" says its data set too.
-        data: data set that victim and attack are trained on; None if neither is trained.
-        options: of the attack, over those of the suite's label.
-        epsilon, pixels: its budget; None for the suite's, else epsilon 8 and all pixels.
+        source: the same for the victim; "LABEL@DATASET" also gives its training data set.
+        data: training data set of victim and attack; None if neither is trained.
+        options: settings of the attack; they override those of the suite.
+        epsilon, pixels: budget; None for that of the suite, or else epsilon 8 and all pixels.
     """
 
     attack: str
@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True)
 class SinglePlan:
-    """A plan for one attack on one victim; `fit` is None for an attack that does not learn."""
+    """A plan for one attack on one victim; `fit` is None unless the attack is learned."""
 
     plan: Plan
     entry: AttackEntry
@@ -59,17 +59,17 @@ class SinglePlan:
 
 @dataclass(frozen=True)
 class SingleAttack:
-    """One attack on one victim, its plan and the store of its steps."""
+    """One attack on one victim, with its plan and store."""
 
     laid_out: SinglePlan
     store: Store
     device: torch.device
 
     def perform(self, listener: Listener) -> None:
-        """Run the steps that the store lacks.
+        """Run the steps missing from the store.
 
         Raises:
-            BenchError: a step failed; the message names it and says why.
+            BenchError: a step failed; the message gives its name and the reason.
         """
         repair(self.laid_out.plan, self.store)
         outcome = execute(self.laid_out.plan, self.store, self.device, listener)
@@ -77,14 +77,14 @@ class SingleAttack:
             raise BenchError(outcome.causes[0])
 
     def state(self) -> State | None:
-        """State of the fitted attack, on the CPU; None for an attack that is not fitted."""
+        """State of the fitted attack, on the CPU; None if the attack is not learned."""
         fit = self.laid_out.fit
         if fit is None:
             return None
         return load_file(self.store.open(fit.kind, fit.key) / "state.safetensors")
 
     def victim(self, expected: str = "") -> Victim:
-        """The victim, ready to be attacked.
+        """The victim, loaded on the device.
 
         Raises:
             BenchError: the digest of its weights is not `expected`.
@@ -110,12 +110,14 @@ class SingleAttack:
         """Write the fitted attack to `path`; returns its description.
 
         Raises:
-            BenchError: the attack is not a learned one.
+            BenchError: the attack is not learned.
         """
         fit, state = self.laid_out.fit, self.state()
         if fit is None or state is None:
             name = self.laid_out.entry.label
-            raise BenchError(f"attack {name} learns nothing: give its name to craft --attack {name} --source VICTIM")
+            raise BenchError(
+                f"attack {name} is not learned and needs no file: use craft --attack {name} --source VICTIM"
+            )
         about = self._about(fit)
         attack_file.write(path, about, state)
         return about
@@ -152,11 +154,11 @@ def ready_from_file(path: Path, source: Callable[[str], SingleAttack | None]) ->
 
     Args:
         path: written by `SingleAttack.write`.
-        source: given the data set that the attack was fitted on, the victim that it was fitted against; None leaves
-            it out, for attacks that ignore their source while crafting.
+        source: function from the data set of the fit to the victim of the fit; it returns None for attacks that
+            ignore their source while crafting.
 
     Raises:
-        BenchError: not the file of a fitted attack, or another victim.
+        BenchError: not a file of a fitted attack, or the victim is not that of the fit.
     """
     about, state = attack_file.read(path)
     single = source(about.data)
@@ -167,10 +169,10 @@ def ready_from_file(path: Path, source: Callable[[str], SingleAttack | None]) ->
 def plan_single(base: Suite, request: Request, data_root: Path | None = None) -> SinglePlan:
     """Plan a request: data, victim, clean ranking and, for a learned attack, its fit.
 
-    Sizes, counts, seed and labels are those of the suite `base`, so its stored steps are used.
+    Sizes, counts, seed and labels are those of the suite `base`, so its stored steps are reused.
 
     Raises:
-        BenchError: an unknown name or option, or a data set that is needed and not named.
+        BenchError: an unknown name or option, or a required data set is missing.
     """
     entry = _attack(base, request)
     victim, data = _victim(base, request)
@@ -179,7 +181,7 @@ def plan_single(base: Suite, request: Request, data_root: Path | None = None) ->
     if data is None and (isinstance(attack, LearnedAttack) or not ready):
         what = f"attack {request.attack} learns" if ready else f"victim {request.source} is trained"
         raise BenchError(f"{what}: name the data set with --data")
-    # a ready victim and an attack that does not learn read no data, but a plan has some
+    # a plan needs a data set, even if victim and attack read none
     name = data or next(iter(base.datasets))
     alone = replace(
         base,
@@ -214,14 +216,14 @@ def _attack(base: Suite, request: Request) -> AttackEntry:
 
 
 def _victim(base: Suite, request: Request) -> tuple[VictimEntry, str | None]:
-    """The victim, trained on one data set where it is trained at all, and that data set."""
+    """(victim, data set): a victim that is trained gets this data set alone."""
     known = {entry.label: entry for entry in base.victims}
-    label, at, home = request.source.rpartition("@")
+    label, at, trained_on = request.source.rpartition("@")
     if not at or label not in known:
-        label, home = request.source, ""
-    if home and request.data and home != request.data:
-        raise BenchError(f"--source {request.source} is trained on {home}, and --data says {request.data}")
-    data = request.data or home or None
+        label, trained_on = request.source, ""
+    if trained_on and request.data and trained_on != request.data:
+        raise BenchError(f"--source {request.source} is trained on {trained_on}, but --data is {request.data}")
+    data = request.data or trained_on or None
     if label in known:
         entry = known[label]
         trained = bool(entry.train_on)
@@ -229,5 +231,5 @@ def _victim(base: Suite, request: Request) -> tuple[VictimEntry, str | None]:
         plugin = registry.find("victim", request.source)
         trained = plugin.makes(Recipe)
         entry = VictimEntry(plugin.short_name, request.source)
-    # without a data set the name stands for one: plan_single says that it is missing
+    # "?" stands for a missing data set, which plan_single reports
     return replace(entry, train_on=(data or "?",) if trained else (), roles=("source", "target")), data

@@ -1,9 +1,9 @@
 """A victim for reid-attack-bench. It runs as it is; replace the marked places with your own model.
 
-    reid-attack-bench check-victim FILE.py:MyDefence                  # does it meet the contract?
+    reid-attack-bench check-victim FILE.py:MyDefence                  # check it against the contract
     reid-attack-bench evaluate --victim FILE.py:MyDefence --suite quick    # run every attack of the suite on it
 
-A model in a file needs one line instead of the class. Paths are relative to the current folder; nothing is downloaded:
+A model in a file needs one line instead of a class. Paths are relative to the current folder; nothing is downloaded:
 
     from reid_attack_bench.victims.checkpoint import TorchreidCheckpoint
     MyDefence = TorchreidCheckpoint("osnet_x1_0", "weights.pth.tar", defence="adversarial training")
@@ -18,7 +18,7 @@ A model in a file needs one line instead of the class. Paths are relative to the
     from reid_attack_bench.victims.exported import ExportedModel, OnnxModel, TorchScriptModel
     MyDefence = TorchScriptModel("model.pt", input_size=(256, 128))
     MyDefence = ExportedModel("model.pt2")
-    MyDefence = OnnxModel("model.onnx")  # no gradients: attacks can only be transferred to it
+    MyDefence = OnnxModel("model.onnx")  # no gradients: target of transfer attacks only
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class MyDefence(Victim):
     distance = "euclidean"  # or "cosine": distance that ranks the embeddings
     defence = ""  # short description of its defence; empty for an undefended model
     randomised = False  # True if two calls on one image may differ
-    differentiable = True  # False if gradients do not reach the images: it is then only a target
+    differentiable = True  # False if gradients do not reach the images: the victim is then only a target
     # trained_on = "market1501"  # name of its training data set, if the bench has it
 
     def __init__(self) -> None:

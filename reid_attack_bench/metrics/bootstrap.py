@@ -6,16 +6,16 @@ import numpy as np
 
 from reid_attack_bench.errors import BenchError
 
-_DRAWS = 100_000  # random indices held at a time, in the cache of a CPU
+_DRAWS = 100_000  # random indices drawn at a time; they fit in the cache of a CPU
 
 
 def interval(values: np.ndarray, *, seed: int, samples: int = 2000, level: float = 0.95) -> tuple[float, float]:
-    """The bounds between which the mean of `values` lies with confidence `level`, in the units of `values`.
+    """Confidence interval (low, high) of the mean of `values`, in the units of `values`.
 
-    Queries are drawn with replacement and averaged, `samples` times; the bounds are the two quantiles
-    of those means. That covers the choice of queries and nothing else: not the training of the
-    victim, nor the gallery, nor the seed of the attack. To compare two attacks on the same queries, pass
-    their difference per query: overlap of their two intervals says little.
+    Queries are drawn with replacement and averaged, `samples` times; the bounds are two quantiles of these means.
+    The interval covers the choice of queries only, not the training of the victim, the gallery or the seed of the
+    attack. To compare two attacks on the same queries, pass their difference per query: whether their two intervals
+    overlap says little.
 
     Args:
         values: one number per query, such as `Ranking.ap` or `Ranking.hits[:, 0]`; NaN (no correct match) is dropped.
@@ -31,9 +31,9 @@ def interval(values: np.ndarray, *, seed: int, samples: int = 2000, level: float
 
 
 def intervals(values: np.ndarray, *, seed: int, samples: int = 2000, level: float = 0.95) -> np.ndarray:
-    """float64 C×2: `interval` of every column of N×C `values`, number for number, all from the same resamples.
+    """Intervals of all columns of N×C `values`, from the same resamples: float64 C×2, equal to `interval` of each.
 
-    A query with NaN in any column counts in none.
+    A query with NaN in any column is dropped from all.
     """
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values).any(axis=1)]

@@ -1,7 +1,7 @@
-"""Every value that the tables hold: its name, unit, direction and bounds, and how it is computed.
+"""Metrics of the tables: name, unit, direction, bounds and computation of each.
 
 To add a metric, write its function in a file of this package and add one row to CATALOGUE. Columns, reports and pages
-follow. For a metric of images, raise the version of step "measure" too, so that stored runs are measured again.
+follow. For a metric of images, also raise the version of step "measure", so that stored runs are measured again.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ class ImagePair:
 
 
 Compute = Callable[[ImagePair], Mapping[str, "Tensor | np.ndarray"]]
-"""Returns name → N values; metrics that share their work share one function."""
+"""Function that returns name → N values; metrics that share computation share one function."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One value of the tables.
+    """One metric of the tables.
 
     Attributes:
         name: column of the CSV files.
         label: name in reports and plots.
         description: definition, one sentence without a full stop.
-        group: "ranking" (of one victim, with and without an attack), "detection" (of one victim under attack),
-            "visibility" (of adversarial images) or "victim" (of a victim alone).
+        group: "ranking" (one victim, with and without an attack), "detection" (one victim under attack),
+            "visibility" (adversarial images) or "victim" (a victim without images of a data set).
         unit: "%", "1/255", "pixels", or empty for a number without unit.
-        higher_is_better: ranking and detection: for the victim; visibility: for the attack, which should not be seen;
-            None where neither direction is better.
-        low, high: bounds; None where there is none.
+        higher_is_better: for ranking and detection from the victim's side; for visibility from the attack's side,
+            which should be invisible; None if neither direction is better.
+        low, high: bounds; None if unbounded.
         digits: digits after the decimal point in reports.
-        interval: whether NAME_low and NAME_high hold its 95 % bootstrap interval over queries.
-        compute: values of a batch of images; for group "visibility" only.
+        interval: whether columns NAME_low and NAME_high hold its 95 % bootstrap interval over queries.
+        compute: computes it for a batch of images; group "visibility" only.
     """
 
     name: str
@@ -149,11 +149,11 @@ CATALOGUE: tuple[Measure, ...] = (
         "", False, high=1.0, digits=3,
     ),
 )  # fmt: skip
-"""Every measure, in the order of the columns."""
+"""All metrics, in the order of the columns."""
 
 
 def of_group(*groups: Group) -> list[Measure]:
-    """The measures of some groups, in the order of CATALOGUE."""
+    """Metrics of the given groups, in the order of CATALOGUE."""
     return [measure for measure in CATALOGUE if measure.group in groups]
 
 
@@ -162,12 +162,12 @@ def ranking_names() -> list[str]:
 
 
 def interval_columns() -> list[str]:
-    """NAME_low and NAME_high of every measure that has an interval."""
+    """Columns NAME_low and NAME_high of every metric that has an interval."""
     return [f"{measure.name}_{end}" for measure in CATALOGUE if measure.interval for end in ("low", "high")]
 
 
 def cell_columns() -> list[str]:
-    """The measures of matrix.csv; clean_NAME is the value without attack, drop_NAME that less the attacked one."""
+    """Metric columns of matrix.csv. clean_NAME is the value without attack, drop_NAME is clean_NAME − NAME."""
     ranking = ranking_names()
     return [
         *(f"clean_{name}" for name in ranking), *ranking, *(f"drop_{name}" for name in ranking), *interval_columns(),
@@ -183,7 +183,7 @@ def comparable() -> tuple[str, ...]:
 
 
 def measure_of(column: str) -> Measure | None:
-    """The measure that a column of any table holds, such as mAP for "worst_e8_mAP_low"; None for other columns."""
+    """Metric of a table column, such as mAP for "worst_e8_mAP_low"; None for columns without a metric."""
     return _parsed(column, CATALOGUE)
 
 

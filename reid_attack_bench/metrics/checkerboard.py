@@ -1,4 +1,4 @@
-"""How much of a perturbation is the grid that transposed convolutions leave in it."""
+"""Checkerboard artefacts of transposed convolutions in a perturbation (Odena et al., Distill 2016)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from torch import Tensor
 from reid_attack_bench.errors import BenchError
 
 SMALLEST_SIDE = 16
-"""Below it the grid's frequencies have no neighbours between them."""
+"""Smallest side in pixels; below it the checkerboard frequencies have no neighbouring bins between them."""
 
-_REACH = 4  # bins on each side of a peak that count as its neighbourhood, as far as there is room
+_REACH = 4  # bins on each side of a peak that count as its neighbours, if there is room
 
 
 def checkerboard_energy(noise: Tensor) -> Tensor:
-    """Share of the noise's spectral energy that stands out at the frequencies of a grid of period 2 and 4.
+    """Share of the spectral energy of `noise` in the peaks of checkerboards with period 2 and 4.
 
-    Two up-sampling steps of stride 2 repeat their pattern every 2 and every 4 pixels, so a grid lies at the
-    frequencies (a/4, b/4) cycles per pixel, a and b from 0 to 3, other than (0, 0). The power spectrum of the noise
-    (each colour less its mean, Hann window, summed over colours) is read there, and what the bins next to each
-    peak would give is taken off. Neighbours lie along the rows and columns of the spectrum, and along the axis alone
-    for peaks on an axis, where stripes have their energy.
+    Two up-sampling steps of stride 2 repeat their pattern every 2 and every 4 pixels, so a checkerboard has its energy
+    at the frequencies (a/4, b/4) cycles per pixel, a and b from 0 to 3, other than (0, 0). The power spectrum of the
+    noise (mean of each colour removed, Hann window, summed over colours) is read at these frequencies, and the
+    energy expected from the neighbouring bins is subtracted. Neighbours lie along the rows and columns of the spectrum;
+    for peaks on an axis only along that axis, where stripes have their energy.
 
     Args:
-        noise: float N×C×H×W, adversarial minus clean, in any unit; sides from 16. What is over a multiple of 4 is cut.
+        noise: float N×C×H×W, adversarial minus clean, in any unit; sides of at least 16, cropped to multiples of 4.
 
     Returns:
-        N values up to 1: 1 for a pure grid; 0 in expectation for white noise, near 0 for smooth noise; negative where
-        there is less at these frequencies than beside them. 0 for no noise at all.
+        N values up to 1: 1 for a pure checkerboard; 0 in expectation for white noise, near 0 for smooth noise;
+        negative if these frequencies have less energy than their neighbours; 0 for zero noise.
 
     Raises:
         BenchError: a side is too small.
@@ -35,7 +35,7 @@ def checkerboard_energy(noise: Tensor) -> Tensor:
     height, width = (side - side % 4 for side in noise.shape[-2:])
     if min(height, width) < SMALLEST_SIDE:
         raise BenchError(
-            f"grid energy needs images of at least {SMALLEST_SIDE}×{SMALLEST_SIDE} pixels, not "
+            f"checkerboard energy needs images of at least {SMALLEST_SIDE}×{SMALLEST_SIDE} pixels, not "
             f"{noise.shape[-2]}×{noise.shape[-1]}"
         )
     noise = noise[..., :height, :width].double()
@@ -52,7 +52,7 @@ def checkerboard_energy(noise: Tensor) -> Tensor:
 
 
 def _excess(power: Tensor, row: int, column: int) -> Tensor:
-    """Energy of the 3×3 bins around (row, column), the width of the window's main lobe, over 9 bins beside them."""
+    """Energy of the 3×3 bins around (row, column), the width of the main lobe, minus that of 9 neighbouring bins."""
     height, width = power.shape[1:]
 
     def mean(rows: list[int], columns: list[int]) -> Tensor:
@@ -62,12 +62,12 @@ def _excess(power: Tensor, row: int, column: int) -> Tensor:
     def lobe(middle: int) -> list[int]:
         return [middle - 1, middle, middle + 1]
 
-    def beside(middle: int, side: int) -> list[int]:
+    def neighbours(middle: int, side: int) -> list[int]:
         reach = min(_REACH, side // 4 - 2)
         return [middle + sign * step for sign in (-1, 1) for step in range(2, reach + 1)]
 
-    along_rows = mean(lobe(row), beside(column, width))
-    along_columns = mean(beside(row, height), lobe(column))
+    along_rows = mean(lobe(row), neighbours(column, width))
+    along_columns = mean(neighbours(row, height), lobe(column))
     if row == 0:
         expected = along_rows
     elif column == 0:

@@ -39,8 +39,8 @@ class Lpips:
         trunk = _alexnet_features(weights)
         import lpips  # slow to import, and most runs do not need it
 
-        # Without pnet_rand the constructor downloads; the trunk that it draws at random is replaced
-        # whole below, and drawing it must not move the caller's random numbers.
+        # Without pnet_rand the constructor downloads weights. The random trunk that it creates is replaced
+        # completely below, and creating it must not change the caller's random state.
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
@@ -57,23 +57,23 @@ class Lpips:
 
 
 def find_lpips_weights() -> Path | None:
-    """The AlexNet weights that LPIPS needs: $REID_ATTACK_BENCH_LPIPS_WEIGHTS, else torch's own folder, else None.
+    """Path of the AlexNet weights: $REID_ATTACK_BENCH_LPIPS_WEIGHTS, else the hub folder of torch; None if not found.
 
     Raises:
-        BenchError: the variable names a file that is not there.
+        BenchError: the variable names a file that does not exist.
     """
     named = os.environ.get(LPIPS_VARIABLE)
     if named:
         path = Path(named).expanduser()
         if not path.is_file():
-            raise BenchError(f"{LPIPS_VARIABLE} names {path}, which is not a file: correct it, or unset it")
+            raise BenchError(f"{LPIPS_VARIABLE} names {path}, which is not a file: correct or unset it")
         return path
     path = _hub_file()
     return path if path.is_file() else None
 
 
 def lpips_missing_message() -> str:
-    """One line for a person: why there is no LPIPS, and what to do."""
+    """One line: LPIPS was not computed, and how to enable it."""
     return f"LPIPS left out: save {LPIPS_URL} as {_hub_file()}, or name the file in {LPIPS_VARIABLE}"
 
 
@@ -82,7 +82,7 @@ def _hub_file() -> Path:
 
 
 def _alexnet_features(weights: Path) -> dict[str, Tensor]:
-    """The state dict in `weights`, once its hash shows that it is torchvision's file."""
+    """State dict in the file `weights`, whose hash must be that of torchvision's file."""
     try:
         digest = file_digest(weights)
     except OSError as error:

@@ -1,14 +1,12 @@
-"""CMC, mAP and mINP of a ranked gallery, per query, by the protocols of Market-1501 and CUHK03.
+"""CMC, mAP and mINP per query, by the protocols of Market-1501 and CUHK03.
 
-The numbers are those of torchreid's `evaluate_rank`, which averages over queries in Python. Here they stay
-per query, because confidence intervals and comparisons between attacks need them, and they are
-computed for many queries at a time.
+The values equal those of torchreid's `evaluate_rank`, which averages over queries in Python. Here they are kept per
+query, for confidence intervals and comparisons between attacks, and computed for many queries at a time.
 
-No gallery is put in order for them. The nth correct match of a query stands behind n − 1 correct ones and the images of
-other people that are nearer, and to count those it is enough to sort distances without remembering whose they are. Only
-where a correct match and another person are exactly as far does the figure hang on how a sort orders equals. Where the
-first match hangs on that, or more than 5e-7 of AP or INP, the query is sorted by numpy's argsort, as torchreid sorts
-them all; elsewhere the match goes first.
+The gallery is not argsorted. The position of the nth correct match of a query is n plus the number of nearer images of
+other identities; counting these only requires sorted distances. The result depends on the order of ties only if a
+correct match and another identity have exactly the same distance. If ties could change the first match, or AP or INP
+by more than 5e-7, the query is sorted by numpy's argsort, as torchreid does for all; otherwise the match goes first.
 """
 
 from __future__ import annotations
@@ -28,30 +26,30 @@ from reid_attack_bench.errors import BenchError
 
 Protocol = Literal["market1501", "cuhk03"]
 
-_ENTRIES = 2**22  # distances held at a time: those of 263 queries of Market-1501, 16 MiB
+_ENTRIES = 2**22  # distances in memory at a time: 263 queries of Market-1501, 16 MiB
 
-_SORTED = 2**17  # of which a CPU thread sorts so many at a time, within its own cache
+_SORTED = 2**17  # distances that a CPU thread sorts at a time; they fit in its cache
 
-_TOLERANCE = 5e-7  # of AP and INP, to which they are the same as torchreid's
+_TOLERANCE = 5e-7  # of AP and INP: largest difference from torchreid
 
-_Block = np.ndarray | Tensor  # rows of distances, a tensor where they are not in the CPU's memory
+_Block = np.ndarray | Tensor  # rows of distances; a tensor if they are on another device
 
 _REPEATS = 10  # random single-shot galleries of the CUHK03 protocol
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """How each of N queries ranked the gallery, its junk (same identity and camera as the query) removed.
+    """Ranking results of N queries. Junk (same identity and camera as the query) is removed from the gallery.
 
     Attributes:
-        valid: bool N; the gallery holds a correct match. The others count nowhere.
-        first: int64 N; 0-based position of the first correct match, −1 where not valid.
-        ap: float64 N in [0, 1]; average precision, NaN where not valid.
-        inp: float64 N in [0, 1]; inverse negative penalty, number of correct matches over the 1-based
-            position of the last (Ye et al., TPAMI 2021), NaN where not valid.
-        hits: float32 N×R in [0, 1]; a correct match within the first r + 1, NaN where not valid. Of 0 and 1
-            for Market-1501, an average over ten random galleries for CUHK03. Where the gallery is shorter
-            than R, its last value goes on.
+        valid: bool N; whether the gallery has a correct match. Other queries are not counted.
+        first: int64 N; 0-based position of the first correct match; −1 if not valid.
+        ap: float64 N in [0, 1]; average precision; NaN if not valid.
+        inp: float64 N in [0, 1]; inverse negative penalty (Ye et al., TPAMI 2021): number of correct matches divided by
+            the 1-based position of the last; NaN if not valid.
+        hits: float32 N×R in [0, 1]; whether a correct match is within the first r + 1; NaN if not valid. 0 or 1 for
+            Market-1501, an average over ten random galleries for CUHK03. If the gallery is shorter than R, the last
+            value is repeated.
     """
 
     valid: np.ndarray
@@ -62,9 +60,9 @@ class Ranking:
 
 
 def distance_rows(queries: Tensor, gallery: Tensor, distance: Distance) -> Iterator[Tensor]:
-    """The rows of contracts.distances, a few at a time, so that the whole matrix is never there.
+    """Blocks of rows of the distance matrix, so that the whole matrix is never in memory.
 
-    Each block is rounded as torchreid's own matrices are, which in the last place is not as contracts.distances rounds.
+    Blocks are rounded as the matrices of torchreid, which differ from contracts.distances in the last digit.
 
     Args:
         queries, gallery: float Q×D and G×D embeddings on one device; the blocks stay there.
@@ -95,14 +93,14 @@ def rank(
     """Rank the gallery for every query, as torchreid's `evaluate_rank` does, ties included (see above).
 
     Args:
-        distances: float Q×G, smaller is nearer; or consecutive blocks of its rows, such as `distance_rows` makes,
-            so that the whole need never be in memory. Tensors are ranked on their device.
+        distances: float Q×G, smaller is nearer; or consecutive blocks of its rows, as from `distance_rows`,
+            so that the whole matrix need not be in memory. Tensors are ranked on their device.
         query_identities, query_cameras: int Q.
         gallery_identities, gallery_cameras: int G.
         protocol: "market1501", or "cuhk03" for the single-gallery-shot CMC of the classic CUHK03 splits. (The
             767/700 split of CUHK03 is evaluated as Market-1501.)
         max_rank: R, the number of ranks in `hits`.
-        rng: draws the galleries of "cuhk03"; RandomState(s) gives what torchreid gives after np.random.seed(s).
+        rng: draws the galleries of "cuhk03"; RandomState(s) reproduces torchreid after np.random.seed(s).
 
     Raises:
         BenchError: shapes do not agree, a distance is NaN, no query has a correct match in the
@@ -118,7 +116,7 @@ def rank(
     gallery_identities, gallery_cameras = _labels(gallery_identities, gallery_cameras, "gallery")
 
     count = len(query_identities)
-    relatives = _Relatives.of(query_identities, gallery_identities)
+    same_identity = _SameIdentity.of(query_identities, gallery_identities)
     first = np.full(count, -1, np.int64)
     ap, inp = np.full(count, np.nan), np.full(count, np.nan)
     hits = np.full((count, max_rank), np.nan, np.float32)
@@ -126,7 +124,7 @@ def rank(
         for start, block in _blocks(distances, count, len(gallery_identities)):
             to_sort = np.arange(len(block))
             if protocol == "market1501":
-                rows, columns = relatives.pairs(start, len(block))
+                rows, columns = same_identity.pairs(start, len(block))
                 correct = query_cameras[start + rows] != gallery_cameras[columns]
                 owners, positions, to_sort = _count(block, rows, columns, correct, pool)
                 here = slice(start, start + len(block))
@@ -149,17 +147,17 @@ def rank(
     valid = first >= 0
     if not valid.any():
         raise BenchError(
-            f"none of the {count} queries has a correct match in the gallery: their identities must occur there "
-            "too, seen by another camera"
+            f"none of the {count} queries has a correct match in the gallery: their identities must occur there, "
+            "seen by another camera"
         )
     hits[~valid] = np.nan
     return Ranking(valid=valid, first=first, ap=ap, inp=inp, hits=hits)
 
 
 def with_misses(ranking: Ranking, missed: np.ndarray, gallery: int) -> Ranking:
-    """The ranking where the queries `missed` (bool N) found nobody.
+    """The ranking with the queries `missed` (bool N) counted as misses.
 
-    Their hits, AP and INP are 0, and their first match lies behind the `gallery` images that there are.
+    Their hits, AP and INP are 0; their first match is at position `gallery`, the number of gallery images.
     """
     missed = missed & ranking.valid
     return Ranking(
@@ -175,7 +173,7 @@ def summary(ranking: Ranking) -> dict[str, float]:
     """rank1, rank5, rank10, rank20, mAP and mINP over the valid queries, in percent (0 … 100)."""
     valid = ranking.valid
     if not valid.any():
-        raise BenchError("no query has a correct match in the gallery, so there is nothing to average")
+        raise BenchError("no query has a correct match in the gallery: nothing to average")
     cmc = ranking.hits[valid].mean(axis=0, dtype=np.float64)
     scores = {f"rank{k}": 100.0 * float(cmc[k - 1]) for k in (1, 5, 10, 20) if k <= len(cmc)}
     return scores | {"mAP": 100.0 * float(ranking.ap[valid].mean()), "mINP": 100.0 * float(ranking.inp[valid].mean())}
@@ -189,19 +187,19 @@ def top_matches(
     gallery_cameras: np.ndarray,
     k: int = 10,
 ) -> np.ndarray:
-    """int64 Q×k: the gallery indices of the k nearest images per query, junk removed, −1 where there are fewer.
+    """Gallery indices of the k nearest images per query, without junk: int64 Q×k, −1 if there are fewer.
 
     Arguments as for `rank`.
     """
     query_identities, query_cameras = _labels(query_identities, query_cameras, "query")
     gallery_identities, gallery_cameras = _labels(gallery_identities, gallery_cameras, "gallery")
-    relatives = _Relatives.of(query_identities, gallery_identities)
+    same_identity = _SameIdentity.of(query_identities, gallery_identities)
     nearest = np.full((len(query_identities), k), -1, np.int64)
     for start, block in _blocks(distances, len(query_identities), len(gallery_identities)):
-        rows, columns = relatives.pairs(start, len(block))
+        rows, columns = same_identity.pairs(start, len(block))
         junk = query_cameras[start + rows] == gallery_cameras[columns]
         kept = block.clone() if isinstance(block, Tensor) else torch.from_numpy(block.copy())
-        kept[torch.from_numpy(rows[junk]), torch.from_numpy(columns[junk])] = torch.nan  # behind infinity
+        kept[torch.from_numpy(rows[junk]), torch.from_numpy(columns[junk])] = torch.nan  # sorts behind infinity
         found, indices = kept.topk(min(k, kept.shape[1]), dim=1, largest=False)
         indices = indices.masked_fill(found.isnan(), -1)
         nearest[start : start + len(block), : indices.shape[1]] = indices.cpu().numpy()
@@ -209,21 +207,21 @@ def top_matches(
 
 
 @dataclass(frozen=True)
-class _Relatives:
-    """Who in the gallery has the identity of a query: `order[first[q]:last[q]]`."""
+class _SameIdentity:
+    """Gallery images with the identity of a query: `order[first[q]:last[q]]` for query q."""
 
     order: np.ndarray
     first: np.ndarray
     last: np.ndarray
 
     @classmethod
-    def of(cls, query_identities: np.ndarray, gallery_identities: np.ndarray) -> _Relatives:
+    def of(cls, query_identities: np.ndarray, gallery_identities: np.ndarray) -> _SameIdentity:
         order = np.argsort(gallery_identities, kind="stable")
         grouped = gallery_identities[order]
         return cls(order, *(np.searchsorted(grouped, query_identities, side) for side in ("left", "right")))
 
     def pairs(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows, 0 … count − 1 and ascending, and gallery columns of `count` queries from `start` on."""
+        """(rows, gallery columns) of `count` queries from `start` on; rows are 0 … count − 1, ascending."""
         first, last = self.first[start : start + count], self.last[start : start + count]
         found = last - first
         rows = np.repeat(np.arange(count), found)
@@ -243,7 +241,7 @@ def _labels(identities: np.ndarray, cameras: np.ndarray, side: str) -> tuple[np.
 def _blocks(
     distances: np.ndarray | Tensor | Iterable[np.ndarray | Tensor], queries: int, gallery: int
 ) -> Iterator[tuple[int, _Block]]:
-    """Consecutive rows, at most _ENTRIES of their distances at a time, with the number of the first query."""
+    """Yield (index of the first query, block of consecutive rows), at most _ENTRIES distances per block."""
     start, rows = 0, _rows(gallery)
     for given in [distances] if isinstance(distances, (np.ndarray, Tensor)) else distances:
         if given.ndim != 2 or given.shape[1] != gallery or start + len(given) > queries:
@@ -257,11 +255,11 @@ def _blocks(
                 block = block.numpy()
             if np.isnan(float(block.min())):  # a minimum keeps NaN: one pass without a copy
                 row = start + int(np.isnan(_fetched(block)).any(axis=1).argmax())
-                raise BenchError(f"the distances of query {row} contain NaN: look at the embeddings of the victim")
+                raise BenchError(f"the distances of query {row} contain NaN: check the embeddings of the victim")
             yield start, block
             start += len(block)
     if start != queries:
-        raise BenchError(f"there are distances for {start} queries, but {queries} query identities")
+        raise BenchError(f"got distances for {start} queries, but {queries} query identities")
 
 
 def _fetched(block: _Block) -> np.ndarray:
@@ -275,16 +273,16 @@ def _rows(columns: int) -> int:
 def _count(
     block: _Block, rows: np.ndarray, columns: np.ndarray, correct: np.ndarray, pool: ThreadPoolExecutor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the correct matches of n queries stand, without ordering their galleries.
+    """Positions of the correct matches of n queries, without an argsort of their galleries.
 
     Args:
         block: distances n×G.
-        rows, columns: the pairs of one identity, by rows.
-        correct: which of those pairs two cameras saw.
+        rows, columns: pairs of query and gallery image of the same identity, sorted by row.
+        correct: bool per pair; whether its two images are from different cameras.
 
     Returns:
-        Row and 1-based position of every correct match, the nearest of a row first; and the rows in which more hangs on
-        the order of equal distances than may.
+        Row and 1-based position of every correct match, sorted by distance within a row; and the rows whose result
+        depends on the order of ties by more than the tolerance.
     """
     owners, near = rows[correct], _fetched(block[rows, columns])[correct]
     near = near[np.lexsort((near, owners))]
@@ -296,7 +294,7 @@ def _count(
         nearer, or_as_far = _nearer_by_threads(block, rows, columns, wanted, pool)
     else:
         nearer, or_as_far = _nearer_on_device(block, rows, columns, wanted)
-    best, worst = (strangers[owners, nth] + nth + 1 for strangers in (nearer, or_as_far))
+    best, worst = (others[owners, nth] + nth + 1 for others in (nearer, or_as_far))
 
     tied = best < worst
     behind = (nth + 1)[tied] * (1.0 / best[tied] - 1.0 / worst[tied])
@@ -310,9 +308,9 @@ def _count(
 def _nearer_by_threads(
     block: np.ndarray, rows: np.ndarray, columns: np.ndarray, wanted: np.ndarray, pool: ThreadPoolExecutor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many of other people are nearer than each of the `wanted`, n×K ascending, and how many nearer or as far.
+    """Number of images of other identities with distance < and ≤ each of `wanted` (n×K, ascending).
 
-    numpy's sort of bare values is vectorised, many times faster than torch's on a CPU, and lets go of the interpreter.
+    numpy's sort of values is vectorised, many times faster than torch's on a CPU, and releases the GIL.
     """
     nearer, or_as_far = np.empty(wanted.shape, np.int64), np.empty(wanted.shape, np.int64)
 
@@ -334,7 +332,7 @@ def _nearer_by_threads(
 def _nearer_on_device(
     block: Tensor, rows: np.ndarray, columns: np.ndarray, wanted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same in torch, all rows side by side."""
+    """`_nearer_by_threads` in torch, for all rows at once."""
     others, sought = block.clone(), torch.from_numpy(wanted).to(block.device)
     others[rows, columns] = torch.inf
     others = others.sort(dim=1).values
@@ -343,16 +341,16 @@ def _nearer_on_device(
 
 
 def _positions(correct: np.ndarray, junk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and 1-based position, junk not counted, of the correct entries of n sorted galleries (bool n×G)."""
+    """Row and 1-based position, junk excluded, of the correct entries of n sorted galleries (bool n×G)."""
     rows, columns = np.nonzero(correct)
     return rows, columns - junk.cumsum(axis=1, dtype=np.int32)[rows, columns] + 1
 
 
 def _scores(rows: np.ndarray, positions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First position (0-based), AP and INP of `count` queries, from `_positions` or `_count`."""
+    """First position (0-based), AP and INP of `count` queries, from the result of `_positions` or `_count`."""
     counts = np.bincount(rows, minlength=count)
     starts = counts.cumsum() - counts
-    nth = np.arange(len(rows)) - starts[rows] + 1  # this is the nth correct match of its query
+    nth = np.arange(len(rows)) - starts[rows] + 1  # 1-based index among the correct matches of its query
 
     valid = counts > 0
     first = np.full(count, -1, np.int64)
@@ -366,13 +364,13 @@ def _scores(rows: np.ndarray, positions: np.ndarray, count: int) -> tuple[np.nda
 def _single_shot_hits(
     ranked: np.ndarray, identity: int | np.integer, max_rank: int, rng: np.random.RandomState
 ) -> np.ndarray:
-    """CMC of one query over ten galleries of one random image per identity, `ranked` being identities by distance."""
+    """CMC of one query over ten galleries of one random image per identity; `ranked`: identities by distance."""
     _, starts, labels, sizes = np.unique(ranked, return_index=True, return_inverse=True, return_counts=True)
-    appearance = np.argsort(starts)  # torchreid draws for identities in the order in which they first appear
+    appearance = np.argsort(starts)  # torchreid draws identities in the order of first appearance
     grouped = np.argsort(labels, kind="stable")  # positions in the ranking, gathered by identity
     offsets = (sizes.cumsum() - sizes)[appearance]
     drawn = rng.randint(0, np.tile(sizes[appearance], _REPEATS)).reshape(_REPEATS, -1)
-    places = grouped[offsets + drawn]  # repeats × identities: where each drawn image ranks
+    places = grouped[offsets + drawn]  # repeats × identities: rank of each drawn image
     wanted = int(np.flatnonzero(ranked[starts[appearance]] == identity)[0])
     first = (places < places[:, wanted, None]).sum(axis=1)
     return (first[:, None] <= np.arange(max_rank)).mean(axis=0)

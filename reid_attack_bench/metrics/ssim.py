@@ -21,7 +21,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 def ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
     """Structural similarity per image, N values in [−1, 1], differentiable (Wang et al., TIP 2004).
 
-    Gaussian window of 11 with sigma 1.5, K = (0.01, 0.03), only positions where the window fits, mean over R, G, B.
+    Gaussian window of 11 with sigma 1.5, K = (0.01, 0.03), no padding, mean over R, G, B.
 
     Args:
         clean, adversarial: float RGB N×3×H×W in [0, 1], sides of at least 11.
@@ -37,7 +37,7 @@ def ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
 
 
 def scale_count(height: int, width: int) -> int:
-    """How many scales MS-SSIM uses at this size: the most, up to 5, with min(height, width) > 10·2^(scales − 1).
+    """Number of scales of MS-SSIM at this size: the largest, up to 5, with min(height, width) > 10·2^(scales − 1).
 
     5 from 161 pixels on the shorter side, 4 at 256×128, 3 at 128×64.
     """
@@ -48,14 +48,13 @@ def scale_count(height: int, width: int) -> int:
 def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
     """Multi-scale structural similarity per image, N values in [0, 1], differentiable (Wang et al., Asilomar 2003).
 
-    Contrast-structure at every scale but the coarsest, full SSIM (which alone carries luminance) at
-    the coarsest, negative terms clamped at 0, each raised to its weight and multiplied; mean over R, G, B.
+    Product of contrast-structure at every scale except the coarsest and full SSIM, with luminance, at the coarsest;
+    negative terms are clamped at 0 and each term is raised to its weight. Mean over R, G, B.
 
-    The published definition has five scales, and five do not fit person crops: at 256×128 a window
-    of 11 fits four times and at 128×64 three times. So the scales are as many as fit (`scale_count`)
-    and their weights are the first that many of the published ones, renormalised to sum to one.
-    From 161 pixels on it is pytorch_msssim.ms_ssim exactly. Where a term is clamped its gradient is
-    0, never NaN.
+    The published definition has five scales, which do not fit pedestrian crops: a window of 11 fits four at 256×128
+    and three at 128×64. So as many scales are used as fit (`scale_count`), with the first of the published weights
+    renormalised to sum to one. From 161 pixels on the result equals pytorch_msssim.ms_ssim. The gradient of a
+    clamped term is 0, never NaN.
 
     Args:
         clean, adversarial: float RGB N×3×H×W in [0, 1], sides of at least 11.
@@ -67,7 +66,7 @@ def ms_ssim(clean: Tensor, adversarial: Tensor) -> Tensor:
 
 
 def ssim_and_ms_ssim(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor]:
-    """SSIM and MS-SSIM: the finest scale of the one is the other."""
+    """SSIM and MS-SSIM in one pass: SSIM is computed at the finest scale of MS-SSIM."""
     check_pair(clean, adversarial)
     scales = scale_count(*clean.shape[-2:])
     weights = clean.new_tensor(SCALE_WEIGHTS[:scales])
@@ -88,7 +87,7 @@ def ssim_and_ms_ssim(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor
         clean = functional.avg_pool2d(clean, kernel_size=2, padding=padding)
         adversarial = functional.avg_pool2d(adversarial, kernel_size=2, padding=padding)
 
-    # x^w has no finite slope at 0, but relu passes nothing back there, so the gradient is 0 and not NaN
+    # the slope of x^w at 0 is infinite, but the gradient of relu there is 0, so the result is 0 and not NaN
     clamped = torch.relu(torch.stack(terms))  # scales×N×3
     return finest, (clamped ** weights.view(-1, 1, 1)).prod(dim=0).mean(dim=1)
 
@@ -101,6 +100,6 @@ def check_pair(clean: Tensor, adversarial: Tensor) -> None:
         )
     if min(clean.shape[-2:]) < WINDOW:
         raise BenchError(
-            f"SSIM slides a window of {WINDOW}×{WINDOW} pixels and the images are {clean.shape[-2]}×{clean.shape[-1]}: "
+            f"SSIM needs images of at least {WINDOW}×{WINDOW} pixels, not {clean.shape[-2]}×{clean.shape[-1]}: "
             "use larger images"
         )

@@ -1,4 +1,4 @@
-"""Visibility of adversarial images: every measure of group "visibility" in the catalogue."""
+"""Visibility of adversarial images: all metrics of group "visibility" in the catalogue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reid_attack_bench.contracts import to_float
 from reid_attack_bench.metrics.catalogue import ImagePair, of_group
 from reid_attack_bench.metrics.lpips import Lpips
 
-_PIXELS = {"cuda": 2**23, "cpu": 2**17}  # measured at once; more do not fit in a CPU's caches
+_PIXELS = {"cuda": 2**23, "cpu": 2**17}  # measured at a time; more do not fit in the caches of a CPU
 
 
 def measures(
@@ -17,7 +17,7 @@ def measures(
 ) -> dict[str, np.ndarray]:
     """Measure each adversarial image against its clean image: name → N values.
 
-    LPIPS needs weights that no package ships; without them it is left out.
+    LPIPS is left out without its weights, which no package ships.
 
     Args:
         clean, adversarial: uint8 RGB N×H×W×3, sides of at least 16.
@@ -37,6 +37,6 @@ def measures(
 
 
 def batch_size(images: np.ndarray, device: torch.device) -> int:
-    """The best number of these images, N×H×W×3, to pass to `measures` at once."""
+    """Number of images, of the size of `images` (N×H×W×3), to pass to `measures` at once for best speed."""
     height, width = images.shape[1:3]
     return max(1, _PIXELS[device.type] // (height * width))

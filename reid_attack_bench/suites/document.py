@@ -1,4 +1,4 @@
-"""A suite as a person writes it: the fields of the YAML file, and the JSON schema that editors complete it from."""
+"""Suite documents: fields of the YAML file, and its JSON schema for editors."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from reid_attack_bench.validation import Document, OneOf, OneOrMany, json_schema
 
 ROLES = ("source", "white-box", "target")
 SECTIONS = ("datasets", "victims", "attacks")
-"""Parts of a suite that have entries with labels."""
+"""Sections of a suite that have labelled entries."""
 
 
 class OrNothing:
-    """Marks what may be left empty (`noise:` with nothing after it) and is then the empty mapping or list."""
+    """Marks fields that may be left empty (`noise:` with nothing after it): an empty mapping or list."""
 
     def __init__(self, empty: Callable[[], Any] = dict) -> None:
         self.empty = empty
@@ -43,7 +43,7 @@ class OrNothing:
 
 
 def epsilon_steps(value: object) -> int:
-    """An epsilon in steps of 1/255, of 8 or "8/255"."""
+    """Epsilon in steps of 1/255, from 8 or "8/255"."""
     text = re.fullmatch(r"(\d+)\s*/\s*255", value.strip()) if isinstance(value, str) else None
     steps = int(text[1]) if text else value
     if isinstance(steps, float) and steps.is_integer():
@@ -74,7 +74,7 @@ def _samples(value: bool | int) -> int:
 
 def _no_seed_twice(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):
-        raise mistake(f"names a seed twice: {seeds}")
+        raise mistake(f"has a seed twice: {seeds}")
     return seeds
 
 
@@ -115,10 +115,10 @@ Measure = Annotated[str, OneOf(comparable())]
 class VictimDocument(Document):
     """A victim."""
 
-    use: str = Field("", description="registered victim, or FILE.py:NAME; the label where left out")
-    options: Options = Field(default_factory=dict, description="its settings")
+    use: str = Field("", description="registered victim, or FILE.py:NAME; default: the label")
+    options: Options = Field(default_factory=dict, description="settings of the victim")
     train_on: Annotated[list[str], OneOrMany()] = Field(
-        default_factory=list, description="data sets to train it on, one model each; none for one that comes trained"
+        default_factory=list, description="training data sets, one model each; none for a trained victim"
     )
     expected_rank1: float = Field(
         0.0, ge=0, le=100, description="clean Rank-1 in % below which a trained model counts as failed"
@@ -127,19 +127,19 @@ class VictimDocument(Document):
         ["source", "target"],
         description="source: crafted on, against every target; white-box: crafted on, against itself; target",
     )
-    defends: str = Field("", description="label of the victim above it that this defence is made of")
+    defends: str = Field("", description="label of the preceding victim that this defence is applied to")
 
 
 class PresetDocument(Document):
     """An attack to start from."""
 
-    use: str = Field("", description="registered attack, or FILE.py:NAME; the label where left out")
-    options: Options = Field(default_factory=dict, description="its settings")
+    use: str = Field("", description="registered attack, or FILE.py:NAME; default: the label")
+    options: Options = Field(default_factory=dict, description="settings of the attack")
     epsilon: Annotated[list[Epsilon], Field(min_length=1), OneOrMany()] = Field(
-        [8], description="in 1/255 (8 or 8/255); a list runs each"
+        [8], description="in 1/255 (8 or 8/255), or a list of several"
     )
     pixels: Annotated[list[Pixels], Field(min_length=1), OneOrMany()] = Field(
-        [None], description="a number, all, or a share such as 1/8 of the image's pixels; a list runs each"
+        [None], description="a number, all, or a share such as 1/8 of the image's pixels, or a list of several"
     )
     perturbs: Literal["query", "gallery", "both"] = Field("query", description="images that are attacked")
     access: Annotated[Literal["transfer", "white-box"], BeforeValidator(_no_query)] = Field(
@@ -156,10 +156,11 @@ class PresetDocument(Document):
         None, description="identity that a query is to retrieve instead of its own; to hide where left out"
     )
     seeds: Annotated[list[Whole], AfterValidator(_no_seed_twice), OneOrMany()] = Field(
-        default_factory=list, description="fitted and crafted once with each; the suite's where left out"
+        default_factory=list,
+        description="the attack is fitted and crafted once with each; default: the seed of the suite",
     )
     adaptive: Annotated[bool | Whole, AfterValidator(_samples)] = Field(
-        0, description="true, or how many draws of a randomised source are averaged"
+        0, description="true, or the number of draws of a randomised source to average"
     )
 
 
@@ -173,8 +174,8 @@ class ContenderDocument(Document):
     """An attack of the suite under one of its threat models, or under several as a curve."""
 
     attack: str = Field(description="label of the attack")
-    epsilon: Epsilon | None = Field(None, description="where it has several")
-    pixels: Pixels = Field(None, description="where it has several")
+    epsilon: Epsilon | None = Field(None, description="required if the attack has several")
+    pixels: Pixels = Field(None, description="required if the attack has several")
 
     @model_validator(mode="before")
     @classmethod
@@ -187,18 +188,18 @@ class ContenderDocument(Document):
 
 
 class FindingDocument(Document):
-    """A claim about two attacks: the lower one leaves less of a measure than the higher one."""
+    """A claim about two attacks: a measure is lower under one than under the other."""
 
     claim: str = Field(min_length=1, description="the claim in words")
     lower: ContenderDocument | None = None
     higher: ContenderDocument | None = None
     ascending: list[ContenderDocument] | None = Field(
-        None, min_length=2, description="in their place: a claim for each two neighbours"
+        None, min_length=2, description="instead of lower and higher: a claim for each pair of neighbours"
     )
     measure: Measure = Field("rank1", description="column of matrix.csv")
-    relation: Relation = Field("white-box", description="over which cells")
+    relation: Relation = Field("white-box", description="cells over which the measure is averaged")
     at_equal: Annotated[str, OneOf(("", *comparable()))] = Field(
-        "", description="compare where this measure is the same"
+        "", description="compare at equal values of this measure"
     )
 
     @model_validator(mode="after")
@@ -209,51 +210,51 @@ class FindingDocument(Document):
 
 
 class FullDocument(Document):
-    """Settings that a suite may have twice: as it is, and at its full size."""
+    """Settings of a suite that may differ at its full size."""
 
-    seed: Whole = Field(0, description="every random draw of the run follows from it")
+    seed: Whole = Field(0, description="seed of all random numbers of the run")
     image_size: list[Side] = Field(
         [256, 128], min_length=2, max_length=2, description="height and width in pixels, at least 16"
     )
     batch_size: int = Field(64, ge=1, description="images per forward pass")
     headline_epsilon: Epsilon | None = Field(
-        None, description="the leaderboard is ordered by the worst case at it; the smallest of all where left out"
+        None, description="the leaderboard is sorted by the worst case at this epsilon; default: the smallest"
     )
     datasets: Annotated[dict[str, Options] | list[str], OrNothing()] = Field(
-        default_factory=dict, description="name → options; or names of those to pick from the suite that is extended"
+        default_factory=dict, description="name → options, or names to pick from the extended suite"
     )
     victims: Annotated[dict[Label, Annotated[VictimDocument, OrNothing()]] | list[str], OrNothing()] = Field(
-        default_factory=dict, description="label → victim; or labels to pick from the suite that is extended"
+        default_factory=dict, description="label → victim, or labels to pick from the extended suite"
     )
     attacks: Annotated[dict[Label, Annotated[AttackDocument, OrNothing()]] | list[str], OrNothing()] = Field(
-        default_factory=dict, description="label → attack; or labels to pick from the suite that is extended"
+        default_factory=dict, description="label → attack, or labels to pick from the extended suite"
     )
     presets: Annotated[dict[str, Annotated[PresetDocument, OrNothing()]], OrNothing()] = Field(
-        default_factory=dict, description="name → attack to start from with like"
+        default_factory=dict, description="name → attack, for use with like"
     )
     replace: Annotated[list[Annotated[str, OneOf(SECTIONS)]], OneOrMany()] = Field(
-        default_factory=list, description="sections that take the place of those they would be merged into"
+        default_factory=list, description="sections that replace those of the extended suite instead of being merged"
     )
     relations: Annotated[list[Relation], OneOrMany()] = Field(
-        default_factory=list, description="only cells of these relations; all where left out"
+        default_factory=list, description="restrict the cells to these relations; default: all"
     )
     findings: Annotated[list[FindingDocument], OrNothing(list)] = Field(
-        default_factory=list, description="claims that the report judges"
+        default_factory=list, description="claims that the report evaluates"
     )
     precision: Annotated[str, OneOf(PRECISIONS)] = Field(
-        "float32", description="of victims when they are attacked and judged"
+        "float32", description="precision of victims while they are attacked and evaluated"
     )
-    compile: bool = Field(False, description="have torch.compile make victims faster on a GPU")
+    compile: bool = Field(False, description="apply torch.compile to victims")
 
 
 class SuiteDocument(FullDocument):
     """A suite of reid-attack-bench."""
 
-    name: str = Field("", description="names the folder of results; the file's where left out")
-    description: str = Field("", description="for people")
-    extends: str = Field("", description="suite whose settings are taken: a name, or a YAML file")
+    name: str = Field("", description="name of the suite and its results folder; default: the file name")
+    description: str = Field("", description="shown in reports")
+    extends: str = Field("", description="suite that this one extends: a name or a YAML file")
     full: Annotated[FullDocument | None, OrNothing()] = Field(
-        None, description="settings put over the others by --full"
+        None, description="settings that override the others with --full"
     )
 
 

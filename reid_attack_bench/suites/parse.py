@@ -1,4 +1,4 @@
-"""Suites from YAML, checked in full, and to JSON and back."""
+"""Read and validate suites from YAML; convert them to JSON and back."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ T = TypeVar("T")
 
 
 def shipped() -> dict[str, Path]:
-    """Suites that come with the bench: name → file."""
+    """Shipped suites: name → file."""
     folder = Path(str(importlib.resources.files("reid_attack_bench.suites")))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load(name_or_file: str, *, full: bool = False, data: Sequence[str] = ()) -> Suite:
-    """A shipped suite by name, or a YAML file; at its full size, or with other data sets in place of its own.
+    """A shipped suite by name, or a YAML file; optionally at full size or with other data sets.
 
-    `compose.compose` says what a file may be made of.
+    See `compose.compose` for the parts of a file.
 
     Raises:
-        BenchError: no such suite (the nearest is named), or a mistake in the file.
+        BenchError: unknown suite, or an error in the file.
     """
     path = _path(name_or_file)
     document = read_yaml(path, "suite file")
@@ -50,10 +50,10 @@ def load(name_or_file: str, *, full: bool = False, data: Sequence[str] = ()) -> 
 
 
 def parse(document: Any, default_name: str = "suite", *, full: bool = False, data: Sequence[str] = ()) -> Suite:
-    """Check a suite document, as YAML gives it, and return it.
+    """Validate a suite document, as read from YAML, and return the suite.
 
     Raises:
-        BenchError: the first mistake, with its place.
+        BenchError: the first error, with its location.
     """
     parts = compose(_plain(document), _read, full=full, data=data)
     top = checked(SuiteDocument, parts, "the suite")
@@ -83,36 +83,36 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
 
 
 def to_json(suite: Suite) -> str:
-    """A suite as text, whole: `from_json` gives an equal one."""
+    """A suite as JSON; `from_json` returns an equal one."""
     return json.dumps(asdict(suite))
 
 
 def from_json(text: str) -> Suite:
-    """The suite that `to_json` wrote.
+    """The suite written by `to_json`.
 
     Raises:
-        BenchError: the text is no JSON, or no suite that this version can read whole.
+        BenchError: the text is not JSON, or not a suite that this version can read.
     """
     try:
         return from_plain(json.loads(text))
     except json.JSONDecodeError as error:
-        raise BenchError(f"a suite in JSON is damaged: {error}") from error
+        raise BenchError(f"the JSON of a suite is corrupt: {error}") from error
 
 
 def from_plain(plain: Mapping[str, Any]) -> Suite:
-    """The suite that `dataclasses.asdict` made `plain` of, as a manifest has it.
+    """The suite from the result of `dataclasses.asdict`, as stored in a manifest.
 
     Raises:
-        BenchError: it is no suite that this version can read whole.
+        BenchError: not a suite that this version can read.
     """
     return checked(Suite, plain, "the suite", noun="field")
 
 
 def read_epsilons(text: str) -> tuple[int, ...]:
-    """Epsilons of a command line: "4,8/255,16" → (4, 8, 16).
+    """Parse epsilons of a command line: "4,8/255,16" → (4, 8, 16).
 
     Raises:
-        BenchError: one is no whole number of steps of 1/255 from 0 to 255.
+        BenchError: one is not a whole number of steps of 1/255 from 0 to 255.
     """
     try:
         return tuple(epsilon_steps(int(part) if part.strip().isdigit() else part) for part in text.split(","))
@@ -125,12 +125,12 @@ def _path(name_or_file: str) -> Path:
         return Path(name_or_file).expanduser()
     known = shipped()
     if name_or_file not in known:
-        raise BenchError(f"no suite is called '{name_or_file}': {nearest(name_or_file, known)} (or give a .yaml file)")
+        raise BenchError(f"unknown suite '{name_or_file}': {nearest(name_or_file, known)} (or give a .yaml file)")
     return known[name_or_file]
 
 
 def _read(name_or_file: str) -> dict[str, Any]:
-    """The document of a suite that is extended."""
+    """The document of a suite that another one extends."""
     path = _path(name_or_file)
     document = read_yaml(path, "suite file")
     try:
@@ -140,12 +140,12 @@ def _read(name_or_file: str) -> dict[str, Any]:
 
 
 def _plain(document: Any) -> dict[str, Any]:
-    """A checked document as plain values; only what it gives itself."""
+    """A validated document as plain values, without defaults."""
     return checked(SuiteDocument, document, "the suite").model_dump(exclude_unset=True)
 
 
 def _entries(section: dict[str, T] | list[str]) -> dict[str, T]:
-    """A section of a composed suite, where nothing is left to pick."""
+    """A section of a composed suite, a mapping."""
     assert isinstance(section, dict)
     return section
 
@@ -157,7 +157,7 @@ def _victim(label: str, entry: VictimDocument, datasets: Mapping[str, Any]) -> V
             raise BenchError(f"{where}.train_on: no data set '{name}' in this suite: {nearest(name, datasets)}")
     if entry.defends and entry.train_on:
         raise BenchError(
-            f"{where}: a defence is trained on what its victim is, and it defends {entry.defends}: remove train_on"
+            f"{where}: a defence is trained on the data sets of its victim {entry.defends}: remove train_on"
         )
     return VictimEntry(
         label, entry.use or label, entry.options, tuple(entry.train_on), entry.expected_rank1, tuple(entry.roles),
@@ -195,7 +195,7 @@ def _pixel_count(pixels: int | str | None, image_size: tuple[int, int]) -> int |
 def _claims(
     where: str, entry: FindingDocument, attacks: Mapping[str, AttackEntry], image_size: tuple[int, int]
 ) -> Iterator[Claim]:
-    """One claim, or for `ascending: [a, b, c]` one for each two neighbours."""
+    """One claim, or for `ascending: [a, b, c]` one for each pair of neighbours."""
     sides = entry.ascending or [side for side in (entry.lower, entry.higher) if side is not None]
     contenders = [_contender(where, side, attacks, image_size, curve=bool(entry.at_equal)) for side in sides]
     for lower, higher in itertools.pairwise(contenders):
@@ -221,7 +221,7 @@ def _contender(
         and ("pixels" not in given or threat.pixels == budget)
     )
     if curve and len(threats) < 2:
-        raise BenchError(f"{where}: at_equal reads a curve, and attack {label} has {len(threats)} threat model there")
+        raise BenchError(f"{where}: at_equal needs a curve, but attack {label} has {len(threats)} threat model there")
     if not curve and len(threats) != 1:
         raise BenchError(
             f"{where}: attack {label} has {len(threats)} such threat models: name one with epsilon and pixels"

@@ -1,4 +1,4 @@
-"""A suite: which data sets, victims and attacks make one matrix."""
+"""Suites: the data sets, victims and attacks of one matrix."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ same architecture trained on another data set; another architecture trained on t
 PRECISIONS = ("float32", "bfloat16")
 
 EOT_SAMPLES = 8
-"""Draws of a randomised victim that `adaptive: true` averages."""
+"""Number of draws of a randomised victim averaged by `adaptive: true`."""
 
-_WHOLE = {"extra": "forbid"}  # for pydantic: a record with a field that this version does not know is refused
+_WHOLE = {"extra": "forbid"}  # for pydantic: a record with an unknown field is refused
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class VictimEntry:
     Attributes:
         label: its name in tables.
         use: registered victim or FILE.py:NAME.
-        options: its settings.
-        train_on: data sets to train it on, one model each; empty for a victim that comes trained.
+        options: settings of the victim.
+        train_on: training data sets, one model each; empty for a trained victim.
         expected_rank1: clean Rank-1 in % below which a trained model counts as failed, on its own data set.
         roles: "source" (crafted on, against every target), "white-box" (crafted on, against itself only), "target".
-        defends: label of the victim that this one, a contracts.Defence, is made of; one for each of its models.
+        defends: label of the victim that this one, a contracts.Defence, is applied to; one for each of its models.
     """
 
     __pydantic_config__ = _WHOLE
@@ -53,12 +53,12 @@ class AttackEntry:
     Attributes:
         label: its name in tables.
         use: registered attack or FILE.py:NAME.
-        options: its settings.
-        threats: what it may do; all are run.
-        seeds: it is fitted and crafted once with each; empty for the suite's seed alone. Data and victims keep the
-            suite's seed, so that seeds differ in the attack and in nothing else.
-        adaptive: number of draws of a randomised source that are averaged by an attack that knows the source's defence
-            (see `adaptive`); 0 for an attack that does not know it.
+        options: settings of the attack.
+        threats: threat models; all are run.
+        seeds: the attack is fitted and crafted once with each; empty for the seed of the suite. Data and victims keep
+            the seed of the suite.
+        adaptive: number of draws of a randomised source to average if the attack is adaptive (see `adaptive`); 0 if
+            it is not.
     """
 
     __pydantic_config__ = _WHOLE
@@ -85,15 +85,15 @@ class Contender:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim about two attacks that a run confirms or does not; see report.analysis.findings.
+    """A claim about two attacks, to be confirmed or refuted by a run; see report.analysis.findings.
 
     Attributes:
-        claim: in words.
-        lower, higher: sides whose `measure` is claimed to be the lower one, and the higher one.
+        claim: the claim in words.
+        lower, higher: sides of which `measure` is claimed to be lower and higher.
         measure: a column of matrix.csv.
-        relation: over which cells, see RELATIONS; the mean over all of them counts.
-        at_equal: compare where this measure is the same, read off the curves over threat models; empty to compare the
-            two as they are.
+        relation: cells over which the measure is averaged, see RELATIONS.
+        at_equal: compare at equal values of this measure, interpolated on the curves over threat models; empty to
+            compare directly.
     """
 
     __pydantic_config__ = _WHOLE
@@ -107,22 +107,22 @@ class Claim:
 
 @dataclass(frozen=True)
 class Suite:
-    """A whole matrix.
+    """A suite: a whole matrix of attacks, sources, targets and data sets.
 
     Attributes:
-        name, description: for people.
-        seed: from which every random draw of the run follows.
+        name, description: shown in reports.
+        seed: seed of all random numbers of the run.
         image_size: (height, width) in pixels at which images are stored, attacked and evaluated.
-        batch_size: images per forward pass; does not change results beyond rounding, but for a victim that draws once
-            for a batch. It is halved where a GPU's memory is too small.
-        headline_epsilon: the leaderboard is ordered by the worst case at this epsilon.
+        batch_size: images per forward pass. Affects results only by rounding, except for victims that draw once per
+            batch. It is halved if the GPU runs out of memory.
+        headline_epsilon: the leaderboard is sorted by the worst case at this epsilon.
         datasets: name → options.
-        victims, attacks: what is crossed.
-        relations: only these cells, see RELATIONS; empty for all.
-        findings: claims that the report judges.
-        precision: of victims when they are attacked and evaluated, not when they are trained: "float32", or "bfloat16"
-            for torch's autocast, meant for GPUs.
-        compile: have torch.compile make them faster on a GPU, where it can. Both change results a little.
+        victims, attacks: entries that are combined into cells.
+        relations: restrict the cells to these, see RELATIONS; empty for all.
+        findings: claims that the report evaluates.
+        precision: precision of victims while they are attacked and evaluated, not while they are trained: "float32",
+            or "bfloat16" for torch's autocast, meant for GPUs.
+        compile: apply torch.compile to victims on a GPU. Like `precision`, it changes results slightly.
     """
 
     __pydantic_config__ = _WHOLE
@@ -145,18 +145,18 @@ class Suite:
 
     def with_victim(self, victim: VictimEntry) -> Suite:
         if victim.label in {v.label for v in self.victims}:
-            raise BenchError(f"suite {self.name} already has a victim '{victim.label}': give yours another name")
+            raise BenchError(f"suite {self.name} already has a victim '{victim.label}': choose another name")
         return replace(self, victims=(*self.victims, victim))
 
     def with_epsilons(self, epsilons: Iterable[int]) -> Suite:
-        """The suite with every attack at these epsilons (steps of 1/255), and at no others.
+        """The suite with every attack at exactly these epsilons (steps of 1/255).
 
-        Pixel budgets, perturbed images and access stay. The headline epsilon stays where it is among them, else it is
-        the smallest, as in a suite that names none. Claims follow where that keeps their meaning:
+        Pixel budgets, perturbed images and access are kept. The headline epsilon is kept if it is among the new ones,
+        otherwise it is the smallest. Claims are changed if that keeps their meaning:
 
-        - two attacks with one and the same epsilon each: a claim at each of the new epsilons;
+        - two attacks with a single, equal epsilon: one claim per new epsilon;
         - a curve (`at_equal`) over all epsilons of its attack: the curve over the new ones;
-        - any other claim stays where its threat models do, and is dropped where one of them is gone.
+        - any other claim is kept if its threat models still exist, and dropped otherwise.
 
         Raises:
             BenchError: no epsilon, or one outside 0 … 255.
@@ -172,13 +172,13 @@ class Suite:
 
 
 def _at(threats: Iterable[ThreatModel], epsilons: Iterable[int]) -> tuple[ThreatModel, ...]:
-    """`threats` at each of `epsilons` in place of their own."""
+    """`threats` with each of `epsilons`."""
     kinds = list(dict.fromkeys(replace(threat, epsilon=0) for threat in threats))
     return tuple(replace(kind, epsilon=epsilon) for epsilon in epsilons for kind in kinds)
 
 
 def _claims_at(claim: Claim, before: Mapping[str, set[int]], chosen: tuple[int, ...]) -> Iterator[Claim]:
-    """What becomes of a claim; `before` are the epsilons that each attack had."""
+    """The claims that replace a claim; `before`: previous epsilons of each attack."""
     sides = (claim.lower, claim.higher)
     if claim.at_equal:
         curves = [

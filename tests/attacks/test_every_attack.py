@@ -124,7 +124,7 @@ def source_of(name: str, needs: frozenset[Any] | None = None) -> Granted:
 
 @functools.cache
 def learnt(name: str, pixels: int | None = None, epsilon: int = 8) -> State | None:
-    """What the attack learns within a budget, None for one that learns nothing."""
+    """The fitted state of the attack within a budget; None unless it is learned."""
     return fitted(name, source_of(name), ThreatModel(epsilon, pixels))
 
 

@@ -61,13 +61,13 @@ def test_what_it_suggests_in_comments_is_python(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("precious")
     process = bench("new-victim", "mine.py", cwd=tmp_path, expect=1)
-    assert process.stderr.strip() == "error: mine.py exists already and was not changed: choose another name"
+    assert process.stderr.strip() == "error: mine.py already exists and was not changed: choose another name"
     assert (tmp_path / "mine.py").read_text() == "precious"
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(("mine.txt",), r"name it mine\.py"), (("mine.py", "--name", "my-defence"), "a class cannot be called that")],
+    [(("mine.txt",), r"name it mine\.py"), (("mine.py", "--name", "my-defence"), "not a valid class name")],
 )
 def test_wrong_names(monkeypatch, tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
     monkeypatch.chdir(tmp_path)

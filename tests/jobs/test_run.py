@@ -182,7 +182,7 @@ def test_images_are_those_that_were_evaluated(settings) -> None:
     assert np.abs(noise.clean.astype(int) - noise.adversarial.astype(int)).max() <= 4
     for choice, says in (
         ({"attack": "nois"}, "no images with attack=nois: did you mean 'noise'"),
-        ({"attack": "noise", "dataset": "plaza"}, r"choose by epsilon; there are: epsilon=4; epsilon=8"),
+        ({"attack": "noise", "dataset": "plaza"}, r"several match: choose by epsilon: epsilon=4; epsilon=8"),
         ({"attack": "learner", "dataset": "plaza", "side": "gallery"}, "side 'gallery' was not attacked"),
     ):
         with pytest.raises(BenchError, match=says):
@@ -229,7 +229,7 @@ class Map(Net):
         (Net(), {"input_size": (64, 32.5)}, "input_size must be"),
         (Net(), {"std": (1, 1, 0)}, "std positive"),
         (Net(), {"distance": "manhattan"}, "euclidean or cosine"),
-        (Net(), {"options": {"a": 1}}, "given by name, not for one in memory"),
+        (Net(), {"options": {"a": 1}}, "given by name, not one in memory"),
         (Net(), {"name": "toy"}, "already has a victim 'toy'"),
         (Net(), {"precision": "float8"}, "precision must be one of"),
         (Net(), {"device": "tpu"}, "device tpu"),

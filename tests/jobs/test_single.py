@@ -181,7 +181,7 @@ def test_misranking_and_gap_craft_from_their_files_without_their_source(
         (["fit", "learner", "--source", "toy@plaza", "--data", "station", "--out", "x.safetensors"], "on plaza"),
         (["fit", "learner", "--source", "toy", "--data", "plazza", "--out", "x.safetensors"], "did you mean 'plaza'"),
         (["fit", "learner", "--source", "toy", "--data", "plaza", "--out", "x.pt"], "name it x.safetensors"),
-        (["fit", "pgd", "--source", READY, "--out", "x.safetensors"], "learns nothing: give its name to craft"),
+        (["fit", "pgd", "--source", READY, "--out", "x.safetensors"], "is not learned and needs no file: use craft"),
         (["craft", "--attack", "pgd", "--images", "mine", "--out", "adv"], "name its source with --source"),
         (["craft", "--attack", "no.safetensors", "--images", "mine", "--out", "adv"], "does not exist: make it with"),
         (["craft", "--attack", "bad.safetensors", "--images", "mine", "--out", "adv"], "is not a safetensors file"),
@@ -209,10 +209,10 @@ def test_mistakes_get_one_line(bench, tiny_yaml: Path, images: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("broken.png", b"no image", "broken.png is not an image that can be read"),
+        ("broken.png", b"no image", "broken.png is not a readable image"),
         ("b.jpg", None, "b.jpg and b.png would both become b.png"),
-        ("deep.png", "I;16", "deep.png has more than 8 bits a colour"),
-        ("thin.png", "thin", "thin.png: grid energy needs images of at least 16×16 pixels, not 64×12"),
+        ("deep.png", "I;16", "deep.png has more than 8 bits per channel"),
+        ("thin.png", "thin", "thin.png: checkerboard energy needs images of at least 16×16 pixels, not 64×12"),
     ],
 )
 def test_images_that_cannot_be_attacked_are_named(

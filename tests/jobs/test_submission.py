@@ -131,7 +131,7 @@ def test_other_weights_than_the_card_s_are_found_out(packed: Path, tmp_path: Pat
         return yaml.safe_dump({**yaml.safe_load(content), "weights": "0" * 32}).encode()
 
     (check, *_) = checked(rewritten(packed, tmp_path / "other.zip", change))
-    assert "the card says 00000" in check.problem
+    assert "the card has 00000" in check.problem
 
 
 def test_a_damaged_image_is_found_out(packed: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_the_published_schema_of_cards_is_the_one_of_the_code(packed: Path) -> N
 
 def test_a_card_of_another_victim(packed: Path) -> None:
     refused = bench("submit", "runs/tiny", "--victim", "toy@plaza", cwd=packed, expect=1).stderr
-    assert "name: it says smooth@plaza, and the run evaluated toy@plaza" in refused
+    assert "name is smooth@plaza, but the run evaluated toy@plaza" in refused
     assert "the run has no victim 'tyo'" in bench("submit", "runs/tiny", "--victim", "tyo", cwd=packed, expect=1).stderr
 
 
@@ -212,5 +212,5 @@ def test_missing_images_are_not_made_again(packed: Path, tmp_path: Path) -> None
         for name in old.namelist():
             if not name.startswith("store/craft"):
                 new.writestr(name, old.read(name))
-    with pytest.raises(BenchError, match="does not hold the images of"):
+    with pytest.raises(BenchError, match="lacks the images of"):
         checked(tmp_path / "fewer.zip")

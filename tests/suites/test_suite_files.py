@@ -74,7 +74,7 @@ def test_a_section_is_replaced_where_the_suite_says_so() -> None:
     child = parse.parse({"extends": "quick", "replace": "attacks", "attacks": {"noise": {}}})
     assert child.attacks == (AttackEntry("noise", "noise", {}, (ThreatModel(),)),)
     assert child.victims == parse.load("quick").victims
-    with pytest.raises(BenchError, match=r"replace names victims, and gives none"):
+    with pytest.raises(BenchError, match=r"replace lists victims, but the suite has no such section"):
         parse.parse({"extends": "quick", "replace": ["victims"]})
     with pytest.raises(BenchError, match=r"replace: this suite extends none"):
         parse.parse({"replace": "attacks", "datasets": {"plaza": {}}, "attacks": {"noise": {}}})
@@ -216,7 +216,7 @@ def test_a_suite_that_cannot_be_read_whole_is_refused() -> None:
     plain["attacks"][0]["threats"][0]["norm"] = "l2"
     with pytest.raises(BenchError, match=r"attacks\[0\].threats\[0\] has no field 'norm'"):
         parse.from_plain(plain)
-    with pytest.raises(BenchError, match="in JSON is damaged"):
+    with pytest.raises(BenchError, match="the JSON of a suite is corrupt"):
         parse.from_json("{")
 
 

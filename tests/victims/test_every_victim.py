@@ -15,7 +15,17 @@ import torch
 from safetensors.torch import load, save
 
 from reid_attack_bench import registry
-from reid_attack_bench.contracts import FitContext, State, TrainingData, Victim, to_float, weights_digest
+from reid_attack_bench.contracts import (
+    Defence,
+    FitContext,
+    LearnedDefence,
+    Recipe,
+    State,
+    TrainingData,
+    Victim,
+    to_float,
+    weights_digest,
+)
 from reid_attack_bench.jobs.check_victim.check import check
 from reid_attack_bench.steps.examine import examine
 from reid_attack_bench.victims.torchreid_zoo import untrained_model
@@ -93,18 +103,18 @@ class Made:
         self.victim = self.from_state(self.state)
 
     def fit(self) -> State | None:
-        if not hasattr(self.plugin, "fit"):
+        if not isinstance(self.plugin, (Recipe, LearnedDefence)):
             return None
         torch.manual_seed(0)  # as the bench does
         context = FitContext(torch.device("cpu"), torch.Generator().manual_seed(0), progress=self.in_time)
-        data = (toy(), TRAINING) if hasattr(self.plugin, "defend") else (TRAINING,)
+        data = (toy(), TRAINING) if isinstance(self.plugin, Defence) else (TRAINING,)
         return self.plugin.fit(*data, context)
 
     def from_state(self, state: State | None) -> Victim:
         if isinstance(self.plugin, Victim):
             made = self.plugin
         else:
-            made = self.plugin.defend(toy(), state) if hasattr(self.plugin, "defend") else self.plugin.load(state)
+            made = self.plugin.defend(toy(), state) if isinstance(self.plugin, Defence) else self.plugin.load(state)
         return made.eval().requires_grad_(False)
 
     def in_time(self, done: int = 0, total: int = 0, note: str = "") -> None:
@@ -151,10 +161,10 @@ def test_it_is_what_it_declares(made, name: str) -> None:
     victim, found = each.victim, examine(each.victim, torch.device("cpu"))
     assert found["found_randomised"] == victim.randomised
     assert victim.differentiable == ("zero_gradient" in found)
-    assert victim.differentiable == getattr(each.plugin, "differentiable", True), "known before it is made"
+    assert victim.differentiable == each.plugin.differentiable, "known before it is made"
     assert embeddings(victim).dtype == torch.float32
     assert not any(module.training for module in victim.modules())
-    if hasattr(each.plugin, "defend"):
+    if isinstance(each.plugin, Defence):
         assert victim.defence
         assert not toy().defence
     logits, both = victim.logits(to_float(IMAGES[:2])), victim.outputs(to_float(IMAGES[:2]))
@@ -188,7 +198,7 @@ def test_training_is_repeated_and_leaves_the_defended_victim_alone(made, name: s
     assert again is not None
     assert each.state.keys() == again.keys()
     assert all(torch.equal(value, again[key]) for key, value in each.state.items())
-    if hasattr(each.plugin, "defend"):
+    if isinstance(each.plugin, Defence):
         inner, digest = toy(), weights_digest(toy())
         defended = each.plugin.defend(inner, each.state).eval().requires_grad_(False)
         embeddings(defended)

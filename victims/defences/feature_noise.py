@@ -20,7 +20,7 @@ class _Noisy(WrappedVictim):
 
     def embed(self, images: Tensor) -> Tensor:
         embeddings = self.victim.embed(images)
-        # relative to the root mean square, so that one sigma suits every model
+        # relative to the root mean square, so that one sigma fits all models
         scale = embeddings.detach().square().mean(dim=1, keepdim=True).sqrt()
         return embeddings + self.sigma * scale * torch.randn_like(embeddings)
 

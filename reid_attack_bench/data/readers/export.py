@@ -32,8 +32,7 @@ def write_market1501(splits: Mapping[str, Labelled], root: Path) -> Path:
     without chroma subsampling still changes colour values by a few 1/255: do not store adversarial images this way.
 
     Args:
-        splits: "train", "query" and "gallery". File names and their readers limit identities to 0 … 1501 and cameras to
-            0 … 5.
+        splits: "train", "query" and "gallery". Readers limit identities to 0 … 1501 and cameras to 0 … 5.
         root: the data root.
 
     Returns:

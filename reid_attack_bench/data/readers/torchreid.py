@@ -157,8 +157,8 @@ def read_real(name: str, data_root: Path, **options: Any) -> dict[str, ImageList
         for path in image_list.paths:
             if not path.startswith(f"{root / name}{os.sep}"):  # the split files of CUHK03 hold absolute paths
                 raise BenchError(
-                    f"the splits in {root / name} refer to {path}, from where the data set was moved: delete the files "
-                    "splits_*.json there to have them written again"
+                    f"the splits in {root / name} refer to {path}, but the data set was moved: delete the files "
+                    "splits_*.json there; they are written again"
                 )
     return lists
 
@@ -182,13 +182,13 @@ def content_of(
     if file is not None and file.is_file():
         with contextlib.suppress(OSError, ValueError):
             known = json.loads(file.read_text())
-            counts = known.get("counts")  # none in a file of an earlier version
+            counts = known.get("counts")  # absent in files of earlier versions
             if counts and known["reader"] == reader and known["files"] == _tree(root / name):
                 return known["content"], counts
     lists = read_real(name, data_root, **options)
     tree = (
         None if file is None else _tree(root / name)
-    )  # taken before the files are read, so that a change meanwhile invalidates it
+    )  # taken before reading, so that a change in the meantime invalidates it
     content, counts = content_digest(lists), {split: len(images.paths) for split, images in lists.items()}
     if file is not None and tree is not None:
         answer = {"reader": reader, "files": tree, "content": content, "counts": counts}

@@ -1,7 +1,7 @@
-"""Procedural person ReID data: three domains, drawn from a seed in seconds, for tests, examples and ablations.
+"""Procedural person ReID data: three domains, rendered from a seed in seconds, for tests, examples and ablations.
 
-`render_domain` gives the splits of a domain. An identity (`identity`) is drawn by `person` and dressed by
-`cloth`; `scene` puts it in a place, `camera` takes the picture, and `domains` says what differs.
+`render_domain` returns the splits of a domain. `identity` draws identities, `person` and `cloth` render their bodies
+and clothes, `scene` their background and occluders, `camera` the image; `domains` defines the three domains.
 """
 
 from reid_attack_bench.data.synthetic.domains import DOMAINS, Domain

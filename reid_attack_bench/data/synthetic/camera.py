@@ -1,4 +1,4 @@
-"""What a camera does to a scene: colour response, exposure, optics, resolution, noise, JPEG."""
+"""Camera model: colour response, exposure, optics, resolution, noise, JPEG."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class CameraRanges:
-    """Between which values the cameras of a domain lie.
+    """Ranges from which the cameras of a domain are drawn.
 
     Attributes:
-        warmth: log gain of red over blue.
+        warmth: log gain of red relative to blue.
         tint: log gain of green.
         gain: log exposure gain.
         gamma: exponent of the tone curve.
-        saturation: 0 grey, 1 true.
+        saturation: 0 for grey, 1 for unchanged.
         hue: rotation of colours, radians.
-        haze: level that black is lifted to.
-        vignette: loss of light in the corners.
-        elevation: how much the camera looks down.
+        haze: level of black.
+        vignette: relative loss of light in the corners.
+        elevation: downward tilt of the camera.
         resolution: sharpness, as a share of the output's resolution.
-        noise: standard deviation, of [0, 1].
-        quality: of the JPEG, 1 to 100.
+        noise: standard deviation, for values in [0, 1].
+        quality: JPEG quality, 1 to 100.
     """
 
     warmth: Range
@@ -45,7 +45,7 @@ class CameraRanges:
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera: its fixed response and where it looks (`heading` of most walkers, light from the side `light`)."""
+    """One camera: its fixed response, the typical `heading` of walkers and the side `light` comes from."""
 
     matrix: np.ndarray
     gamma: float
@@ -60,7 +60,7 @@ class Camera:
 
 
 def _colour_matrix(warmth: float, tint: float, gain: float, saturation: float, hue: float) -> np.ndarray:
-    """3×3 on RGB: hue rotation about grey, saturation, then the gains of the channels."""
+    """3×3 matrix on RGB: hue rotation about grey, saturation, then channel gains."""
     grey = np.full((3, 3), 1 / 3)
     turn = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     rotation = grey + np.cos(hue) * (np.eye(3) - grey) + np.sin(hue) * turn
@@ -70,7 +70,7 @@ def _colour_matrix(warmth: float, tint: float, gain: float, saturation: float, h
 
 
 def make_camera(rng: np.random.Generator, ranges: CameraRanges, number: int) -> Camera:
-    """Draw camera `number` of a domain; headings are spread so that every side of a walker is seen."""
+    """Draw camera `number` of a domain; headings are spread so that walkers are seen from all sides."""
 
     def draw(bounds: Range) -> float:
         return float(rng.uniform(*bounds))
@@ -93,7 +93,7 @@ def make_camera(rng: np.random.Generator, ranges: CameraRanges, number: int) -> 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What differs from shot to shot of one camera: log exposure, log warmth, and blur (share of the height)."""
+    """Variation between shots of one camera: log exposure, log warmth, blur (as a share of the height)."""
 
     gain: float
     warmth: float
@@ -103,7 +103,7 @@ class Exposure:
 
 
 def make_exposure(track: np.random.Generator, rng: np.random.Generator) -> Exposure:
-    """`track` gives the hour of the day, which the shots of one passage share, `rng` the rest."""
+    """`track` draws the time of day, shared by the shots of one passage; `rng` draws the rest."""
     return Exposure(
         gain=float(track.normal(0.0, 0.06) + rng.normal(0.0, 0.04)),
         warmth=float(track.normal(0.0, 0.04) + rng.normal(0.0, 0.03)),
@@ -133,7 +133,7 @@ def photograph(
         image = image * (1 - camera.vignette * (0.6 * y * y + 0.4 * x * x))[..., None]
     image = cv2.pow(np.clip(image, 0.0, 1.0), camera.gamma)
     image = camera.haze + (0.98 - camera.haze) * image
-    # the sensor's noise belongs to its own pixels, so it comes before the picture is scaled up
+    # sensor noise is added per sensor pixel, so before upscaling
     image += np.float32(camera.noise) * rng.standard_normal(image.shape, dtype=np.float32)
     levels = np.clip(np.rint(image * 255.0), 0, 255).astype(np.uint8)
     if share < 1.0:

@@ -1,4 +1,4 @@
-"""Cloth as a colour field over a body: patterns, prints, fronts that open, folds."""
+"""Cloth as a colour field over a body: patterns, prints, open fronts, folds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reid_attack_bench.data.synthetic.identity import Garment
 from reid_attack_bench.data.synthetic.paint import Colour, dimmed, mixed, rgb
 
 _AROUND = 0.1
-"""Body radius that turns an angle around the body into a length."""
+"""Body radius that converts an angle around the body to a length."""
 
 
 def _where(mask: np.ndarray, colour: np.ndarray, inside: Colour) -> np.ndarray:
@@ -16,7 +16,7 @@ def _where(mask: np.ndarray, colour: np.ndarray, inside: Colour) -> np.ndarray:
 
 
 def pattern(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """The cloth's own colours.
+    """Colours of the cloth.
 
     `angle` is the direction around the body in radians (0 front, ±π back), `level` the height on the
     body in body heights from the crown; both H×W. Returns RGB 3×H×W.
@@ -57,7 +57,7 @@ def pattern(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarra
 
 
 def _print_mask(shape: str, across: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Where a print covers, in its own coordinates ([−1, 1] across and down)."""
+    """Mask of a print, in its own coordinates ([−1, 1] across and down)."""
     if shape == "disc":
         return across**2 + down**2 < 1
     if shape == "ring":
@@ -82,14 +82,14 @@ def folds(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
 
 
 def weave(garment: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """What the texture of the cloth adds to its colour, around 0."""
+    """Additive texture of the cloth, around 0."""
     period, direction, depth = garment.weave
     along = level * np.cos(direction) + angle * _AROUND * np.sin(direction)
     return depth * np.sin(2 * np.pi / period * along)
 
 
 def upper_colour(garment: Garment, inner: Garment, angle: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """The front and back of an upper garment, before light falls on it: RGB 3×H×W."""
+    """Front and back of an upper garment without shading: RGB 3×H×W."""
     colour = pattern(garment, angle, level)
     front = np.abs(angle)
     if garment.print_shape:

@@ -1,7 +1,7 @@
-"""The three worlds: a sunny square, an underground station and a campus under clouds.
+"""The three domains: a sunny square, an underground station and a campus under clouds.
 
-They share the way people are built and drawn. They differ in what people wear, in places, light, cameras,
-what gets in the way and how boxes are cut, as two ReID data sets do.
+They share the body model. They differ in clothing, places, light, cameras, occluders and bounding boxes, as real ReID
+data sets do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reid_attack_bench.data.synthetic.scene import Scenery
 
 @dataclass(frozen=True)
 class BoxHabits:
-    """How a detector or annotator cuts boxes: height of a person in the box, its spread, and offsets (box heights)."""
+    """Bounding boxes: height of the person in the box, its spread, and offsets, in box heights."""
 
     fill: float
     fill_spread: float
@@ -26,18 +26,18 @@ class BoxHabits:
 
 @dataclass(frozen=True)
 class Domain:
-    """One synthetic data set's world.
+    """One synthetic domain.
 
     Attributes:
-        name: how it is called.
-        number: enters the seed.
-        cameras: how many there are.
-        wardrobe: what people wear.
+        name: name of the domain.
+        number: part of the random seed.
+        cameras: number of cameras.
+        wardrobe: clothing.
         scenery: places.
-        lens: what cameras are like.
-        boxes: how people are cut out.
-        occluders: what gets in the way, by weight.
-        occlusion: share of images with something in the way.
+        lens: ranges of the camera parameters.
+        boxes: bounding boxes.
+        occluders: kind of occluder → weight.
+        occlusion: share of images with an occluder.
         company: share of images with another pedestrian in the box.
         sunlight: hardness of shadows, 0 to 1.
         stride: mean swing of the legs, radians.

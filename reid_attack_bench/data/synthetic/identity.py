@@ -1,4 +1,4 @@
-"""Who a person is: everything that stays the same from camera to camera."""
+"""Identities: everything about a person that is constant across cameras."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from reid_attack_bench.data.synthetic.paint import Colour, dimmed
 
 Palette = Sequence[tuple[Colour, float]]
-"""Colours and how common they are."""
+"""Colours with weights."""
 
 Mix = Mapping[str, float]
-"""Kinds and how common they are."""
+"""Kinds with weights."""
 
 
 @dataclass(frozen=True)
 class Wardrobe:
-    """What people of one domain wear: palettes and mixes, weights need not sum to 1."""
+    """Clothing of one domain: palettes and mixes; weights need not sum to 1."""
 
     upper: Palette
     lower: Palette
@@ -39,12 +39,12 @@ class Garment:
         cut: e.g. "tshirt", "hoodie", "skirt"; see `SLEEVES` and `LOWER_LENGTHS`.
         pattern: e.g. "plain", "stripes", "check".
         colour, second: ground colour and the pattern's other colour.
-        period, phase: of the pattern, in body heights.
-        sleeve: colour of the sleeves (raglan, vest), or None for the garment's own.
+        period, phase: period and phase of the pattern, in body heights.
+        sleeve: colour of the sleeves (raglan, vest), or None for that of the garment.
         print_shape: logo on the chest, "" for none.
-        print_colour: its colour.
-        print_back: whether the back carries it too.
-        ease: how loose it hangs, in body heights.
+        print_colour: colour of the logo.
+        print_back: whether it is on the back too.
+        ease: looseness, in body heights.
         folds: phases of the folds.
         weave: texture of the cloth, as (period in body heights, direction in radians, depth in brightness).
     """
@@ -66,7 +66,7 @@ class Garment:
 
 @dataclass(frozen=True)
 class Person:
-    """Build (in body heights unless said), looks and belongings of one identity."""
+    """Build (in body heights unless noted), looks and belongings of one identity."""
 
     height: float
     shoulder: float
@@ -99,13 +99,13 @@ SLEEVES: dict[str, float] = {
     "tank": 0.0, "tshirt": 0.45, "polo": 0.4, "longsleeve": 1.0, "hoodie": 1.0, "open-jacket": 1.0,
     "zip-jacket": 1.0, "coat": 1.0, "vest": 1.0, "dress": 0.3,
 }  # fmt: skip
-"""Upper cut → share of the arm that its sleeve covers."""
+"""Upper cut → share of the arm covered by its sleeve."""
 
 LOWER_LENGTHS: dict[str, float] = {
     "trousers": 1.0, "jeans": 1.0, "wide": 1.0, "track": 1.0, "shorts": 0.44, "capri": 0.72,
     "skirt": 0.4, "long-skirt": 0.8,
 }  # fmt: skip
-"""Lower cut → share of the leg that it covers."""
+"""Lower cut → share of the leg covered."""
 
 _SKINS: Palette = (
     ((0.93, 0.76, 0.66), 3), ((0.86, 0.67, 0.54), 3), ((0.74, 0.54, 0.41), 2), ((0.52, 0.35, 0.25), 1.5),
@@ -119,13 +119,13 @@ _HAIRS: Palette = (
 
 
 def pick(rng: np.random.Generator, mix: Mix) -> str:
-    """One kind, by weight."""
+    """Draw one kind, by weight."""
     weights = np.array(list(mix.values()), float)
     return list(mix)[int(np.searchsorted(np.cumsum(weights / weights.sum()), rng.random()))]
 
 
 def pick_colour(rng: np.random.Generator, palette: Palette, jitter: float = 0.02) -> Colour:
-    """One colour, by weight, with a little dye variation."""
+    """Draw one colour, by weight, with slight dye variation."""
     weights = np.cumsum([weight for _, weight in palette])
     chosen = palette[int(np.searchsorted(weights / weights[-1], rng.random()))][0]
     red, green, blue = np.clip(np.array(chosen) + rng.normal(0.0, jitter, 3), 0.02, 0.98).tolist()
@@ -133,7 +133,7 @@ def pick_colour(rng: np.random.Generator, palette: Palette, jitter: float = 0.02
 
 
 def _unlike(rng: np.random.Generator, palette: Palette, colour: Colour) -> Colour:
-    """A colour that can be told from `colour`."""
+    """Draw a colour that is distinguishable from `colour`."""
     other = pick_colour(rng, palette)
     for _ in range(8):
         if sum(abs(a - b) for a, b in zip(colour, other, strict=True)) > 0.6:
@@ -198,7 +198,7 @@ def _lower(rng: np.random.Generator, wardrobe: Wardrobe) -> Garment:
 
 
 def make_person(rng: np.random.Generator, wardrobe: Wardrobe) -> Person:
-    """Draw one identity; the order of the draws is part of the renderer's version."""
+    """Draw one identity. Changing the order of the draws requires a new renderer version."""
     feminine = rng.random() < 0.5
     bulk = float(rng.normal(1.0, 0.09))
     cuts = dict(wardrobe.upper_cuts)

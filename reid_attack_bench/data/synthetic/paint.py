@@ -1,7 +1,7 @@
 """Drawing in real coordinates: outlines, and a canvas that fills them with a colour field.
 
-OpenCV rasterises (anti-aliased, 1/16 pixel); everything above it works in units, so a picture drawn at
-twice the resolution is the same picture with more detail.
+OpenCV rasterises with anti-aliasing at 1/16 pixel. Coordinates are in units independent of the resolution, so an image
+drawn at twice the resolution has the same content with more detail.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _SHIFT = 4
 
 @dataclass(frozen=True)
 class Canvas:
-    """Float32 RGB pixels (3×H×W, changed in place) and the frame that drawings are given in.
+    """Float32 RGB pixels (3×H×W, changed in place) and the coordinate frame of drawings.
 
     Attributes:
-        pixels: what is drawn on.
+        pixels: the array that is drawn on.
         scale: pixels per unit.
         left, top: pixel position of the frame's origin.
     """
@@ -40,7 +40,7 @@ class Canvas:
     top: float = 0.0
 
     def framed(self, origin: Point, scale: float) -> Canvas:
-        """The same pixels seen from a frame at `origin` whose unit is `scale` of this one's."""
+        """The same pixels with a frame at `origin` whose unit is `scale` units of this one."""
         return replace(
             self,
             scale=self.scale * scale,
@@ -85,7 +85,7 @@ def capsule(start: Point, end: Point, start_radius: float, end_radius: float) ->
     """A tapering limb with round ends."""
     angle = atan2(end[1] - start[1], end[0] - start[0])
     turn = np.array([(cos(angle), sin(angle)), (-sin(angle), cos(angle))])
-    # _CIRCLE starts on the +x axis: quarters 1 and 4 make the cap at the end, 2 and 3 the one at the start
+    # _CIRCLE starts on the +x axis: quarters 1 and 4 form the cap at the end, 2 and 3 the cap at the start
     rounded = _CIRCLE @ turn
     near = rounded[5:16] * start_radius + start
     far = np.concatenate([rounded[15:], rounded[:6]]) * end_radius + end
@@ -115,7 +115,7 @@ def roundness(across: np.ndarray, light: float) -> np.ndarray:
 
 
 def mottle(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int], strength: float) -> np.ndarray:
-    """Smooth noise around 1 (H×W float32), the same at any resolution for the same `cells`."""
+    """Smooth noise around 1 (H×W float32), independent of the resolution for the same `cells`."""
     rows, columns = cells
     total = np.zeros(shape, np.float32)
     for octave, weight in ((1, 0.6), (3, 0.4)):

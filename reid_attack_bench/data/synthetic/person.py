@@ -1,7 +1,7 @@
 """Drawing a person in a pose: a body of tapering tubes, seen from any side, dressed with cloth.
 
-The frame is the body's own: y runs from 0 at the crown to 1 at the soles, x is 0 on the body's axis.
-A surface point at `angle` around the body (0 front) is seen at x = sin(angle + yaw).
+In the body frame y runs from 0 at the crown to 1 at the soles and x is 0 on the axis of the body.
+A surface point at `angle` around the body (0 is front) is projected to x = sin(angle + yaw).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from reid_attack_bench.data.synthetic.paint import (
 
 @dataclass(frozen=True)
 class Pose:
-    """How a person is caught: everything about the body that does not stay.
+    """Pose and light in one image: everything about the body that is not constant.
 
     Attributes:
         yaw: heading in radians; 0 walks towards the camera, π/2 to the right, π away.
-        phase: of the gait, in radians.
-        stride: swing of the thighs, in radians; 0 stands.
+        phase: phase of the gait, in radians.
+        stride: swing of the thighs, in radians; 0 when standing.
         elbows: bend of the two forearms, in radians.
-        elevation: how much the camera looks down; moves what is nearer lower in the picture.
-        light: where light comes from, −1 left to 1 right.
+        elevation: downward tilt of the camera; nearer parts appear lower in the image.
+        light: side of the light, from −1 (left) to 1 (right).
     """
 
     yaw: float
@@ -50,14 +50,14 @@ class Pose:
     light: float
 
     def seen(self, forward: float, sideways: float, down: float) -> Point:
-        """Where a point of the body falls in the picture."""
+        """Projection of a point of the body into the image."""
         x = forward * sin(self.yaw) + sideways * cos(self.yaw)
         nearer = forward * cos(self.yaw) - sideways * sin(self.yaw)
         return x, down + nearer * self.elevation
 
 
 def _angle(across: np.ndarray, yaw: float) -> np.ndarray:
-    """Direction around the body, in [−π, π), at `across` in [−1, 1] of its seen width."""
+    """Direction around the body, in [−π, π), at `across` in [−1, 1] of its visible width."""
     return (np.arcsin(np.clip(across, -0.995, 0.995)) - yaw + pi) % (2 * pi) - pi
 
 
@@ -240,7 +240,7 @@ def _shell(
         colour = pattern(cloth, angle, y) if inner is None else upper_colour(cloth, inner, angle, y)
         shade = roundness(across, pose.light) * folds(cloth, angle, y)
         if inner is not None:
-            # the chest catches the light, the belly and hem fall into shade
+            # the chest is lit, belly and hem are shaded
             shade = shade * between(y[:, 0], [0.15, 0.22, 0.4, 0.6], [0.9, 1.06, 0.97, 0.9])[:, None]
         else:
             shade = shade * between(y[:, 0], [0.45, 0.54], [0.78, 1.0])[:, None]
@@ -249,7 +249,7 @@ def _shell(
     canvas.fill(profile(levels, halves), field)
 
 
-# size: hair, hat, face and scarf are drawn over each other, in this order
+# size: hair, hat, face and scarf are drawn in this order, over each other
 def _head(canvas: Canvas, person: Person, pose: Pose) -> None:
     centre_x = 0.014 * sin(pose.yaw)
     middle, half, tall = 0.07, 0.047, 0.067
@@ -325,7 +325,7 @@ def _loose_hair(canvas: Canvas, person: Person, pose: Pose, centre: float, front
             * (roundness(np.clip((x - centre) / 0.056, -1, 1), pose.light) * (1 + 0.12 * np.sin(330 * (x - centre))))
         ),
     )
-    if front and person.hair_style == "long":  # the face is drawn over this, the neck shows between the strands
+    if front and person.hair_style == "long":  # the face is drawn over this; the neck is visible between the strands
         canvas.fill(ellipse((0.5 * centre + 0.014 * sin(pose.yaw), 0.145), 0.022, 0.03), dimmed(person.skin, 0.75))
 
 
@@ -381,8 +381,8 @@ def _shoulder_bag(canvas: Canvas, person: Person, pose: Pose, strap_only: bool) 
 
 
 def draw_person(canvas: Canvas, person: Person, pose: Pose) -> None:
-    """Draw `person` into the body frame of `canvas`, far parts first."""
-    far = 1 if sin(pose.yaw) > 0 else -1  # the body side (+1 left) that is turned away
+    """Draw `person` in the body frame of `canvas`, far parts first."""
+    far = 1 if sin(pose.yaw) > 0 else -1  # side of the body (+1 left) that faces away from the camera
     away = cos(pose.yaw) < 0
     sideways = abs(sin(pose.yaw))
     dark = 1.0 - 0.22 * sideways

@@ -1,4 +1,4 @@
-"""From a seed to the three splits of a data set."""
+"""Render the three splits of a synthetic data set from a seed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from reid_attack_bench.data.synthetic.scene import (
 from reid_attack_bench.errors import BenchError, nearest
 
 RENDERER_VERSION = 2
-"""Goes up whenever the same seed would give other images; belongs into every cache key."""
+"""Version of the renderer, part of every cache key; raise it when a seed gives different images."""
 
-_TEST_OFFSET = 100_000  # number of the first test person in every random stream's key, whatever the counts
+_TEST_OFFSET = 100_000  # number of the first test identity in the keys of random streams, independent of the counts
 
 _OVERSAMPLING = 2
 
 _PLACES = 4  # panoramas per camera
 
-# The first number of every random stream's key after the seed and the domain, so that no two streams meet.
+# First number of a random stream's key after seed and domain; keeps the streams independent.
 _CAMERA, _PLACE, _PERSON, _TRACK, _SHOT, _QUERY = range(6)
 
 
@@ -44,7 +44,7 @@ class _Site:
 
 
 def _stream(seed: int, domain: Domain, *key: int) -> np.random.Generator:
-    """The random stream of one thing: depends on nothing but the key."""
+    """Random generator that depends only on the key."""
     return np.random.default_rng(np.random.SeedSequence([seed, domain.number, *key]))
 
 
@@ -63,7 +63,7 @@ def _make_sites(domain: Domain, seed: int, rows: int) -> list[_Site]:
 
 def _make_pose(rng: np.random.Generator, domain: Domain, camera: Camera, heading: float) -> Pose:
     standing = rng.random() < 0.2
-    # phone in the hand, hands in the pockets, or arms that swing
+    # phone in the hand, hands in the pockets, or swinging arms
     bends = [(0.25, 0.25), (1.9, 0.3), (0.3, 1.9), (1.0, 1.0)]
     elbows = bends[int(np.searchsorted([0.7, 0.8, 0.9], rng.random()))]
     loose = rng.uniform(-0.15, 0.2, 2)
@@ -81,7 +81,7 @@ def _shoot(
     domain: Domain, site: _Site, person: Person, track: np.random.Generator, rng: np.random.Generator,
     size: tuple[int, int], rows: int,
 ) -> np.ndarray:  # fmt: skip
-    """One image of `person`; `track` gives what the shots of one passage share."""
+    """One image of `person`; `track` draws what the shots of one passage share."""
     heading = site.camera.heading + (np.pi if track.random() < 0.5 else 0.0)
     where = track.uniform(0, 1, 2)
     place = site.places[int(track.integers(_PLACES))]
@@ -116,7 +116,7 @@ def _shoot(
     if rng.random() < domain.occlusion:
         draw_occluder(scene, rng, pick(rng, domain.occluders))
     pixels = cv2.merge(list(scene.pixels))
-    if abs(stretch - 1) > 0.01:  # boxes of another shape, squeezed into the same one
+    if abs(stretch - 1) > 0.01:  # boxes of another aspect ratio, resized to the same shape
         turn = np.array([[stretch, 0, 0.25 * rows * (1 - stretch)], [0, 1, 0]], np.float32)
         pixels = cv2.warpAffine(pixels, turn, pixels.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
     exposure = make_exposure(track, rng)
@@ -127,7 +127,7 @@ def _check(
     name: str, seed: int, size: tuple[int, int], counts: dict[str, int], images_per_camera: int, queries: int
 ) -> Domain:
     if name not in DOMAINS:
-        raise BenchError(f"there is no synthetic domain '{name}'; {nearest(name, DOMAINS)}")
+        raise BenchError(f"unknown synthetic domain '{name}': {nearest(name, DOMAINS)}")
     if seed < 0:
         raise BenchError(f"the seed of synthetic domain '{name}' must be 0 or more, not {seed}")
     if min(size) < 16:
@@ -139,7 +139,7 @@ def _check(
     if not 1 <= queries < cameras:
         raise BenchError(
             f"queries_per_identity of synthetic domain '{name}' must be from 1 to {cameras - 1}, not {queries}: each "
-            f"comes from another one of its {cameras} cameras, and one camera must be left for the gallery"
+            f"comes from a different one of its {cameras} cameras, and one is needed for the gallery"
         )
     if images_per_camera < 1:
         raise BenchError(f"images_per_camera of synthetic domain '{name}' must be at least 1, not {images_per_camera}")
@@ -160,18 +160,18 @@ def render_domain(
 ) -> dict[str, Split]:
     """Render the splits "train", "query" and "gallery" of one domain.
 
-    Every camera sees every identity `images_per_camera` times. Of a test identity `queries_per_identity`
-    images, from different cameras, are queries and the rest are gallery. The same arguments give the same
-    bits, and an image depends only on the seed, the domain, the size and its own identity, camera and shot.
+    Every camera sees every identity `images_per_camera` times. Of each test identity, `queries_per_identity` images
+    from different cameras are queries and the rest are gallery. Results are bit-identical for the same arguments; an
+    image depends only on the seed, the domain, the size and its own identity, camera and shot.
 
     Args:
         name: one of `DOMAINS`.
         seed: 0 or more.
         size: (height, width) in pixels; people are drawn in a 2:1 frame that is then scaled to it.
         train_identities: labelled 0 … train_identities − 1.
-        test_identities: labelled from train_identities on.
-        images_per_camera: of each identity.
-        queries_per_identity: fewer than the domain has cameras.
+        test_identities: labelled from train_identities upwards.
+        images_per_camera: images of each identity per camera.
+        queries_per_identity: less than the number of cameras of the domain.
         progress: called as progress(done, total, note), counting identities.
 
     Raises:
@@ -207,9 +207,9 @@ def render_domain(
 
 
 def contact_sheet(split: Split, *, identities: int, columns: int, seed: int = 0) -> np.ndarray:
-    """A picture of a split (uint8 RGB): a row per identity, its images over the cameras, at twice their size.
+    """Contact sheet of a split, uint8 RGB: one row per identity, images at twice their size.
 
-    `identities` people are chosen by `seed`; of each, up to `columns` images, spread over the cameras.
+    `identities` identities are chosen by `seed`, with up to `columns` images each, spread over the cameras.
     """
     if identities < 1 or columns < 1:
         raise BenchError(f"a contact sheet needs at least 1 identity and 1 column, not {identities} and {columns}")
@@ -221,7 +221,7 @@ def contact_sheet(split: Split, *, identities: int, columns: int, seed: int = 0)
     sheet = np.full((len(chosen) * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
     for row, label in enumerate(chosen):
         mine = np.flatnonzero(split.identities == label)
-        # one image of each camera first, then the second ones
+        # first one image of each camera, then the second ones
         turns = [int(np.sum(split.cameras[mine[:i]] == split.cameras[index])) for i, index in enumerate(mine)]
         order = mine[np.lexsort((split.cameras[mine], np.array(turns)))][:columns]
         for column, index in enumerate(order):

@@ -1,4 +1,4 @@
-"""Where people are seen: panoramas behind them, and things that stand in front of them."""
+"""Backgrounds (panoramas), shadows and occluders."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from reid_attack_bench.data.synthetic.paint import (
 PANORAMA_WIDTH = 3.0
 
 PANORAMA_HEIGHT = 1.2
-"""Size of a panorama in image heights; a picture shows 0.5 × 1 of it."""
+"""Size of a panorama in image heights; an image shows 0.5 × 1 of it."""
 
 
 @dataclass(frozen=True)
 class Scenery:
-    """What a domain's places are made of.
+    """Content of the backgrounds of a domain.
 
     Attributes:
         walls, grounds: palettes.
-        backdrops: what stands behind people ("facade", "shops", "trees", "tiles", "train", …).
+        backdrops: kinds of background ("facade", "shops", "trees", "tiles", "train", …).
         floors: "paving", "asphalt", "platform", "grass" or "path".
-        props: what else stands about.
-        horizon: where the ground begins, in image heights from the top.
+        props: further objects.
+        horizon: top of the ground, in image heights from the top.
         relief: strength of stains and light patches.
     """
 
@@ -50,7 +50,7 @@ class Scenery:
     relief: float
 
 
-_CONTRAST = 0.35  # of a background, against its own mean colour
+_CONTRAST = 0.35  # contrast of a background about its mean colour
 
 _Draw = Callable[[Canvas, np.random.Generator, float, Colour], None]
 
@@ -96,7 +96,7 @@ def _shops(canvas: Canvas, rng: np.random.Generator, ground: float, wall: Colour
         canvas.fill(
             rectangle(x + 0.03, ground - 0.55, x + width - 0.03, ground - 0.05), (dark, dark * 1.05, dark * 1.1)
         )
-        for _ in range(4):  # goods and reflections behind the glass
+        for _ in range(4):  # goods and reflections in shop windows
             left = x + float(rng.uniform(0.05, max(0.06, width - 0.15)))
             top = ground - float(rng.uniform(0.25, 0.5))
             tone = pick_colour(rng, [((0.7, 0.65, 0.5), 2), ((0.5, 0.3, 0.3), 1), ((0.4, 0.5, 0.6), 1)])
@@ -196,7 +196,7 @@ def _bicycle(canvas: Canvas, x: float, ground: float, size: float, colour: Colou
     for hub in (x, x + 0.56 * size):
         centre = (hub, ground - wheel)
         outer, inner = ellipse(centre, wheel, wheel), ellipse(centre, 0.86 * wheel, 0.86 * wheel)
-        # out along one circle and back along the other: a ring
+        # outer circle forwards, inner circle backwards: a ring
         canvas.fill(np.concatenate([outer, outer[:1], inner[:1], inner[::-1]]), dark)
     rear, front = (x, ground - wheel), (x + 0.56 * size, ground - wheel)
     crank, seat = (x + 0.24 * size, ground - 0.16 * size), (x + 0.17 * size, ground - 0.45 * size)
@@ -270,7 +270,7 @@ def _floor(canvas: Canvas, rng: np.random.Generator, kind: str, horizon: float, 
     vanish = float(rng.uniform(0.3, PANORAMA_WIDTH - 0.3))
     if kind in ("paving", "platform", "path"):
         depth = 1.0
-        for _ in range(16):  # rows of slabs come closer together towards the horizon
+        for _ in range(16):  # rows of slabs get closer towards the horizon
             y = horizon + span / depth
             canvas.fill(rectangle(-0.1, y - 0.006 / depth, PANORAMA_WIDTH + 0.1, y), joint, 0.7)
             depth *= 1.16
@@ -302,7 +302,7 @@ def _floor(canvas: Canvas, rng: np.random.Generator, kind: str, horizon: float, 
 
 
 def make_panorama(rng: np.random.Generator, scenery: Scenery, rows: int) -> np.ndarray:
-    """A place, as float32 RGB 3×H×W; `rows` pixels are one image height."""
+    """Panorama of one place, float32 RGB 3×H×W; `rows` pixels are one image height."""
     shape = (round(PANORAMA_HEIGHT * rows), round(PANORAMA_WIDTH * rows))
     wall = pick_colour(rng, scenery.walls, 0.04)
     canvas = Canvas(np.broadcast_to(rgb(wall), (3, *shape)).copy(), float(rows))
@@ -314,13 +314,13 @@ def make_panorama(rng: np.random.Generator, scenery: Scenery, rows: int) -> np.n
         _prop(canvas, rng, kind, x, horizon + float(rng.uniform(0.04, 0.3)))
     stains = mottle(rng, shape, (7, 16), scenery.relief) * mottle(rng, shape, (60, 150), 0.035)
     place = canvas.pixels * np.clip(stains, 0.4, 1.6)
-    # distance and haze: people stand out from what is behind them
+    # distance and haze: people stand out from the background
     middle = place.mean(axis=(1, 2), keepdims=True)
     return middle + np.float32(_CONTRAST) * (place - middle)
 
 
 def crop_panorama(panorama: np.ndarray, x: float, y: float, rows: int) -> np.ndarray:
-    """A rows × rows/2 view at (x, y) in image heights, a little out of focus; a fresh array."""
+    """A copy of the rows × rows/2 view at (x, y) in image heights, slightly out of focus."""
     columns = rows // 2
     left, top = round(x * rows), round(y * rows)
     softness = 1 + 2 * (rows // 60)
@@ -329,7 +329,7 @@ def crop_panorama(panorama: np.ndarray, x: float, y: float, rows: int) -> np.nda
 
 
 def cast_shadow(canvas: Canvas, feet: tuple[float, float], light: float, strength: float, hardness: float) -> None:
-    """Darken the ground beside a walker: a contact shadow, and in sunlight a long one away from the light."""
+    """Darken the ground next to a walker: a contact shadow, and in sunlight a long shadow away from the light."""
     x, y = feet
     canvas.fill(ellipse((x, y - 0.005), 0.11, 0.02), (0.02, 0.02, 0.03), strength)
     if hardness > 0:
@@ -338,7 +338,7 @@ def cast_shadow(canvas: Canvas, feet: tuple[float, float], light: float, strengt
 
 
 def draw_occluder(canvas: Canvas, rng: np.random.Generator, kind: str) -> None:
-    """Something between the camera and the walker; covers a part of the picture (0.5 × 1)."""
+    """Draw an occluder between camera and walker; covers a part of the image (0.5 × 1)."""
     x, colour = float(rng.uniform(0, 0.5)), pick_colour(rng, _PAINTS)
     ground = float(rng.uniform(0.98, 1.15))
     if kind == "pole":

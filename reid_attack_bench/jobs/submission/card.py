@@ -24,7 +24,7 @@ Digest = Annotated[
 
 
 class Card(Document):
-    """Victim card: what others must know of a submitted model."""
+    """Victim card: description of a submitted model."""
 
     name: Text = Field(description="name of the victim in the tables")
     defence: Text = Field(description="what defends it, in a few words; none")
@@ -57,7 +57,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def card_template(results: Results, victim: str) -> str:
-    """A card with what the run knows of a victim; the rest is for its author."""
+    """A card with the fields known from the run; the author fills in the rest."""
     row = clean_row(results, victim)
     known = {
         "name": victim,
@@ -69,15 +69,15 @@ def card_template(results: Results, victim: str) -> str:
         "weights": row.weights,
         "contact": f"{_BLANK}: how to reach you",
     }
-    head = "# Victim card: what others must know of the model. reid-attack-bench submit checks it.\n"
+    head = "# Victim card: description of the model. reid-attack-bench submit checks it.\n"
     return head + yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
 
 
 def read_card(path: Path) -> Card:
-    """A card, checked.
+    """Read and validate a card.
 
     Raises:
-        BenchError: it is no YAML, or a field is missing, unknown, of the wrong type or not filled in.
+        BenchError: not valid YAML, or a field is missing, unknown, of the wrong type or not filled in.
     """
     content = read_yaml(path, "card")
     try:
@@ -92,9 +92,9 @@ def card_schema() -> dict[str, Any]:
 
 
 def clean_row(results: Results, victim: str) -> CleanRow:
-    """The victim without an attack, on the data set that it was trained on if the run has that."""
+    """The clean row of the victim, on its training data set if the run has it."""
     rows = [row for row in results.clean if row.victim == victim]
     if not rows:
         known = ", ".join(sorted({row.victim for row in results.clean}))
-        raise BenchError(f"the run has no victim '{victim}': it has {known}")
+        raise BenchError(f"the run has no victim '{victim}': expected one of {known}")
     return next((row for row in rows if row.home), rows[0])

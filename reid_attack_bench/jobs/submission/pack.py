@@ -25,15 +25,15 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
     """Write the submission of one victim of a run; returns `out`.
 
     Raises:
-        BenchError: the card does not fit the victim, or the run has no figures of it.
+        BenchError: the card does not match the victim, or the run has no results under attack for it.
     """
     card, row = read_card(card_path), clean_row(results, victim)
-    for field, said, expected in (("name", card.name, victim), ("weights", card.weights, row.weights)):
-        if said != expected:
-            raise BenchError(f"card {card_path}, {field}: it says {said}, and the run evaluated {expected}")
+    for field, given, expected in (("name", card.name, victim), ("weights", card.weights, row.weights)):
+        if given != expected:
+            raise BenchError(f"card {card_path}: {field} is {given}, but the run evaluated {expected}")
     cells = [cell for cell in results.cells if cell.target == victim and cell.ok]
     if not cells:
-        raise BenchError(f"the run has no figures of {victim} under attack: nothing to submit")
+        raise BenchError(f"the run has no results of {victim} under attack: nothing to submit")
     flags = audit.unverified(audit.audit(results))
     board = tables.leaderboard(results, flags)
     mine = replace(results, cells=cells, clean=[row for row in results.clean if row.victim == victim])
@@ -54,7 +54,7 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
 
 
 def carried(results: Results, victim: str, cells: Iterable[CellRow]) -> list[tuple[str, str]]:
-    """Kind and key of what a submission takes along: its crafts, the victim and what that is made of."""
+    """(kind, key) of the artefacts in a submission: its crafts, the victim and the victims that it is made of."""
     keys = {("craft", cell.craft_key) for cell in cells}
     wanted = [row.victim_key for row in results.record.clean if row.victim == victim][:1]
     inputs = {step.key: step.inputs for step in results.record.steps}

@@ -1,9 +1,9 @@
-"""Results that travel: a victim's card and its claims in one file, and the check of somebody else's.
+"""Verify a submission: recompute a sample of its claims.
 
-A submission is a zip: card.yaml, the victim's rows of the tables, the run's manifest, and a store of what cannot be
-recomputed cheaply or honestly: the victim's weights where the bench trained it, and every adversarial image that it was
-judged on. Whoever verifies renders or loads the clean data, holds a sample of those images against their budgets,
-embeds and ranks them again, and compares.
+A submission is a zip archive of card.yaml, the victim's rows of the tables, the run record, and a store with the
+artefacts that are not recomputed: the weights of a victim trained by the bench, and the adversarial images it was
+evaluated on. Verification renders or loads the clean data, checks a sample of the adversarial images against their
+budgets, embeds and ranks them again, and compares the results with the claims.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from reid_attack_bench.store import Store
 from reid_attack_bench.suites.suite import Suite
 
 TOLERANCE = 0.5
-"""Points of Rank-1 and mAP by which a recomputed figure may differ: other machines round otherwise."""
+"""Largest difference of a recomputed Rank-1 or mAP, in points; rounding differs between machines."""
 
 _COMPARED = ("rank1", "mAP")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One claim recomputed.
+    """Verification of one claim.
 
     Attributes:
-        what: the cell in words.
-        claimed, found: Rank-1 and mAP in percent; NaN where nothing could be computed.
-        problem: what is wrong; empty where the claim holds.
+        cell: description of the cell.
+        claimed, found: Rank-1 and mAP in percent; NaN if they could not be computed.
+        problem: why the claim does not hold; empty if it holds.
     """
 
-    what: str
+    cell: str
     claimed: tuple[float, float]
     found: tuple[float, float]
     problem: str = ""
@@ -69,12 +69,12 @@ def verify(
 
     Args:
         path: the submission.
-        victim: FILE.py:NAME of the model, where it is not a registered one. Its code is run: read it first.
-        sample: how many cells.
-        seed: of the sample.
+        victim: FILE.py:NAME of the model, if it is not registered. Its code is run: read it first.
+        sample: number of cells.
+        seed: seed of the sample.
 
     Raises:
-        BenchError: the submission cannot be read, or is not of this model.
+        BenchError: the submission cannot be read, or is of another model.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -87,17 +87,16 @@ def verify(
         cells = [cell for cell in plan.cells if cell.target == label and cell.rank_key in set(claims["rank_key"])]
         if not cells:
             raise BenchError(
-                f"{path}: none of its {len(claims)} claims is of this model, code and data: give the file that was "
-                "submitted with --victim, and use the version of the bench that its manifest names "
-                f"({record.bench})"
+                f"{path}: none of its {len(claims)} claims matches this model, code and data: give the submitted "
+                f"file with --victim, and use version {record.bench} of the bench"
             )
         rng = np.random.default_rng(seed)
         chosen = [cells[i] for i in sorted(rng.choice(len(cells), min(sample, len(cells)), replace=False))]
         store = Store(root / "store")
-        _refuse_results(store, plan)
-        for cell in chosen:  # before anything could make them again
+        _discard_results(store, plan)
+        for cell in chosen:  # before they could be crafted again
             if not store.has("craft", cell.craft_key):
-                raise BenchError(f"{path} does not hold the images of {_words(cell)}")
+                raise BenchError(f"{path} lacks the images of {_description(cell)}")
             store.open("craft", cell.craft_key)
         outcome = execute(replace(plan, wanted=tuple(cell.rank_key for cell in chosen)), store, device, listener)
         weights = _weights(store, plan, label, device)
@@ -109,18 +108,18 @@ def _check(
 ) -> Check:
     row = claims[claims["rank_key"] == cell.rank_key].iloc[0]
     claimed = (float(row["rank1"]), float(row["mAP"]))
-    what = _words(cell)
+    description = _description(cell)
     nothing = (float("nan"), float("nan"))
     if cell.rank_key in failed:
-        return Check(what, claimed, nothing, failed[cell.rank_key])
+        return Check(description, claimed, nothing, failed[cell.rank_key])
     if weights != card.weights:
-        return Check(what, claimed, nothing, f"the weights are {weights}, and the card says {card.weights}")
+        return Check(description, claimed, nothing, f"the weights are {weights}, but the card has {card.weights}")
     clean = read_splits(store.folder("data", cell.data_key))
     try:
         for part, images in read_crafted(store.folder("craft", cell.craft_key)).items():
             _within_budget(images, clean[part].images, cell.threat, cell.attack)
     except BudgetError as error:
-        return Check(what, claimed, nothing, str(error))
+        return Check(description, claimed, nothing, str(error))
     facts = store.manifest("rank", cell.rank_key)["facts"]
     found = (float(facts["rank1"]), float(facts["mAP"]))
     allowed = max(TOLERANCE, 100.0 / facts["queries"])
@@ -129,10 +128,10 @@ def _check(
         for name, old, new in zip(_COMPARED, claimed, found, strict=True)
         if not abs(old - new) <= allowed
     ]
-    return Check(what, claimed, found, "; ".join(problems))
+    return Check(description, claimed, found, "; ".join(problems))
 
 
-def _words(cell: Cell) -> str:
+def _description(cell: Cell) -> str:
     return f"{cell.attack} ε = {cell.threat.epsilon} from {cell.source} on {cell.dataset}"
 
 
@@ -165,15 +164,15 @@ def _plan(submitted: Suite, name: str, victim: str | None, data_root: Path | Non
     return make_plan(submitted, data_root=data_root)
 
 
-def _refuse_results(store: Store, plan: Plan) -> None:
-    """Only images and weights are taken on trust to be checked; a stored figure would be the claim itself."""
+def _discard_results(store: Store, plan: Plan) -> None:
+    """Keep only images and weights; stored results would be the claims themselves."""
     for step in plan.steps.values():
         if step.kind not in ("craft", "victim"):
             store.discard(step.kind, step.key)
 
 
 def _weights(store: Store, plan: Plan, label: str, device: torch.device) -> str:
-    """Digest of the model as it is loaded, whatever the submission says of it."""
+    """Digest of the loaded model, independent of what the submission states."""
     key = next(row.victim_key for row in plan.clean if row.victim == label)
     workspace = Workspace(lambda k: store.open(plan.steps[k].kind, k), plan.steps, device, store.unfinished)
     return weights_digest(workspace.victim(key))
