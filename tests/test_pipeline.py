@@ -185,9 +185,7 @@ def test_two_runs_are_compared_on_the_command_line(finished: Path, tmp_path: Pat
     assert (table.mAP_change == 0).all()
     assert f"0 of {len(table)} values changed" in " ".join(said.split())
     assert (tmp_path / "c.md").read_text().count("\n| ") == len(table) + 3 * 2
-    assert (
-        "the file must end in .csv" in bench("compare", run, run, "--out", "c.txt", cwd=tmp_path, expect=1).stderr
-    )
+    assert "the file must end in .csv" in bench("compare", run, run, "--out", "c.txt", cwd=tmp_path, expect=1).stderr
     (tmp_path / "manifest.json").write_text("[]")
     assert "is not the manifest of a run" in bench("compare", run, ".", cwd=tmp_path, expect=1).stderr
 

@@ -145,7 +145,7 @@ def test_many_people_share_the_colours_of_their_clothes() -> None:
     ("changes", "words"),
     [
         ({"name": "plazza"}, "did you mean 'plaza'"),
-        ({"queries_per_identity": 6}, "one camera must be left"),
+        ({"queries_per_identity": 6}, "one is needed for the gallery"),
         ({"queries_per_identity": 0}, "queries_per_identity"),
         ({"train_identities": 0}, "train_identities"),
         ({"images_per_camera": 0}, "images_per_camera"),

@@ -135,7 +135,7 @@ def test_other_data_take_the_place_of_the_suite_s(tiny) -> None:
         (
             {"extends": "quick", "attacks": {"pgd": {"epsilon": 8}, "fgsm": {}},
              "findings": [{"claim": "x", "lower": "pgd", "higher": "fgsm", "measure": "ssim", "at_equal": "mAP"}]},
-            "reads a curve",
+            "needs a curve",
         ),
     ],
 )  # fmt: skip

@@ -76,7 +76,7 @@ def test_a_section_is_replaced_where_the_suite_says_so() -> None:
     assert child.victims == parse.load("quick").victims
     with pytest.raises(BenchError, match=r"replace lists victims, but the suite has no such section"):
         parse.parse({"extends": "quick", "replace": ["victims"]})
-    with pytest.raises(BenchError, match=r"replace: this suite extends none"):
+    with pytest.raises(BenchError, match=r"replace: this suite extends no other"):
         parse.parse({"replace": "attacks", "datasets": {"plaza": {}}, "attacks": {"noise": {}}})
     with pytest.raises(BenchError, match=r"replace must be one of datasets, victims, attacks.*did you mean 'attacks'"):
         parse.parse({"extends": "quick", "replace": "attack"})
@@ -95,7 +95,7 @@ def test_the_full_size_is_merged_by_the_same_rules(tiny, write_suite) -> None:
 
 
 def test_lists_pick_from_a_parent_only(tiny) -> None:
-    with pytest.raises(BenchError, match="attacks is a list of names to pick from the suite that is extended"):
+    with pytest.raises(BenchError, match="attacks is a list of names to pick from an extended suite"):
         parse.parse({**tiny, "attacks": ["pgd"]})
 
 

@@ -1,7 +1,7 @@
 """Check a victim against its contract on a few clean images.
 
-A fault breaks the contract of `contracts.Victim`, or makes every value of the victim doubtful; a note is left to the
-user. Different inputs and distances are compared by the AP of the same queries.
+A fault violates the contract of `contracts.Victim` or makes all results of the victim doubtful; a note is a hint for
+the user. Inputs and distances are compared by the AP of the same queries.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from reid_attack_bench.jobs.check_victim.outputs import (
     side_effects,
     speed,
 )
-from reid_attack_bench.jobs.check_victim.subject import CheckResult, Said, Subject
+from reid_attack_bench.jobs.check_victim.subject import CheckResult, Observation, Subject
 
 
 def check(
@@ -41,14 +41,14 @@ def check(
     """Check `victim` against its contract and for common mistakes.
 
     The victim is moved to `device`, put in eval mode and frozen, as in a run. Every image is a query to all others;
-    images of its identity from its camera are junk, as in every ranking.
+    images with its identity and camera are junk, as in every ranking.
 
     Args:
-        images: uint8 RGB N×H×W×3, clean; a few dozen identities with two or more images each are enough.
+        images: clean images, uint8 RGB N×H×W×3; a few dozen identities with at least two images each are enough.
         identities, cameras: int N.
 
     Returns:
-        Results of the checks, in order. If embed does not give embeddings, nothing else is checked.
+        Results of the checks, in order. If embed does not return embeddings, nothing else is checked.
 
     Raises:
         BenchError: no identity is seen by two cameras, so images cannot be ranked.
@@ -63,8 +63,10 @@ def check(
     return results
 
 
-def _attempt(name: str, function: Callable[[Subject], Iterable[Said]], subject: Subject) -> Iterator[CheckResult]:
-    """Results of one check; an exception of the victim is a fault."""
+def _attempt(
+    name: str, function: Callable[[Subject], Iterable[Observation]], subject: Subject
+) -> Iterator[CheckResult]:
+    """Results of one check; an exception raised by the victim is a fault."""
     try:
         for level, evidence, advice in function(subject):
             yield CheckResult(name, level, evidence, advice)
@@ -74,10 +76,10 @@ def _attempt(name: str, function: Callable[[Subject], Iterable[Said]], subject: 
         raise
     except Exception as error:  # the user's code may raise anything
         reason = " ".join(str(error).split())[:300]
-        yield CheckResult(name, "fault", f"it fails with {type(error).__name__}: {reason}", "fix it and check again")
+        yield CheckResult(name, "fault", f"raises {type(error).__name__}: {reason}", "fix it and check again")
 
 
-_CHECKS: dict[str, Callable[[Subject], Iterable[Said]]] = {
+_CHECKS: dict[str, Callable[[Subject], Iterable[Observation]]] = {
     "declarations": declarations,
     "output": output,
     "eval mode": eval_mode,

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from reid_attack_bench.adversary.adaptive import shadowed_purify
-from reid_attack_bench.jobs.check_victim.subject import BATCH, Said, Subject, fault, kind_of, note, ok
+from reid_attack_bench.jobs.check_victim.subject import BATCH, Observation, Subject, fault, kind_of, note, ok
 
 REFUSED = 0.2
-"""Largest share of clean images that a detector may refuse without a note."""
+"""Largest share of rejected clean images without a note."""
 
 
-def purify(subject: Subject) -> Iterator[Said]:
+def purify(subject: Subject) -> Iterator[Observation]:
     if not subject.purifies:
         return
     victim, images = subject.victim, subject.few[:4]
@@ -40,12 +40,12 @@ def purify(subject: Subject) -> Iterator[Said]:
     with shadowed_purify(victim, watched):
         subject.embed(images)
     if seen:
-        yield ok("it stays in [0, 1], and embed goes through it")
+        yield ok("its values stay in [0, 1], and embed calls it")
     else:
         yield fault("embed does not call purify", "call self.purify(images) in embed and in logits")
 
 
-def rejects(subject: Subject) -> Iterator[Said]:
+def rejects(subject: Subject) -> Iterator[Observation]:
     parts = []
     for images in subject.images.split(BATCH):
         with torch.no_grad():
@@ -58,8 +58,8 @@ def rejects(subject: Subject) -> Iterator[Said]:
         parts.append(refused)
     suspicion = subject.victim.suspicion(subject.images[:2].clone().requires_grad_(True))
     if suspicion is None or not suspicion.requires_grad:
-        what = "give suspicion, N values that are positive where it refuses and differentiable in the images"
-        yield note("no attack can try to evade its detector", what)
+        what = "implement suspicion: N values, positive for rejected images, differentiable in the images"
+        yield note("no attack can evade its detector", what)
     share = float(torch.cat(parts).float().mean())
-    seen = f"{100 * share:.1f} % of clean images are refused"
-    yield ok(seen) if share <= REFUSED else note(seen, "each refused clean query is a miss: loosen the threshold")
+    seen = f"{100 * share:.1f} % of clean images are rejected"
+    yield ok(seen) if share <= REFUSED else note(seen, "each rejected clean query is a miss: loosen the threshold")

@@ -8,39 +8,40 @@ import numpy as np
 
 from reid_attack_bench.contracts import Distance
 from reid_attack_bench.jobs.check_victim.other_inputs import INPUTS, SWAPPED, UNDONE
-from reid_attack_bench.jobs.check_victim.subject import Said, Subject, fault, note, ok
+from reid_attack_bench.jobs.check_victim.subject import Observation, Subject, fault, note, ok
 
 BETTER = 5.0
-"""Points of mAP by which another input must rank better, beyond chance, for a note."""
+"""Gain in mAP points, beyond chance, from which another form of input is reported as a note."""
 
 MUCH_BETTER = 10.0
-"""The same for a fault: on data unlike its training data, a wrong input may rank slightly better by chance."""
+"""Gain for a fault; larger, because a wrong input may rank slightly better by chance on unfamiliar data."""
 
 ENOUGH = 30
-"""Smallest number of queries for a fault; with fewer it is a note."""
+"""Smallest number of queries for a fault; below it is a note."""
 
 BETTER_DISTANCE = 2.0
-"""Points of mAP by which the other distance must rank better for a note."""
+"""Gain in mAP points from which the other distance is reported as a note."""
 
 
-def ranking(subject: Subject) -> Iterator[Said]:
+def ranking(subject: Subject) -> Iterator[Observation]:
     if subject.collapsed:
         yield fault("all images have the same embedding", "are its weights loaded? Does it take images in [0, 1]?")
         return
     base, chance = subject.base, chance_level(subject)
-    people = len(np.unique(subject.identities))
-    seen = f"Rank-1 {base.rank1:.1f} %, mAP {base.mean:.1f} % on {len(subject.images)} clean images of {people} people"
+    identities = len(np.unique(subject.identities))
+    seen = f"Rank-1 {base.rank1:.1f} %, mAP {base.mean:.1f} %"
+    seen += f" on {len(subject.images)} clean images of {identities} identities"
     if base.rank1 < 3.0 * chance:
         yield note(
             f"{seen}; chance is Rank-1 {chance:.1f} %",
-            "attacks on a model that finds nobody mean nothing: are its weights loaded?",
+            "attacks on a model that does not rank better than chance are meaningless: are its weights loaded?",
         )
     else:
         yield ok(seen)
 
 
 def chance_level(subject: Subject) -> float:
-    """Rank-1 in % of a random order."""
+    """Rank-1 in % of a random ranking."""
     same = subject.identities[:, None] == subject.identities
     junk = same & (subject.cameras[:, None] == subject.cameras)
     correct = (same & ~junk).sum(axis=1)
@@ -48,7 +49,7 @@ def chance_level(subject: Subject) -> float:
     return 100.0 * float((correct[valid] / (~junk).sum(axis=1)[valid]).mean())
 
 
-def distance(subject: Subject) -> Iterator[Said]:
+def distance(subject: Subject) -> Iterator[Observation]:
     if subject.collapsed:
         return
     other: Distance = "cosine" if subject.declared == "euclidean" else "euclidean"
@@ -60,8 +61,8 @@ def distance(subject: Subject) -> Iterator[Said]:
         yield ok(seen)
 
 
-def other_input(name: str, subject: Subject) -> Iterator[Said]:
-    """Compare with other forms of input: one that ranks clearly better tells what the model expects."""
+def other_input(name: str, subject: Subject) -> Iterator[Observation]:
+    """Compare other forms of input; the model probably expects one that ranks clearly better."""
     if subject.collapsed:
         return
     base = subject.base
@@ -73,7 +74,7 @@ def other_input(name: str, subject: Subject) -> Iterator[Said]:
     if best not in tried:
         yield ok(seen)
         return
-    # swapped red and blue may rank better by chance if a camera has a colour cast, more contrast under a defence that
+    # swapped red and blue may rank better by chance if a camera has a colour cast, more contrast with a defence that
     # adds noise or rounds
     defended = subject.purifies or subject.victim.randomised
     accident = best == SWAPPED or (defended and best != UNDONE)

@@ -48,8 +48,8 @@ INPUTS: dict[str, tuple[str, Callable[[Tensor], Tensor], str]] = {
     SWAPPED: (
         "colour order",
         lambda images: images.flip(1),
-        "if it was trained on BGR, as OpenCV reads, give it images.flip(1); on data with other colours than its "
-        "training data this can be chance",
+        "if it was trained on BGR, as read by OpenCV, pass images.flip(1); on data with other colours than its "
+        "training data this can be due to chance",
     ),
 }
-"""Form of input → the check it belongs to, its transformation of images in [0, 1], and advice."""
+"""Form of input → (name of its check, transformation of images in [0, 1], advice)."""

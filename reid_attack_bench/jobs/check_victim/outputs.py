@@ -13,10 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from reid_attack_bench.contracts import Distance, weights_digest
-from reid_attack_bench.jobs.check_victim.subject import BATCH, MOVED, Said, Subject, fault, kind_of, note, ok, type_of
+from reid_attack_bench.jobs.check_victim.subject import (
+    BATCH,
+    MOVED,
+    Observation,
+    Subject,
+    fault,
+    kind_of,
+    note,
+    ok,
+    type_of,
+)
 
 
-def declarations(subject: Subject) -> Iterator[Said]:
+def declarations(subject: Subject) -> Iterator[Observation]:
     size = subject.victim.input_size
     if subject.victim.distance not in get_args(Distance):
         yield fault(f"distance is {subject.victim.distance!r}", 'declare distance = "euclidean" or "cosine"')
@@ -29,8 +39,8 @@ def declarations(subject: Subject) -> Iterator[Said]:
         )
 
 
-def output(subject: Subject) -> Iterator[Said]:
-    """Shape, type and finiteness, for a batch, for one image, and for random images of its own input size."""
+def output(subject: Subject) -> Iterator[Observation]:
+    """Check shape, type and finiteness for a batch, one image, and random images of the declared input size."""
     generator = torch.Generator().manual_seed(0)
     random = torch.rand(2, 3, *subject.victim.input_size, generator=generator).to(subject.images)
     result: Any = None
@@ -46,28 +56,28 @@ def output(subject: Subject) -> Iterator[Said]:
                 "look for divisions by zero and roots of negative numbers; are its weights loaded?",
             )
             return
-    subject.embed(subject.images)  # raises for the image that is not finite
+    subject.embed(subject.images)  # raises for images that are not finite
     yield ok(f"N×{result.shape[1]}, {type_of(result)}, finite")
 
 
 def misshapen(result: Any, count: int) -> str:
-    """Advice for a result that is not a float tensor N×D; empty if it is one."""
+    """Advice if the result is not a float tensor N×D; empty otherwise."""
     if isinstance(result, (tuple, list, dict)):
-        return f"return the embedding alone, N×D: pick it out of the {type(result).__name__}"
+        return f"return the embedding alone, N×D: select it from the {type(result).__name__}"
     if isinstance(result, np.ndarray):
-        return "return a torch tensor: NumPy cuts the gradient, use torch functions"
+        return "return a torch tensor: NumPy stops the gradient, use torch functions"
     if not isinstance(result, Tensor):
         return "return a torch tensor, N×D"
     if result.ndim > 2 and len(result) == count:
-        return "return N×D: pool over space, or end with .flatten(1)"
+        return "return N×D: pool over height and width, or end with .flatten(1)"
     if result.ndim != 2 or len(result) != count:
         return "return one row for each image, N×D; squeeze() drops the batch of a single image"
     if not result.is_floating_point():
-        return "return floating point: what comes before rounding, hashing or argmax"
+        return "return floating point values, from before rounding, hashing or argmax"
     return ""
 
 
-def eval_mode(subject: Subject) -> Iterator[Said]:
+def eval_mode(subject: Subject) -> Iterator[Observation]:
     subject.embed(subject.few[:2])
     training = [(name, module) for name, module in subject.victim.named_modules() if module.training]
     hidden = [
@@ -79,7 +89,7 @@ def eval_mode(subject: Subject) -> Iterator[Said]:
     ]
     if hidden:
         yield fault(
-            f"the modules in {hidden[0]} are hidden in a list or dict: no .eval(), no .to(device) reaches them",
+            f"the modules in {hidden[0]} are in a plain list or dict: .eval() and .to(device) do not reach them",
             "use nn.ModuleList or nn.ModuleDict",
         )
     if training:
@@ -88,48 +98,48 @@ def eval_mode(subject: Subject) -> Iterator[Said]:
         yield fault(
             f"{len(training)} modules are in training mode after .eval(): {', '.join(kinds[:4])}"
             f"{', so dropout is active' if dropout else ''} (first: {training[0][0] or 'the victim itself'})",
-            "call no .train() in embed, and let train(mode) go to every module",
+            "do not call .train() in embed, and let train(mode) reach every module",
         )
     if not hidden and not training:
-        yield ok("every module is in eval mode, after embed too")
+        yield ok("every module is in eval mode, also after embed")
 
 
-def side_effects(subject: Subject) -> Iterator[Said]:
+def side_effects(subject: Subject) -> Iterator[Observation]:
     images, before = subject.few.clone(), weights_digest(subject.victim)
     with torch.no_grad():
         subject.victim.embed(images)
     changes = not torch.equal(images, subject.few), weights_digest(subject.victim) != before
     if changes[0]:
         yield fault(
-            "embed changes the images that it is given",
+            "embed changes its input images",
             "replace in-place operations on them (sub_, div_, clamp_, +=), or start from images.clone()",
         )
     if changes[1]:
         yield fault(
             "embed changes the victim's own parameters or buffers",
-            "keep no state between calls, or results depend on their order; is batch normalisation in eval mode?",
+            "keep no state between calls: results would depend on their order; is batch normalisation in eval mode?",
         )
     if not any(changes):
         yield ok("embed changes neither the images nor the victim")
 
 
-def determinism(subject: Subject) -> Iterator[Said]:
+def determinism(subject: Subject) -> Iterator[Observation]:
     seen = f"two passes over the same images differ by {100 * subject.varies:.2g} % of the distance between images"
     randomised = subject.victim.randomised
     if subject.varies > MOVED and not randomised:
         yield fault(seen, "declare randomised = True if the defence is random; else look for active dropout or noise")
     elif randomised and subject.varies <= MOVED:
         yield note(
-            f"it declares randomised = True, and {seen}",
-            "leave it out, or draw anew in each pass: adaptive attacks average over the draws",
+            f"declared randomised = True, but {seen}",
+            "remove the declaration, or draw new numbers in each pass: adaptive attacks average over the draws",
         )
     else:
         yield ok(f"{seen}{', as declared' if randomised else ''}")
 
 
-def batch_independence(subject: Subject) -> Iterator[Said]:
+def batch_independence(subject: Subject) -> Iterator[Observation]:
     if subject.varies > MOVED:
-        yield note("not checked: two passes over one image differ already")
+        yield note("not checked: two passes over one image already differ")
         return
     watched, others = subject.few[:3], subject.few[3:]
     noise = torch.rand(others.shape, generator=torch.Generator().manual_seed(0)).to(others)
@@ -149,19 +159,21 @@ def batch_independence(subject: Subject) -> Iterator[Said]:
     if moved[worst] > MOVED:
         yield fault(
             f"{seen} when its image is in a batch with {worst} instead of alone",
-            "take statistics over each image or from training, never over the batch: batch normalisation with running "
+            "use statistics of each image or of training, not of the batch: batch normalisation with running "
             "statistics, sums and norms over dim=1 and not dim=0",
         )
     else:
         yield ok(f"{seen} at most in a batch with {', '.join(moved)} instead of alone")
 
 
-def logits(subject: Subject) -> Iterator[Said]:
+def logits(subject: Subject) -> Iterator[Observation]:
     images = subject.few[:4]
     with torch.no_grad():
         scores = subject.victim.logits(images.clone())
     if scores is None:
-        yield note("none: attacks that need logits cannot be crafted on it", "implement logits if it has a classifier")
+        yield note(
+            "none: attacks that need logits cannot be crafted on this victim", "implement logits if it has a classifier"
+        )
         return
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
         yield fault(
@@ -179,14 +191,14 @@ def logits(subject: Subject) -> Iterator[Said]:
         same = scores_together is not None and torch.allclose(scores_together, scores, rtol=1e-2, atol=1e-3)
         if differ or not same:
             yield fault(
-                f"outputs gives other {'embeddings than embed' if differ else 'scores than logits'}",
-                "make outputs agree with embed and logits, or leave it out",
+                f"outputs returns other {'embeddings than embed' if differ else 'scores than logits'}",
+                "make outputs agree with embed and logits, or remove it",
             )
             return
     yield ok(f"N×{scores.shape[1]}, finite")
 
 
-def speed(subject: Subject) -> Iterator[Said]:
+def speed(subject: Subject) -> Iterator[Observation]:
     images = subject.images[:BATCH]
     device = images.device
     seen = f"{len(images) / _seconds(lambda: subject.embed(images), device):.0f} images/s forward"
@@ -196,9 +208,9 @@ def speed(subject: Subject) -> Iterator[Said]:
         def both() -> None:
             torch.autograd.grad(subject.victim.embed(leaf).sum(), leaf, allow_unused=True)
 
-        with contextlib.suppress(RuntimeError):  # no gradient: reported by another check
+        with contextlib.suppress(RuntimeError):  # no gradient: reported by the gradient check
             seen += f", {len(images) / _seconds(both, device):.0f} forward and backward"
-    where = f"{torch.get_num_threads()} threads of a CPU" if device.type == "cpu" else device.type
+    where = f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else device.type
     yield ok(f"{seen}, on {where}, {len(images)} at a time")
 
 

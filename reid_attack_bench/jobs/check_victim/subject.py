@@ -1,4 +1,4 @@
-"""The victim under check, the images it is checked on, and results of checks."""
+"""The victim under test, its images, and results of checks."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from reid_attack_bench.suites.suite import Suite
 Level = Literal["ok", "note", "fault"]
 
 MOVED = 0.01
-"""Largest change of an embedding that counts as rounding, as a share of the distance between different images."""
+"""Largest change of an embedding attributed to rounding, relative to the distance between different images."""
 
 BATCH = 32
 
 FEW = 8  # images used by most checks
 
-Said = tuple[Level, str, str]  # level, evidence, advice: a result before it has a name
+Observation = tuple[Level, str, str]  # level, evidence, advice
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class CheckResult:
     """Result of one check.
 
     Attributes:
-        name: of the check.
-        level: "ok", "note" (for the user to judge) or "fault".
+        name: name of the check.
+        level: "ok", "note" (hint for the user) or "fault".
         evidence: observation, with values.
         advice: how to fix it; empty if nothing is wrong.
     """
@@ -69,7 +69,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Subject:
-    """A victim and the images it is checked on: N×3×H×W in [0, 1] on its device, with int64 N labels."""
+    """The victim under test, with images N×3×H×W in [0, 1] on its device and int64 N labels."""
 
     victim: Victim
     images: Tensor
@@ -82,11 +82,11 @@ class Subject:
 
     @property
     def purifies(self) -> bool:
-        """Whether the victim has an input transformation of its own."""
+        """Whether the victim overrides the input transformation."""
         return type(self.victim).purify is not Victim.purify
 
     def embed(self, images: Tensor) -> Tensor:
-        """Checked embeddings of copies of the images, without gradients, in batches."""
+        """Validated embeddings of copies of the images, without gradients, in batches."""
         with torch.no_grad():
             return torch.cat([embed(self.victim, part.clone(), self.name).float() for part in images.split(BATCH)])
 
@@ -96,14 +96,14 @@ class Subject:
 
     @functools.cached_property
     def spread(self) -> float:
-        """Median distance between the embeddings of a few different images; positive, because it divides."""
+        """Median distance between embeddings of a few different images; clamped to be positive, for division."""
         embeddings = self.embed(self.few)
         pairs = torch.cdist(embeddings, embeddings).flatten()
         median = float(pairs[pairs > 0].median()) if (pairs > 0).any() else 0.0
         return max(median, 1e-3 * float(embeddings.norm(dim=1).mean()), 1e-12)
 
     def moved(self, one: Tensor, other: Tensor) -> float:
-        """Largest distance between two embeddings of one image, as a share of `spread`."""
+        """Largest distance between two embeddings of one image, relative to `spread`."""
         return float((one.float() - other.float()).norm(dim=1).max()) / self.spread
 
     @functools.cached_property
@@ -121,7 +121,7 @@ class Subject:
 
     @functools.cached_property
     def collapsed(self) -> bool:
-        """Whether all images have the same embedding, so that they cannot be ranked."""
+        """Whether all images have the same embedding and cannot be ranked."""
         mean = self.embeddings.mean(dim=0)
         return float((self.embeddings - mean).norm(dim=1).max()) <= 1e-5 * float(mean.norm())
 
@@ -136,18 +136,18 @@ class Subject:
 
     @functools.cached_property
     def other_inputs(self) -> dict[str, Score]:
-        """Scores on each form of input in INPUTS that the victim accepts."""
+        """Scores for each form of input in INPUTS that the victim accepts."""
         scores = {}
         for what, (_, change, _) in INPUTS.items():
             try:
                 scores[what] = self.score(self.embed(change(self.images)), self.declared)
-            except Exception:  # it need not accept other inputs
+            except Exception:  # other inputs need not be accepted
                 continue
         return scores
 
 
 def sample(query: Split, gallery: Split, queries: int = 64, matches: int = 2) -> Split:
-    """A few images of a data set for `check`: queries of different identities, and gallery images of the same.
+    """Select images of a data set for `check`: queries of different identities and gallery images of the same ones.
 
     Args:
         queries: largest number of query images.
@@ -173,11 +173,11 @@ def find_victim(name: str, options: Mapping[str, Any], suite: Suite | None = Non
 
     Args:
         name: registered name, FILE.py:NAME, or with a suite the label of one of its victims.
-        options: settings, over those that the suite gives.
-        suite: where `name` is a label.
+        options: settings; they override those of the suite.
+        suite: suite of which `name` is a label.
 
     Raises:
-        BenchError: no such victim, or one that must be trained first.
+        BenchError: an unknown victim, or one that must be trained first.
     """
     if suite is not None:
         entries = {entry.label: entry for entry in suite.victims}
@@ -191,27 +191,27 @@ def ready(subject: Any, key: str) -> Victim:
     """`subject` itself if it is a victim that needs no training.
 
     Raises:
-        BenchError: it must be trained first, or is not a victim.
+        BenchError: it must be trained first, or it is not a victim.
     """
     if isinstance(subject, Victim):
         return subject
     if isinstance(subject, (Recipe, Defence)):
         what = "is a defence of another victim" if isinstance(subject, Defence) else "must be trained first"
         raise BenchError(
-            f"check-victim takes models that are ready, and {key} {what}: it is checked when a suite makes it"
+            f"check-victim requires a trained model, but {key} {what}: it is checked when a suite makes it"
         )
-    raise BenchError(f"{key} is a {type(subject).__name__}: it must be a reid_attack_bench.contracts.Victim")
+    raise BenchError(f"{key} is a {type(subject).__name__}, not a reid_attack_bench.contracts.Victim")
 
 
-def ok(evidence: str) -> Said:
+def ok(evidence: str) -> Observation:
     return "ok", evidence, ""
 
 
-def note(evidence: str, advice: str = "") -> Said:
+def note(evidence: str, advice: str = "") -> Observation:
     return "note", evidence, advice
 
 
-def fault(evidence: str, advice: str) -> Said:
+def fault(evidence: str, advice: str) -> Observation:
     return "fault", evidence, advice
 
 
