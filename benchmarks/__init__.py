@@ -1,1 +1,1 @@
-"""How fast the bench is, as ratios: `python -m benchmarks` runs every module here and writes results/benchmarks."""
+"""Speed of the bench, as ratios: `python -m benchmarks` runs every module here and writes results/benchmarks."""

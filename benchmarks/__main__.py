@@ -1,7 +1,7 @@
 """Run the benchmarks, print their table and write it: python -m benchmarks [TOPIC …] [--out DIR].
 
-Every figure is a ratio of two things measured in turn in this run, or a count. A line whose target is missed does not
-fail the run: it says so.
+Every value is a ratio of two measurements made in turn in this run, or a count. A missed target is reported and does
+not fail the run.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ COLUMNS = ("topic", "what", "against", "figure", "low", "high", "unit", "target"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(TOPICS)}; all by default")
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"one of {', '.join(TOPICS)}; all by default")
     parser.add_argument("--out", type=Path, help="write benchmarks.csv and README.md there")
     arguments = parser.parse_args()
     unknown = set(arguments.topics) - set(TOPICS)
     if unknown:
-        parser.error(f"no topic {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
+        parser.error(f"no topic {', '.join(sorted(unknown))}; expected {', '.join(TOPICS)}")
     lines: list[Line] = []
     for topic in arguments.topics or TOPICS:
         for line in importlib.import_module(f"benchmarks.{topic}").measure():
-            print(_words(line), flush=True)
+            print(_text(line), flush=True)
             lines.append(line)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def machine() -> str:
     return f"{names[0] if names else platform.machine()}, {cores} cores, {gpu}; torch {torch.__version__}"
 
 
-def _figure(value: float) -> str:
+def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
@@ -59,11 +59,11 @@ def _verdict(line: Line) -> str:
     return {None: "", True: "met", False: "missed"}[line.met]
 
 
-def _words(line: Line) -> str:
-    spread = "" if line.low == line.high or math.isnan(line.low) else f" [{_figure(line.low)}, {_figure(line.high)}]"
+def _text(line: Line) -> str:
+    spread = "" if line.low == line.high or math.isnan(line.low) else f" [{_number(line.low)}, {_number(line.high)}]"
     target = f", target {line.target}: {_verdict(line)}" if line.target else ""
     note = f" ({line.note})" if line.note else ""
-    return f"{line.topic}: {line.what} against {line.against}: {_figure(line.figure)}{spread} {line.unit}{target}{note}"
+    return f"{line.topic}: {line.what} against {line.against}: {_number(line.value)}{spread} {line.unit}{target}{note}"
 
 
 def _csv(lines: list[Line]) -> str:
@@ -71,7 +71,8 @@ def _csv(lines: list[Line]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for line in lines:
-        writer.writerow([getattr(line, name) for name in COLUMNS])
+        row = {**vars(line), "figure": line.value}  # the name of the column in stored files
+        writer.writerow([row[name] for name in COLUMNS])
     return text.getvalue()
 
 
@@ -85,8 +86,8 @@ def _page(lines: list[Line]) -> str:
         "|---|---|---|--:|---|---|--:|---|",
     ]
     for line in lines:
-        spread = "" if line.low == line.high or line.runs == 0 else f" [{_figure(line.low)}, {_figure(line.high)}]"
-        shown = f"{_figure(line.figure)}{spread} {line.unit}"
+        spread = "" if line.low == line.high or line.runs == 0 else f" [{_number(line.low)}, {_number(line.high)}]"
+        shown = f"{_number(line.value)}{spread} {line.unit}"
         columns = [line.topic, line.what, line.against, shown, line.target, _verdict(line), str(line.runs), line.note]
         text.append("| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |")
     return "\n".join(text) + "\n"

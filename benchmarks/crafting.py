@@ -1,8 +1,7 @@
-"""What an attack costs beside the source's own forward and backward passes, and what faster passes change.
+"""Overhead of attacks over the forward and backward passes of the source, and effects of faster passes.
 
-The bare loop does what the attack asks of the source and nothing else: one pass of the clean images without gradients
-where the attack's definition has one (the class or embedding to leave), then forward and backward as often as it has
-steps.
+The bare loop has only the passes of the attack through the source: one of the clean images without gradients if the
+attack needs it (for the class or embedding to move away from), then one forward and backward pass per step.
 """
 
 from __future__ import annotations
@@ -100,30 +99,30 @@ def _against_bare(size: tuple[int, int], batch: int, device: torch.device, clock
             to_float(stored, device)
             enforce(craft(), stored, THREAT, attack="x")
 
-        # what takes one step only is over in no time
+        # repeat one-step attacks, which are too short to time
         several, bare = (
             functools.partial(_repeat, work, 8 // steps) for work in (craft, _bare(passes, images, steps, clean))
         )
         name = f"{type(attack).__name__}, {steps} steps, {arch}, {batch} × {size[0]}×{size[1]}"
         note = "both with one pass of the clean images" if clean else ""
         if attack == MetricFGSM():
-            note += "; a single step of a small network pays for all of the line below, and for the distance"
+            note += "; includes the overhead of the line below, and the distance, for a single step of a small network"
         ratios = in_turn(several, bare, clock=clock)
         yield line(WHAT, name, "a bare loop", ratios, "× the time", TARGET, lambda ratio: ratio <= 1.05, note)
         if attack == MetricFGSM():
-            beside = functools.partial(_repeat, functools.partial(_beside, images, generator), 8)
-            shares = [100 * seconds(beside, clock) / seconds(bare, clock) for _ in range(RUNS)]
+            overhead = functools.partial(_repeat, functools.partial(_overhead, images, generator), 8)
+            shares = [100 * seconds(overhead, clock) / seconds(bare, clock) for _ in range(RUNS)]
             what = f"random start, two projections and a step, {arch}, {batch} × {size[0]}×{size[1]}"
             yield line(WHAT, what, "a bare loop of one step", shares, "% of the time")
         if attack == PGD(steps=8):
             ratios = in_turn(step, bare, clock=clock)
-            yield line(WHAT, f"{name}, with rounding and the check of the budget", "a bare loop", ratios, "× the time")
+            yield line(WHAT, f"{name}, with rounding and budget check", "a bare loop", ratios, "× the time")
             ratios = in_turn(craft, _bare(passes, images, steps, False), clock=clock)
             yield line(WHAT, f"{name}", "a bare loop without the clean pass", ratios, "× the time")
 
 
-def _beside(images: Tensor, generator: torch.Generator) -> None:
-    """What an attack of one step does that is not the source's."""
+def _overhead(images: Tensor, generator: torch.Generator) -> None:
+    """Work of a one-step attack other than passes of the source."""
     current = THREAT.project(uniform_start(images, THREAT.radius, generator), images)
     THREAT.project(torch.add(current, current.sign(), alpha=THREAT.radius), images)
 
@@ -139,20 +138,20 @@ def _layouts(size: tuple[int, int], batch: int, device: torch.device, clock: Clo
         yield line(WHAT, f"channels last{used}, {arch}, a step", "channels first", ratios, "× the time")
     victim = _untrained("shufflenet_v2_x1_0", size, device)
 
-    def judged(mode: Callable[[], Any]) -> Callable[[], None]:
+    def embedding(mode: Callable[[], Any]) -> Callable[[], None]:
         def embed() -> None:
             with mode():
                 victim.embed(images)
 
         return embed
 
-    ratios = in_turn(judged(torch.inference_mode), judged(torch.no_grad), runs=9, clock=clock)
+    ratios = in_turn(embedding(torch.inference_mode), embedding(torch.no_grad), runs=9, clock=clock)
     yield line(WHAT, "inference mode, shufflenet_v2_x1_0, an embedding", "no_grad", ratios, "× the time")
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A small victim trained here, its test images, and what is left of it."""
+    """Test images and functions to craft and evaluate on them."""
 
     splits: dict[str, Split]
     device: torch.device
@@ -167,10 +166,10 @@ class _Trial:
 
     def rank1(self, victim: Victim, queries: np.ndarray) -> float:
         query, gallery = self.splits["query"], self.splits["gallery"]
-        apart = distances(
+        matrix = distances(
             self.embeddings(victim, queries), self.embeddings(victim, gallery.images), victim.distance
         ).numpy()
-        found = rank(apart, query.identities, gallery.identities, query.cameras, gallery.cameras)
+        found = rank(matrix, query.identities, gallery.identities, query.cameras, gallery.cameras)
         return float(summary(found)["rank1"])
 
     def crafted(self, attack: Any, victim: Victim) -> np.ndarray:
@@ -184,7 +183,7 @@ class _Trial:
 
 
 def _effects(device: torch.device, clock: Clock) -> Iterator[Line]:
-    """What bfloat16, torch.compile and early stopping change in Rank-1, on a victim trained here on synthetic data."""
+    """Effect of bfloat16, torch.compile and early stopping on Rank-1, for a victim trained on synthetic data."""
     size, seed = (64, 32), 0
     splits = render_domain(
         "plaza", seed=seed, size=size, train_identities=64, test_identities=48, images_per_camera=2,

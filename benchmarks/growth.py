@@ -1,8 +1,8 @@
-"""What twice the queries, gallery, sources or targets cost, and what whole matrices would, which is calculated.
+"""Scaling with the number of queries, gallery images, sources and targets, and estimated costs of whole matrices.
 
-The model: ranking takes time in proportion to queries × gallery, and memory for blocks of a fixed size and, by cosine
-distance, for the gallery once more; a matrix takes one craft per attack and source, whatever the targets, and one
-embedding and one ranking per attack, source and target.
+Cost model: the time of ranking is proportional to queries × gallery; its memory is that of blocks of fixed size and,
+for cosine distance, a normalised copy of the gallery. A matrix has one craft per attack and source, and one embedding
+and one ranking per attack, source and target.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from reid_attack_bench.metrics.ranking import distance_rows, rank
 
 TOPIC = "growth"
 DIMENSIONS = 512
-LINEAR, CONSTANT = 2.3, 1.15  # the most that a doubling may cost; a sort and noise are allowed for
+LINEAR, CONSTANT = 2.3, 1.15  # largest cost ratio of a doubling, with room for sorting and noise
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix to be priced. Every attack perturbs the queries in `steps` steps at one budget.
+    """A matrix whose cost is estimated. Every attack perturbs the queries in `steps` steps at one budget.
 
-    Sources and targets are taken from the same victims, as many as the larger of the two. Their training is not
-    counted, nor that of attacks that learn.
+    Sources and targets are the same victims, as many as the larger of the two. The training of victims and attacks
+    is not counted.
     """
 
     split: Size
@@ -44,12 +44,12 @@ class Matrix:
 
     @property
     def backward(self) -> int:
-        """Images through forward and backward: attacks × sources × queries × steps."""
+        """Number of forward and backward image passes: attacks × sources × queries × steps."""
         return self.attacks * self.sources * self.split.queries * self.steps
 
     @property
     def forward(self) -> int:
-        """Images through forward alone: every adversarial query on every target, every clean image on every victim."""
+        """Number of forward image passes: adversarial queries on all targets, clean images on all victims."""
         clean = max(self.sources, self.targets) * (self.split.queries + self.split.gallery)
         return self.attacks * self.sources * self.targets * self.split.queries + clean
 
@@ -58,7 +58,7 @@ class Matrix:
         return self.attacks * self.sources * self.targets + max(self.sources, self.targets)
 
     def hours(self, forward_rate: float, backward_rate: float, ranking_seconds: float) -> float:
-        """By calculation, from images/s through forward, images/s through forward and backward, and one ranking."""
+        """Estimated hours, from images/s forward, images/s forward and backward, and seconds per ranking."""
         passes = self.backward / backward_rate + self.forward / forward_rate
         return (passes + self.rankings * ranking_seconds) / 3600.0
 
@@ -71,7 +71,7 @@ def measure() -> Iterator[Line]:
 
 
 def _of_ranking() -> Iterator[Line]:
-    base = Size("", 1000, 16000, 750, 0, 6)  # some blocks of rows even before it is doubled
+    base = Size("", 1000, 16000, 750, 0, 6)  # several blocks of rows even before doubling
     for side, fixed in (("queries", f"{base.gallery:,} gallery images"), ("gallery", f"{base.queries:,} queries")):
         sizes = [replace(base, **{side: getattr(base, side) * 2**n}) for n in range(3)]
         what = f"{side} doubled, " + " → ".join(f"{getattr(size, side):,}" for size in sizes)
@@ -85,7 +85,7 @@ def _of_ranking() -> Iterator[Line]:
     yield line(
         TOPIC, "ranking memory, queries 1,000 → 16,000", "a sixteenth as many", [many / few], "× the memory",
         "≤ 4 (blocks)", lambda x: x <= 4,
-        f"{few:.2f} → {many:.2f} GiB: from 4 to 10 blocks of 16 MiB, as the allocator lets go of them; a matrix would "
+        f"{few:.2f} → {many:.2f} GiB: from 4 to 10 blocks of 16 MiB, as the allocator releases them; a matrix would "
         "take 16 times as much",
     )  # fmt: skip
     few, many = (alone_elsewhere(replace(base, gallery=n), DIMENSIONS)["gib"] for n in (16000, 64000))
@@ -152,12 +152,12 @@ def _hours() -> Iterator[Line]:
             TOPIC, what, "nothing: a price", [matrix.hours(forward, backward, ranking)], unit, note=f"{passes}; {rates}"
         )  # fmt: skip
         if device.type == "cpu":
-            formula = f"no GPU at hand; divide by its own rates: {passes}"
+            formula = f"no GPU available; divide by its rates: {passes}"
             yield not_measured(TOPIC, what, "nothing: a price", "GPU hours", "", formula)
 
 
 def throughput(device: torch.device, images: int = 8) -> tuple[float, float]:
-    """Images/s of an untrained ResNet-50 at 256×128 through forward, and through forward and backward to the image."""
+    """Images/s of an untrained ResNet-50 at 256×128, forward and forward with backward to the image."""
     images = 128 if device.type == "cuda" else images
     victim = Untrained("resnet50", (256, 128)).to(device).eval().requires_grad_(False)
     batch = torch.rand(images, 3, 256, 128, device=device)
@@ -179,7 +179,7 @@ def throughput(device: torch.device, images: int = 8) -> tuple[float, float]:
 
 
 def _ranking_seconds(split: Size, device: torch.device) -> float:
-    """One ranking from 2,048 dimensions, measured on a tenth of the queries."""
+    """Seconds of one ranking from 2,048 dimensions, measured on a tenth of the queries."""
     drawn = draw(replace(split, queries=split.queries // 10), 2048)
     query, gallery = drawn.query.to(device), drawn.gallery.to(device)
     rank(distance_rows(query, gallery, "cosine"), *drawn.labels)

@@ -1,7 +1,7 @@
-"""A matrix of 500 cells: how often it does what, and how long a second run takes that has nothing to do.
+"""A matrix of 500 cells: number of operations, and duration of a second run with no work left.
 
-Eight of its ten victims are of next to no cost, two are networks of torchreid. The images of a craft are enough to be
-read once and then known by their fingerprint (store.LARGE).
+Eight of its ten victims have almost no cost, two are networks of torchreid. The images of a craft are large enough to
+be read once and then identified by their fingerprint (store.LARGE).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def measure() -> Iterator[Line]:
         yield line(WHAT, seconds, "the clock", [wall for wall, _ in second], "s", "< 3", lambda s: s < 3)
         yield line(WHAT, f"{seconds}, processor time", "none", [work for _, work in second], "s")
         ratios = [ours[1] / theirs[1] for ours, theirs in zip(second, imports, strict=True)]
-        yield line(WHAT, f"{seconds}, processor time", "importing torch and nothing else", ratios, "× the time")
+        yield line(WHAT, f"{seconds}, processor time", "importing torch only", ratios, "× the time")
         said = subprocess.run([*command, "--json"], cwd=folder, check=True, capture_output=True, text=True).stdout
         yield _count("steps of a second run", json.loads(said.splitlines()[0])["to_do"], 0)
 
@@ -65,7 +65,7 @@ def _suite() -> dict[str, Any]:
 
 
 def _timed(command: list[str], folder: Path) -> tuple[float, float]:
-    """Wall-clock and processor seconds of a process."""
+    """Wall-clock and processor seconds of a command."""
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -73,7 +73,7 @@ def _timed(command: list[str], folder: Path) -> tuple[float, float]:
 
 
 def _counts(manifest: dict[str, Any]) -> Iterator[Line]:
-    """Steps that the first run did: A attacks, S sources, T targets, one data set."""
+    """Steps of the first run: A attacks, S sources, T targets, one data set."""
     done = Counter(step["kind"] for step in manifest["steps"] if step["done_in_this_run"])
     attacks, sources, targets = len(BUDGETS), 10, 10
     for kind, what, expected in (

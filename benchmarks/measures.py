@@ -1,4 +1,4 @@
-"""What it costs to say how visible a change is: many images at a time against one, and each image once."""
+"""Cost of the visibility metrics: batched against single images; each image is measured once per run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measure() -> Iterator[Line]:
             image_metrics.measures(clean[first : first + batch], adversarial[first : first + batch])
 
     yield line(
-        TOPIC, f"SSIM, MS-SSIM, grid and counts of an image, {size}, {BATCH} at a time", "one at a time",
+        TOPIC, f"SSIM, MS-SSIM, checkerboard and counts of an image, {size}, {BATCH} at a time", "one at a time",
         in_turn(lambda: by(1), lambda: by(BATCH)), "× faster", "≥ 1", lambda x: x >= 1,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""How much memory a process takes; Linux."""
+"""Memory of a process; Linux only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def resident() -> float:
-    """GiB of this process in memory; from here on `peak` looks."""
+    """Resident memory of this process in GiB; also resets `peak`."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
 
 def peak() -> float:
-    """The most GiB since the last `resident`."""
+    """Largest resident memory in GiB since the last call of `resident`."""
     return _status("VmHWM")
 
 
@@ -27,15 +27,17 @@ def _status(name: str) -> float:
     return int(rows[name].split()[0]) / 2**20
 
 
-def in_a_process_of_its_own(call: str) -> Any:
-    """What `call`, such as "ranking.alone(…)" of a module of this folder, returns there; it must be plain values.
+def in_new_process(call: str) -> Any:
+    """Evaluate `call`, such as "ranking.alone(…)" of a module of this folder, in a new process.
+
+    The result must be plain values.
 
     Raises:
-        RuntimeError: it failed; the last line of what it said.
+        RuntimeError: it failed; the message has the last line of its output.
     """
     module = call.split(".", 1)[0]
     script = f"import json; from benchmarks import {module}; print(json.dumps({call}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     if done.returncode:
-        raise RuntimeError(f"{call}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        raise RuntimeError(f"{call}: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
     return json.loads(done.stdout.splitlines()[-1])

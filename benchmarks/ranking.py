@@ -1,8 +1,8 @@
-"""Ranking held against torchreid's, in Python and in Cython; its memory at the size of MSMT17; its intervals.
+"""Ranking compared with torchreid's Python and Cython versions; its memory at the size of MSMT17; intervals.
 
-torchreid's wheel leaves out the source of its Cython evaluation. FastReID's wheel on PyPI ships that file, with
-mINP added to it, so that one is fetched and built in a temporary folder. Where the variable RANK_CY names torchreid's
-own (torchreid/metrics/rank_cylib/rank_cy.pyx of its repository, or the module built of it), that one is taken.
+The wheel of torchreid lacks the source of its Cython evaluation. The wheel of FastReID on PyPI contains that file, with
+mINP added; it is fetched and built in a temporary folder. If the variable RANK_CY names that of torchreid
+(torchreid/metrics/rank_cylib/rank_cy.pyx of its repository, or the module built from it), it is used instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.memory import in_a_process_of_its_own, peak, resident
+from benchmarks.memory import in_new_process, peak, resident
 from benchmarks.side_by_side import Line, in_turn, line, not_measured, seconds
 from reid_attack_bench.contracts import Distance
 from reid_attack_bench.execute.device import keep_freed_memory
@@ -37,12 +37,12 @@ from reid_attack_bench.torchreid_import import torchreid_module
 TOPIC = "ranking"
 RANK_CY = "RANK_CY"
 SHIPS_IT = "fastreid==1.4.0"
-SUBSET = 400  # queries of the pairings with torchreid's Python, which takes 4 to 20 ms for each
+SUBSET = 400  # queries for comparisons with torchreid's Python version, which takes 4 to 20 ms per query
 
 
 @dataclass(frozen=True)
 class Size:
-    """A test split: gallery counts distractors, images of nobody that is asked for; junk is of a query's own camera."""
+    """Size of a test split; `gallery` includes the distractors, images without a matching query."""
 
     name: str
     queries: int
@@ -58,7 +58,7 @@ MSMT = Size("MSMT17", 11659, 82161, 3060, 0, 15)
 
 @dataclass(frozen=True)
 class Drawn:
-    """Random embeddings of a split: centres of identities and as much noise as leaves an mAP of about a half."""
+    """Random embeddings of a split: identity centres plus noise, so that the mAP is about 0.5."""
 
     query: torch.Tensor
     gallery: torch.Tensor
@@ -74,7 +74,7 @@ class Drawn:
 
 def draw(size: Size, dimensions: int) -> Drawn:
     generator = torch.Generator().manual_seed(0)
-    noise = 0.5 * dimensions**0.25  # matches stand out from strangers by as many deviations at every dimension
+    noise = 0.5 * dimensions**0.25  # separates matches from other identities equally at all dimensions
     centres = torch.randn(size.identities + 1, dimensions, generator=generator)
 
     def side(count: int, distractors: int) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
@@ -117,7 +117,7 @@ def _against(
     )  # fmt: skip
     ratios = in_turn(lambda: quietly(python, part, *few.labels), lambda: rank(part, *few.labels))
     yield line(
-        TOPIC, f"distances to figures, {size}", "torchreid's Python evaluate_rank", ratios, "× faster", "≥ 20",
+        TOPIC, f"distances to metrics, {size}", "torchreid's Python evaluate_rank", ratios, "× faster", "≥ 20",
         lambda x: x >= 20, f"the first {SUBSET} queries; {threads}",
     )  # fmt: skip
     ratios = in_turn(
@@ -129,20 +129,20 @@ def _against(
         lambda: rank(distance_rows(few.query, few.gallery, "cosine"), *few.labels),
     )
     yield line(
-        TOPIC, f"embeddings to figures, {size}", "torchreid's Python evaluate_rank without its distances", ratios,
+        TOPIC, f"embeddings to metrics, {size}", "torchreid's Python evaluate_rank without its distances", ratios,
         "× faster", note=f"the product of the embeddings is {np.median(share):.0%} of ours; {threads}",
     )  # fmt: skip
 
-    what, against = f"distances to figures, {size}", "torchreid's Cython evaluate_rank"
+    what, against = f"distances to metrics, {size}", "torchreid's Cython evaluate_rank"
     if cython is None:
         yield not_measured(TOPIC, what, against, "× faster", "≥ 1", origin)
         return
     found = quietly(cython, whole, *drawn.labels)
     gap = disagreement(rank(whole, *drawn.labels), found)
     if gap > 1e-5:  # it sums in 32 bits
-        raise AssertionError(f"torchreid's Cython finds other figures than ours: {gap}")
+        raise AssertionError(f"torchreid's Cython version gives other values than ours: {gap}")
     ratios = in_turn(lambda: quietly(cython, whole, *drawn.labels), lambda: rank(whole, *drawn.labels))
-    note = f"all queries; figures differ by {gap:.0e}; {threads}; {origin}"
+    note = f"all queries; values differ by {gap:.0e}; {threads}; {origin}"
     yield line(TOPIC, what, against, ratios, "× faster", "≥ 1", lambda x: x >= 1, note)
 
 
@@ -154,7 +154,7 @@ def quietly(
     query_cameras: np.ndarray,
     gallery_cameras: np.ndarray,
 ) -> tuple[np.ndarray, float]:
-    """CMC of 50 ranks and mAP, fractions, by one of torchreid's; a FastReID returns the AP of each query."""
+    """CMC of 50 ranks and mAP, as fractions, from `evaluate` of torchreid or FastReID."""
     labels = query_identities, gallery_identities, query_cameras, gallery_cameras
     with contextlib.redirect_stdout(io.StringIO()):
         cmc, ap, *_ = evaluate(distances, *labels, 50, False)
@@ -162,7 +162,7 @@ def quietly(
 
 
 def disagreement(ours: Any, theirs: tuple[np.ndarray, float]) -> float:
-    """The largest difference of a figure, as a fraction."""
+    """Largest difference of any CMC value or mAP, as a fraction."""
     cmc, mean_ap = theirs
     own = ours.hits[ours.valid].mean(axis=0, dtype=np.float64)
     return max(float(np.abs(own - cmc).max()), abs(summary(ours)["mAP"] / 100.0 - mean_ap))
@@ -170,7 +170,7 @@ def disagreement(ours: Any, theirs: tuple[np.ndarray, float]) -> float:
 
 def _intervals() -> Iterator[Line]:
     for size in (MARKET, MSMT):
-        # a gallery of the right length makes the ranking; a fifth of the queries of MSMT17 keeps it in seconds
+        # the full gallery; a fifth of the queries of MSMT17, so that it takes seconds
         drawn = draw(size, 64)
         if size is MSMT:
             drawn = drawn.some(size.queries // 5)
@@ -197,32 +197,32 @@ def _memory() -> Line:
     return line(
         TOPIC, f"extra memory, {MSMT.name}, {MSMT.queries:,} × {MSMT.gallery:,}, 2048 dimensions",
         f"the whole matrix, {matrix:.1f} GiB", [found["gib"]], "GiB", "< 2", lambda x: x < 2,
-        f"beyond the embeddings, in a process of its own; {MSMT.gallery * 2048 * 4 / 2**30:.2f} GiB of it are the "
+        f"beyond the embeddings, in a new process; {MSMT.gallery * 2048 * 4 / 2**30:.2f} GiB of it are the "
         f"normalised gallery; it took {found['seconds']:.0f} s",
     )  # fmt: skip
 
 
 def alone_elsewhere(size: Size, dimensions: int) -> dict[str, float]:
-    """`alone` in a process of its own, on as many threads as here."""
+    """`alone` in a new process with the same number of threads."""
     call = f"ranking.alone(ranking.{size}, {dimensions}, {torch.get_num_threads()})"
-    found: dict[str, float] = in_a_process_of_its_own(call)
+    found: dict[str, float] = in_new_process(call)
     return found
 
 
 def alone(size: Size, dimensions: int, threads: int) -> dict[str, float]:
-    """Seconds of one ranking from embeddings, and the most GiB that it took beyond them."""
+    """Seconds of one ranking from embeddings, and its peak memory in GiB beyond them."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     drawn = draw(size, dimensions)
     first = drawn.some(8)
-    rank(distance_rows(first.query[:, :8], first.gallery[:, :8], "cosine"), *first.labels)  # load what loads once
+    rank(distance_rows(first.query[:, :8], first.gallery[:, :8], "cosine"), *first.labels)  # load lazy imports
     before = resident()
     spent = seconds(lambda: rank(distance_rows(drawn.query, drawn.gallery, "cosine"), *drawn.labels))
     return {"seconds": spent, "gib": peak() - before}
 
 
 def _on_gpu() -> Iterator[Line]:
-    what, against = f"embeddings to figures on a GPU, {MARKET.name}, 2048 dimensions", "the CPU of this machine"
+    what, against = f"embeddings to metrics on a GPU, {MARKET.name}, 2048 dimensions", "the CPU of this machine"
     bounds, ranking = f"bootstrap intervals of Rank-1 and mAP, {MARKET.name}", "the ranking on a GPU, with distances"
     if not torch.cuda.is_available():
         yield not_measured(TOPIC, what, against, "× faster", "", "no GPU at hand")
@@ -245,7 +245,7 @@ def _on_gpu() -> Iterator[Line]:
 
 
 def _cython(folder: Path) -> tuple[Callable[..., Any] | None, str]:
-    """torchreid's evaluate_cy, and where it comes from; or None, and why."""
+    """(evaluate_cy, its origin), or (None, reason)."""
     named = os.environ.get(RANK_CY)
     try:
         if not named:
@@ -264,7 +264,7 @@ def _shipped(folder: Path) -> str:
 
 
 def _built(folder: Path, source: str) -> Path:
-    """The extension compiled in `folder` as its own setup.py says."""
+    """The extension, compiled in `folder` by a setup.py."""
     (folder / "rank_cy.pyx").write_text(source)
     (folder / "setup.py").write_text(
         "import numpy\nfrom Cython.Build import cythonize\nfrom setuptools import Extension, setup\n"

@@ -1,4 +1,4 @@
-"""Timings that hold on a noisy machine: two things in turn, and the ratio of each pair."""
+"""Timings for noisy machines: two functions in turn, and the ratio of each pair."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ import torch
 
 RUNS = 5
 Clock = Callable[[], float]
-"""time.perf_counter; or time.process_time, the work of all cores, which others on the machine disturb less."""
+"""time.perf_counter, or time.process_time (all cores), which other processes disturb less."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table of benchmarks.
+    """One row of the benchmark table.
 
     Attributes:
-        topic: which module of this folder asks, such as "ranking".
+        topic: module of this folder, such as "ranking".
         what: what was measured, with its sizes.
-        against: what it was held against.
-        figure: median over the runs.
-        low, high: smallest and largest of the runs; equal to `figure` where it was not repeated.
-        unit: of the figure: "× the time", "× faster", "GiB", "s", "calls".
-        target: what the figure should be, such as "≤ 1.05"; empty where nothing is asked.
-        met: whether it is; None where nothing is asked, or where it was not measured.
-        runs: how many runs the median is of; 0 where it was not measured.
-        note: why it was not measured, or what explains the figure.
+        against: what it was compared with.
+        value: median over the runs.
+        low, high: smallest and largest of the runs; equal to `value` for a single run.
+        unit: unit of the value: "× the time", "× faster", "GiB", "s", "calls".
+        target: required value, such as "≤ 1.05"; empty if there is none.
+        met: whether the target is met; None without a target or measurement.
+        runs: number of runs; 0 if not measured.
+        note: why it was not measured, or an explanation of the value.
     """
 
     topic: str
     what: str
     against: str
-    figure: float
+    value: float
     low: float
     high: float
     unit: str
@@ -47,7 +47,7 @@ class Line:
 
 
 def seconds(work: Callable[[], Any], clock: Clock = time.perf_counter) -> float:
-    """Time of one call, after which a GPU has finished too: by the wall clock, or by another."""
+    """Duration of one call in seconds by `clock`, including the work that it starts on a GPU."""
     _finish()
     begun = clock()
     work()
@@ -62,7 +62,7 @@ def in_turn(
     warm_up: int = 1,
     clock: Clock = time.perf_counter,
 ) -> list[float]:
-    """Times of `first` over times of `second`, pair by pair: A B, B A, A B …, so that a drift favours neither."""
+    """Ratios of the times of `first` and `second`, measured as A B, B A, A B … so that a drift favours neither."""
     for _ in range(warm_up):
         first()
         second()
@@ -81,16 +81,16 @@ def line(
     topic: str,
     what: str,
     against: str,
-    figures: Sequence[float],
+    values: Sequence[float],
     unit: str,
     target: str = "",
     met: Callable[[float], bool] | None = None,
     note: str = "",
 ) -> Line:
-    """The median of `figures` with their range; `met` judges the median."""
-    middle = statistics.median(figures)
-    judged = None if met is None else met(middle)
-    return Line(topic, what, against, middle, min(figures), max(figures), unit, target, judged, len(figures), note)
+    """The median of `values` with their range; `met` is applied to the median."""
+    median = statistics.median(values)
+    is_met = None if met is None else met(median)
+    return Line(topic, what, against, median, min(values), max(values), unit, target, is_met, len(values), note)
 
 
 def not_measured(topic: str, what: str, against: str, unit: str, target: str, why: str) -> Line:

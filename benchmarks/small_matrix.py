@@ -1,4 +1,4 @@
-"""A small matrix of untrained victims, run by the bench itself: what its steps took, memory and images counted."""
+"""A small matrix of untrained victims, run by the bench: duration of its steps, memory and number of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from benchmarks.memory import in_a_process_of_its_own, peak, resident
+from benchmarks.memory import in_new_process, peak, resident
 from reid_attack_bench.execute.events import Outcome
 from reid_attack_bench.execute.executor import execute
 from reid_attack_bench.metrics import visibility as image_metrics
@@ -22,14 +22,14 @@ from reid_attack_bench.store import Store
 from reid_attack_bench.suites import parse
 
 _VICTIM = f"{Path(__file__).with_name('untrained.py')}:Untrained"
-_DONE_AGAIN = ("craft", "measure", "features", "rank")
-_PEOPLE = 8  # four queries each
+_REPEATED = ("craft", "measure", "features", "rank")
+_IDENTITIES = 8  # four queries each
 
 
 def times(points: Sequence[tuple[int, int]], runs: int) -> list[list[Counter[str]]]:
-    """Seconds by kind of step of matrices of (sources, targets), point by point and run by run, the runs in turn.
+    """Seconds per kind of step of matrices of (sources, targets), per point and run; the points are run in turn.
 
-    Data and victims are made once; the steps that fill cells are done anew every time.
+    Data and victims are made once; the steps of the cells are repeated in every run.
     """
     found: list[list[Counter[str]]] = [[] for _ in points]
     plans = [plan_of(*point) for point in points]
@@ -40,20 +40,20 @@ def times(points: Sequence[tuple[int, int]], runs: int) -> list[list[Counter[str
         for _ in range(runs):
             for plan, into in zip(plans, found, strict=True):
                 for step in plan.steps.values():
-                    if step.kind in _DONE_AGAIN:
+                    if step.kind in _REPEATED:
                         store.discard(step.kind, step.key)
                 into.append(_by_kind(plan, _execute(plan, store)))
     return found
 
 
 def counts(sources: int, targets: int) -> dict[str, Any]:
-    """One whole run in a process of its own, on as many threads as here.
+    """One whole run in a new process with the same number of threads.
 
     Returns:
-        crafted, measured: adversarial images made, and images measured; gib: the most memory that the run took.
+        crafted, measured: number of adversarial images made and of images measured; gib: peak memory of the run.
     """
     call = f"small_matrix.counts_here({sources}, {targets}, {torch.get_num_threads()})"
-    found: dict[str, Any] = in_a_process_of_its_own(call)
+    found: dict[str, Any] = in_new_process(call)
     return found
 
 
@@ -80,12 +80,12 @@ def plan_of(sources: int, targets: int) -> Plan:
         entry = {"use": _VICTIM, "roles": [role]}
         return {f"{role}{i}": {**entry, "options": {"seed": first + i}} for i in range(count)}
 
-    people = {"train_identities": 2, "test_identities": _PEOPLE, "images_per_camera": 1, "queries_per_identity": 4}
+    sizes = {"train_identities": 2, "test_identities": _IDENTITIES, "images_per_camera": 1, "queries_per_identity": 4}
     document = {
         "name": "growth",
         "image_size": [128, 64],
         "batch_size": 32,
-        "datasets": {"plaza": people},
+        "datasets": {"plaza": sizes},
         "victims": {**victims("source", sources, 0), **victims("target", targets, 1000)},
         "attacks": {"pgd": {"epsilon": 8, "options": {"steps": 2}}},
     }

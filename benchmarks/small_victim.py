@@ -1,4 +1,4 @@
-"""A victim of next to no cost, so that a matrix of many cells is the bench's own work."""
+"""A victim with almost no cost, so that the time of a large matrix is that of the bench."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from reid_attack_bench.contracts import Victim
 
 
 class Small(Victim):
-    """A linear map of the image at an eighth of its size.
+    """A linear map of the image at one eighth of its size.
 
     Args:
-        seed: of its weights.
+        seed: seed of the weights.
     """
 
     input_size = (64, 32)

@@ -1,7 +1,7 @@
-"""Does training wait for anything but its networks? Each fit against the bare steps of the same networks.
+"""Overhead of training: each fit against the bare training steps of the same networks.
 
-The bare loop runs the same forward and backward passes, losses and optimisers on one batch that is there already; what
-a fit has beside it is reading, augmentation, checks that the loss is finite, history and progress.
+The bare loop runs the same forward and backward passes, losses and optimisers on one batch in memory. A fit also has
+data loading, augmentation, checks that the loss is finite, history and progress.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reid_attack_bench.victims.augmentation import flip_shift_erase
 from reid_attack_bench.victims.torchreid_zoo import TorchreidModel, TorchreidVictim, _layout, untrained_model
 
 TARGET = "≤ 1.10"
-ARCH, PEOPLE, EACH = "shufflenet_v2_x1_0", 32, 8
+ARCH, IDENTITIES, EACH = "shufflenet_v2_x1_0", 32, 8
 
 
 def measure() -> Iterator[Line]:
@@ -47,13 +47,15 @@ def measure() -> Iterator[Line]:
 
 
 def _data(size: tuple[int, int]) -> TrainingData:
-    images = np.random.default_rng(0).integers(0, 256, (PEOPLE * EACH, *size, 3), dtype=np.uint8)
-    return TrainingData("noise", images, np.repeat(np.arange(PEOPLE), EACH), np.tile(np.arange(EACH), PEOPLE))
+    images = np.random.default_rng(0).integers(0, 256, (IDENTITIES * EACH, *size, 3), dtype=np.uint8)
+    return TrainingData("noise", images, np.repeat(np.arange(IDENTITIES), EACH), np.tile(np.arange(EACH), IDENTITIES))
 
 
 def _source(size: tuple[int, int], device: torch.device) -> Victim:
     torch.manual_seed(0)
-    return TorchreidModel(untrained_model(ARCH, PEOPLE), ARCH, size, "cosine").to(device).eval().requires_grad_(False)
+    return (
+        TorchreidModel(untrained_model(ARCH, IDENTITIES), ARCH, size, "cosine").to(device).eval().requires_grad_(False)
+    )
 
 
 def _context(device: torch.device) -> FitContext:
@@ -83,7 +85,7 @@ def _victim(
     rows = np.arange(8 * k) * (len(data.images) // (8 * k))
 
     def bare() -> None:
-        model = untrained_model(ARCH, PEOPLE).to(device).to(memory_format=_layout(ARCH)).train()
+        model = untrained_model(ARCH, IDENTITIES).to(device).to(memory_format=_layout(ARCH)).train()
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=5e-4)
         images, identities = data.batch(rows, device)
         inputs = preprocess(images, size).contiguous(memory_format=_layout(ARCH))
@@ -113,10 +115,10 @@ def _misranking(
     def bare() -> None:
         context = _context(device)
         networks = fresh_networks(attack, threat, context.generator, device).train()
-        objective = Objective(attack, source, networks, threat, context.generator, data.name, PEOPLE)
-        judges = list(networks.discriminator.parameters())
+        objective = Objective(attack, source, networks, threat, context.generator, data.name, IDENTITIES)
+        discriminator_weights = list(networks.discriminator.parameters())
         generator, discriminator = (
-            torch.optim.Adam(w, 2e-4, (0.5, 0.999)) for w in (networks.generator_weights, judges)
+            torch.optim.Adam(w, 2e-4, (0.5, 0.999)) for w in (networks.generator_weights, discriminator_weights)
         )
         clean, identities = data.batch(rows, device)
         clean = clean.contiguous(memory_format=torch.channels_last)
@@ -125,7 +127,7 @@ def _misranking(
             generator.zero_grad(set_to_none=True)
             losses.generator.backward(inputs=networks.generator_weights, retain_graph=True)
             discriminator.zero_grad(set_to_none=True)
-            losses.discriminator.backward(inputs=judges)
+            losses.discriminator.backward(inputs=discriminator_weights)
             discriminator.step()
             generator.step()
 

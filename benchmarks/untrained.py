@@ -1,4 +1,4 @@
-"""A victim with random weights: what a pass through it costs does not depend on what it learnt."""
+"""A victim with random weights; the cost of a pass does not depend on training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reid_attack_bench.victims.torchreid_zoo import TorchreidModel, untrained_mo
 
 
 class Untrained(TorchreidModel):
-    """An architecture of torchreid; its weights follow from `seed`, and victims of different seeds differ."""
+    """An architecture of torchreid with random weights from `seed`."""
 
     def __init__(self, arch: str = "osnet_x0_25", input_size: tuple[int, int] = (128, 64), seed: int = 0) -> None:
         with torch.random.fork_rng(devices=[]):

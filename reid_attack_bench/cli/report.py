@@ -66,7 +66,7 @@ def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Pa
             tables.write_csv(changes, out)
         else:
             replace_file(out, compare.to_markdown(a, b, changes, names).encode())
-    shown = Table("cell", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
+    shown = Table("value", "Rank-1", "mAP", "change of mAP [95 %]", box=None, header_style="bold", expand=False)
     largest = changes.sort_values("mAP_change", key=abs, ascending=False, kind="stable")
     for row in tables.rows(largest.head(rows)):
         shown.add_row(

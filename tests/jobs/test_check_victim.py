@@ -64,31 +64,31 @@ def test_a_network_is_judged_with_its_logits() -> None:
 @pytest.mark.parametrize(
     ("name", "check_name", "says"),
     [
-        ("ReturnsTuple", "output", "returned a tuple for 2 images.*pick it out of the tuple"),
+        ("ReturnsTuple", "output", "returned a tuple for 2 images.*select it from the tuple"),
         ("OneRowForAll", "output", r"shape \(1, 72\) for 2 images.*one row for each image"),
         ("SqueezesTheBatch", "output", r"shape \(72,\) for 1 image\b.*squeeze\(\) drops the batch"),
         ("NotPooled", "output", r"\(2, 3, 8, 2\).*flatten\(1\)"),
-        ("Whole", "output", "int64.*floating point: what comes before rounding"),
+        ("Whole", "output", "int64.*floating point values, from before rounding"),
         ("NotANumber", "output", "NaN or infinity for 2 random images.*its weights loaded"),
         ("NotANumberSometimes", "output", r"NaN or infinity for image \d+"),
         ("InNumpy", "output", "NumPy array.*return a torch tensor"),
-        ("Fails", "output", "fails with AttributeError: .*no attribute 'network'"),
+        ("Fails", "output", "raises AttributeError: .*no attribute 'network'"),
         ("Detached", "gradient", "carry no gradient.*differentiable = False"),
         ("InfiniteGradient", "gradient", "NaN or infinite.*square roots"),
         ("DropsOut", "eval mode", r"training mode after \.eval\(\): Dropout, DropsOut, so dropout is active"),
-        ("HidesItsNetwork", "eval mode", "modules in networks are hidden in a list.*nn.ModuleList"),
-        ("NormalisesOverTheBatch", "batch independence", "instead of alone.*never over the batch"),
+        ("HidesItsNetwork", "eval mode", "modules in networks are in a plain list.*nn.ModuleList"),
+        ("NormalisesOverTheBatch", "batch independence", "instead of alone.*not of the batch"),
         ("RunningStatistics", "side effects", "own parameters or buffers.*keep no state"),
         ("Noisy", "determinism", "two passes over the same images differ.*randomised = True"),
         ("Manhattan", "declarations", "distance is 'manhattan'.*euclidean"),
         ("WrongLogits", "logits", r"logits returned int64 .*for 4 images.*4×K"),
-        ("OutputsDisagree", "logits", "outputs gives other embeddings than embed"),
-        ("Changes", "side effects", "changes the images that it is given.*in-place"),
+        ("OutputsDisagree", "logits", "outputs returns other embeddings than embed"),
+        ("Changes", "side effects", "changes its input images.*in-place"),
         ("NormalisesTwice", "normalisation", "mean and std undone.*normalised twice"),
         ("NeverNormalises", "normalisation", "appears to expect normalised images: use preprocess"),
         ("Expects255", "value range", "appears to expect 0 to 255: multiply by 255"),
         ("Rounds", "gradient", "zero everywhere, though noise of 8/255 moves.*put the transformation into purify"),
-        ("WrongBackward", "gradient", "differs from finite differences.*leads nowhere"),
+        ("WrongBackward", "gradient", "differs from finite differences.*is not an ascent direction"),
         ("PurifiesNothing", "purify", "embed does not call purify"),
         ("PurifiesOutOfRange", "purify", r"values from .*stay in \[0, 1\]"),
         ("RejectsWithScores", "rejects", "rejects returned float32.*bool"),
@@ -134,9 +134,9 @@ def test_the_sample_has_every_query_s_matches() -> None:
 
 
 def test_what_the_bench_trains_is_not_for_this() -> None:
-    with pytest.raises(BenchError, match=r"takes models that are ready, and toy\.py:ToyRecipe must be trained first"):
+    with pytest.raises(BenchError, match=r"requires a trained model, but toy\.py:ToyRecipe must be trained first"):
         ready(ToyRecipe(), "toy.py:ToyRecipe")
-    with pytest.raises(BenchError, match="x is a int: it must be"):
+    with pytest.raises(BenchError, match="x is a int, not a reid_attack_bench.contracts.Victim"):
         ready(3, "x")
 
 

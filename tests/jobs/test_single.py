@@ -182,7 +182,7 @@ def test_misranking_and_gap_craft_from_their_files_without_their_source(
         (["fit", "learner", "--source", "toy", "--data", "plazza", "--out", "x.safetensors"], "did you mean 'plaza'"),
         (["fit", "learner", "--source", "toy", "--data", "plaza", "--out", "x.pt"], "name it x.safetensors"),
         (["fit", "pgd", "--source", READY, "--out", "x.safetensors"], "is not learned and needs no file: use craft"),
-        (["craft", "--attack", "pgd", "--images", "mine", "--out", "adv"], "name its source with --source"),
+        (["craft", "--attack", "pgd", "--images", "mine", "--out", "adv"], "give its source with --source"),
         (["craft", "--attack", "no.safetensors", "--images", "mine", "--out", "adv"], "does not exist: make it with"),
         (["craft", "--attack", "bad.safetensors", "--images", "mine", "--out", "adv"], "is not a safetensors file"),
         (["craft", "--attack", "plain.safetensors", "--images", "mine", "--out", "adv"], "is not a fitted attack"),

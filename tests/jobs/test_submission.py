@@ -48,7 +48,7 @@ def packed(tmp_path_factory) -> Path:
     bench("run", "tiny.yaml", cwd=folder)
     submit = ("submit", "runs/tiny", "--victim", VICTIM)
     told = bench(*submit, cwd=folder, expect=1).stderr
-    assert "card.yaml was written: fill it in" in told
+    assert "wrote card.yaml, because there was no card: fill it in" in told
     refused = bench(*submit, cwd=folder, expect=1).stderr
     assert "card.yaml" in refused
     assert "code" in refused  # the first field that is not filled in, with what belongs there

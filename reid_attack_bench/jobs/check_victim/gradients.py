@@ -76,10 +76,12 @@ def _compared(
     seen += ", with the same random draw in each pass" if drawn else ""
     if error > WRONG_GRADIENT and not uphill:
         return (note if excused else fault)(
-            f"{seen} and does not increase the loss: attacks would look weaker than they are", advice
+            f"{seen} and is not an ascent direction: attacks would look weaker than they are", advice
         )
     if error > WRONG_GRADIENT:
-        return note(f"{seen}, but increases the loss", "fix the backward pass unless it is an intended approximation")
+        return note(
+            f"{seen}, but is an ascent direction", "fix the backward pass unless it is an intended approximation"
+        )
     if zero >= ZERO_GRADIENTS:
         return note(
             f"{100 * zero:.0f} % of the images' values have no gradient; {seen}",
