@@ -153,7 +153,7 @@ class PresetDocument(Document):
     )
     top: int = Field(10, ge=1, description="length of the list that a query returns, with sees: ranking")
     impersonate: Literal["random", "hardest"] | None = Field(
-        None, description="identity that a query is to retrieve instead of its own; to hide where left out"
+        None, description="identity that a query is to retrieve instead of its own; default: to hide"
     )
     seeds: Annotated[list[Whole], AfterValidator(_no_seed_twice), OneOrMany()] = Field(
         default_factory=list,

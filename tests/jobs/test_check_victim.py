@@ -136,7 +136,7 @@ def test_the_sample_has_every_query_s_matches() -> None:
 def test_what_the_bench_trains_is_not_for_this() -> None:
     with pytest.raises(BenchError, match=r"requires a trained model, but toy\.py:ToyRecipe must be trained first"):
         ready(ToyRecipe(), "toy.py:ToyRecipe")
-    with pytest.raises(BenchError, match="x is a int, not a reid_attack_bench.contracts.Victim"):
+    with pytest.raises(BenchError, match=r"x is a int, not a reid_attack_bench\.contracts\.Victim"):
         ready(3, "x")
 
 
