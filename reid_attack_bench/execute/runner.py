@@ -49,8 +49,8 @@ class Runner:
             if _disk_is_full(error):
                 free = shutil.disk_usage(self.store.root).free / 2**20
                 raise BenchError(
-                    f"the disk of {self.store.root} is full ({free:.0f} MiB free) at step '{step.label}'; what is "
-                    "are kept: free some space and run the same command again"
+                    f"the disk of {self.store.root} is full ({free:.0f} MiB free) at step '{step.label}'; "
+                    "finished steps are kept: free some space and run the same command again"
                 ) from error
             self.listener.fail(step, f"{_where(error)}{type(error).__name__}: {error}")
 
