@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 
 from reid_attack_bench.contracts import (
     Batch,
+    Distance,
     FitContext,
     LearnedAttack,
     Need,
@@ -27,6 +28,7 @@ from reid_attack_bench.contracts import (
     ThreatModel,
     TrainingData,
     Victim,
+    distances,
     to_cpu,
 )
 from reid_attack_bench.errors import BenchError
@@ -35,7 +37,7 @@ from reid_attack_bench.validation import Count, Positive, check_settings
 from .common.generator import Generator, check_image_size, initialised
 from .common.objectives import logits_of
 
-Objective = Literal["least_likely", "untargeted"]
+Objective = Literal["least_likely", "untargeted", "embedding"]
 
 FLOOR = 1e-6  # least cross entropy under the logarithm, which keeps the loss of a fully fooled batch finite
 
@@ -56,6 +58,11 @@ def gap_loss(adversarial_logits: Tensor, clean_logits: Tensor, objective: Object
     return sign * functional.cross_entropy(adversarial_logits, classes).clamp_min(FLOOR).log()
 
 
+def embedding_loss(adversarial: Tensor, clean: Tensor, distance: Distance) -> Tensor:
+    """Minus the mean distance between the embeddings N×D of images and of their clean versions, a scalar."""
+    return -distances(adversarial, clean, distance).diagonal().mean()
+
+
 @dataclass(frozen=True)
 class GAP(LearnedAttack):
     """A generator trained to fool the source's classifier, then one forward pass per image.
@@ -64,7 +71,8 @@ class GAP(LearnedAttack):
     `misranking`. A pixel budget keeps the positions that change most, in training too.
 
     Attributes:
-        objective: "least_likely" or "untargeted", see `gap_loss`.
+        objective: "least_likely" or "untargeted", see `gap_loss`; "embedding" for a source without logits, see
+            `embedding_loss`. A suite takes the latter by itself for such a source.
         width: channels of the generator's first convolution.
         steps: training batches of `batch` images, in random order, flipped horizontally with probability 0.5.
         learning_rate: learning rate of Adam with betas (0.5, 0.999).
@@ -72,7 +80,6 @@ class GAP(LearnedAttack):
     """
 
     version: ClassVar[int] = 1
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "logits"})
     citation: ClassVar[str] = "Poursaeed et al., CVPR 2018, arXiv 1712.02328"
     objective: Objective = "least_likely"
     width: Count = 32
@@ -83,6 +90,14 @@ class GAP(LearnedAttack):
 
     def __post_init__(self) -> None:
         check_settings(self, "gap")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Gradients of the source, and its logits unless the objective is "embedding"."""
+        return frozenset({"gradients"} if self.objective == "embedding" else {"gradients", "logits"})
+
+    def without_logits(self) -> GAP:
+        return replace(self, objective="embedding")
 
     @property
     def fit_work(self) -> float:
@@ -110,11 +125,11 @@ class GAP(LearnedAttack):
         for step in range(1, self.steps + 1 if threat.epsilon else 1):
             clean = next(batches)
             with torch.no_grad():
-                known = logits_of(source, clean, classes=2)
+                known = self._outputs(source, clean)
             with torch.autocast(context.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                 noise = network(clean)
             adversarial = threat.project(clean + threat.radius * noise.float(), clean)
-            loss = gap_loss(logits_of(source, adversarial, classes=2), known, self.objective)
+            loss = self._loss(self._outputs(source, adversarial), known, source.distance)
             if not math.isfinite(loss.item()):
                 raise BenchError(
                     f"gap: the loss is not finite at step {step} of {self.steps}: lower learning_rate "
@@ -150,6 +165,14 @@ class GAP(LearnedAttack):
         with torch.no_grad(), parametrize.cached():
             noise = torch.cat([*(network(image) for image in clean.split(1)), clean[:0]])
         return threat.project(clean + threat.radius * noise, clean)
+
+    def _outputs(self, source: Victim, images: Tensor) -> Tensor:
+        return source.embed(images) if self.objective == "embedding" else logits_of(source, images, classes=2)
+
+    def _loss(self, adversarial: Tensor, clean: Tensor, distance: Distance) -> Tensor:
+        if self.objective == "embedding":
+            return embedding_loss(adversarial, clean, distance)
+        return gap_loss(adversarial, clean, self.objective)
 
     def _network(self) -> Generator:
         return Generator(self.width)

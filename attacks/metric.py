@@ -11,41 +11,83 @@ The attack moves each embedding away from reference embeddings of the source:
 
 Distances are those that the source ranks by: squared Euclidean, or 1 − cosine. (Bai et al. use the squared Euclidean
 distance of L2-normalised embeddings, which is twice the cosine distance.)
+
+An attack that is to impersonate moves towards the mean of the guide images of its target instead, and reads no
+references. The options for transfer are those of `common.transfer`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Attack, Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import Attack, Batch, Need, State, Targets, ThreatModel, Victim, distances, to_float
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, Positive, Share, check_settings
 
-from .common.ascent import ascend, auto_step, in_chunks, uniform_start
+from .common.ascent import Steps, ascend, in_chunks, uniform_start
 from .common.objectives import References, embedding_distance
+from .common.transfer import GradientOptions, Objective, TransferOptions, View, seen_through
+
+_CHUNK = 64  # guide images per forward pass
 
 
 def _craft(
+    attack: MetricFGSM | MetricPGD,
     source: Victim,
     batch: Batch,
-    references: References,
     start: Tensor,
     threat: ThreatModel,
-    *,
-    steps: int,
-    step_size: float,
+    steps: Steps,
+    drawn: Tensor | None,
 ) -> Tensor:
     def climb(rows: slice) -> Tensor:
-        identities = None if batch.identities is None else batch.identities[rows]
-        part = Batch(batch.images[rows], identities, batch.references)
-        objective = embedding_distance(source, part, references)
-        return ascend(objective, source, part.images, start[rows], threat, steps=steps, step_size=step_size)
+        part = _part_of(batch, rows)
+        objective, under = _objective(source, part, attack.references)
+        objective = attack.boosted(objective, under, None if drawn is None else drawn[:, rows])
+        return ascend(objective, source, part.images, start[rows], threat, steps)
 
     return in_chunks(climb, source, len(batch.images))
+
+
+def _part_of(batch: Batch, rows: slice) -> Batch:
+    identities = None if batch.identities is None else batch.identities[rows]
+    targets = None if batch.targets is None else replace(batch.targets, identities=batch.targets.identities[rows])
+    return Batch(batch.images[rows], identities, batch.references, targets)
+
+
+def _objective(source: Victim, batch: Batch, references: References) -> tuple[Objective, Callable[[View], Objective]]:
+    """The objective, and the same seen through a view, see `common.transfer.GradientOptions.boosted`."""
+    if batch.targets is not None:
+        objective = towards_targets(source, batch.targets, batch.images.device)
+        return objective, seen_through(objective)
+    objective = embedding_distance(source, batch, references)
+    if references != "self":
+        return objective, seen_through(objective)
+
+    def under(view: View) -> Objective:
+        moved = embedding_distance(source, replace(batch, images=view(batch.images)), "self")
+        return lambda images: moved(view(images))
+
+    return objective, under
+
+
+def towards_targets(source: Victim, targets: Targets, device: torch.device) -> Objective:
+    """Minus the mean distance from the embedding of each image to those of the guide images of its target."""
+    people = torch.from_numpy(targets.guides.identities)
+    wanted = targets.identities.cpu()
+    chosen = torch.isin(people, wanted).nonzero().flatten()
+    with torch.no_grad():
+        guides = torch.cat(
+            [source.embed(to_float(targets.guides.images[rows.numpy()], device)) for rows in chosen.split(_CHUNK)]
+        )
+    weights = (wanted[:, None] == people[chosen]).to(guides)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return lambda images: -(distances(source.embed(images), guides, source.distance) * weights).sum(dim=1)
 
 
 def _needs(references: References) -> frozenset[Need]:
@@ -54,12 +96,13 @@ def _needs(references: References) -> frozenset[Need]:
 
 def _check(attack: MetricFGSM | MetricPGD, name: str) -> None:
     check_settings(attack, name)
+    attack.check_options(name)
     if attack.references == "self" and attack.start == 0:
         raise BenchError(f"{name}: start must be above 0 with references self: at the clean image the gradient is zero")
 
 
 @dataclass(frozen=True)
-class MetricFGSM(Attack):
+class MetricFGSM(GradientOptions, Attack):
     """One signed-gradient step away from the reference embeddings, to a corner of the ball.
 
     Attributes:
@@ -69,12 +112,17 @@ class MetricFGSM(Attack):
 
     version: ClassVar[int] = 1
     family: ClassVar[str] = "embedding"
+    impersonates: ClassVar[bool] = True
     citation: ClassVar[str] = "arXiv 1901.10650"
     references: References = "self"
     start: Share = 0.5
 
     def __post_init__(self) -> None:
         _check(self, "metric_fgsm")
+
+    @property
+    def craft_work(self) -> float:
+        return 3.0 * self.scales
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -85,12 +133,12 @@ class MetricFGSM(Attack):
     ) -> Tensor:
         away = self.start if self.references == "self" else 0.0
         start = uniform_start(batch.images, away * threat.radius, generator)
-        step = (1.0 + away) * threat.radius
-        return _craft(source, batch, self.references, start, threat, steps=1, step_size=step)
+        drawn = self.drawn(1, len(batch.images), generator)
+        return _craft(self, source, batch, start, threat, Steps(1, (1.0 + away) * threat.radius), drawn)
 
 
 @dataclass(frozen=True)
-class MetricPGD(Attack):
+class MetricPGD(TransferOptions, Attack):
     """Iterated Metric-FGSM: signed-gradient steps, each projected into the ball.
 
     Attributes:
@@ -102,6 +150,7 @@ class MetricPGD(Attack):
 
     version: ClassVar[int] = 1
     family: ClassVar[str] = "embedding"
+    impersonates: ClassVar[bool] = True
     citation: ClassVar[str] = "arXiv 1901.10650"
     steps: Count = 20
     step_size: Positive | None = None
@@ -113,7 +162,7 @@ class MetricPGD(Attack):
 
     @property
     def craft_work(self) -> float:
-        return 3.0 * self.steps
+        return 3.0 * self.steps * self.scales
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -123,5 +172,5 @@ class MetricPGD(Attack):
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:
         start = uniform_start(batch.images, self.start * threat.radius, generator)
-        step = auto_step(threat, self.steps, self.step_size)
-        return _craft(source, batch, self.references, start, threat, steps=self.steps, step_size=step)
+        drawn = self.drawn(self.steps, len(batch.images), generator)
+        return _craft(self, source, batch, start, threat, self.steps_of(threat, self.steps, self.step_size), drawn)

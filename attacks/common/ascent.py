@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,15 +17,35 @@ def uniform_start(images: Tensor, radius: float, generator: torch.Generator) -> 
     return noise.to(images.device).mul_(radius).add_(images)
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Steps of `ascend`.
+
+    Attributes:
+        count: number of steps.
+        size: size of each, in [0, 1] units.
+        momentum, nesterov: see `transfer.TransferOptions`.
+        falling: the size falls linearly from `size`, the first step, to 0.
+    """
+
+    count: int
+    size: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    falling: bool = False
+
+    def size_of(self, step: int) -> float:
+        """Size of step 0 … count − 1."""
+        return self.size * (1.0 - step / self.count) if self.falling else self.size
+
+
 def ascend(
     objective: Callable[[Tensor], Tensor],
     source: Victim,
     clean: Tensor,
     start: Tensor,
     threat: ThreatModel,
-    *,
-    steps: int,
-    step_size: float,
+    steps: Steps,
 ) -> Tensor:
     """Maximise `objective` by signed-gradient steps, each followed by a projection into the budget.
 
@@ -35,23 +56,29 @@ def ascend(
         clean: N×3×H×W in [0, 1], the centre of the ball.
         start: N×3×H×W, the initial images; projected first.
         threat: the budget.
-        steps: number of steps.
-        step_size: size of each step, in [0, 1] units.
+        steps: number, size and momentum of the steps.
 
     Returns:
         Images within `threat`. A pixel budget keeps the positions with the largest gradient if there is a single step,
         else those that changed most.
     """
     current = accepted = clean if start is clean else threat.project(start, clean)
-    refused = None
-    for _ in range(steps):
-        current = current.detach().requires_grad_(True)
-        gradient, refused = _direction(objective, source, current)
+    refused, velocity = None, torch.zeros(())
+    for step in range(steps.count):
+        size = steps.size_of(step)
+        current = point = current.detach().requires_grad_(True)
+        if steps.nesterov and step and refused is None:
+            ahead = torch.add(current.detach(), velocity, alpha=size * steps.momentum)
+            point = ahead.clamp_(0.0, 1.0).requires_grad_(True)
+        gradient, refused = _direction(objective, source, point)
         with torch.no_grad():
             if refused is not None:
                 accepted = torch.where(refused, accepted, current)
-            scores = gradient.abs().sum(dim=1) if threat.pixels is not None and steps == 1 else None
-            current = threat.project(torch.add(current, gradient.sign(), alpha=step_size), clean, scores)
+            if steps.momentum:
+                mean = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
+                gradient = velocity = (gradient / mean).add_(velocity, alpha=steps.momentum)
+            scores = gradient.abs().sum(dim=1) if threat.pixels is not None and steps.count == 1 else None
+            current = threat.project(torch.add(current, gradient.sign(), alpha=size), clean, scores)
     current = current.detach()
     if refused is None:
         return current
@@ -81,8 +108,3 @@ def _direction(objective: Callable[[Tensor], Tensor], source: Victim, images: Te
     (alarm,) = torch.autograd.grad(suspicion.sum(), images)
     refused = (suspicion > 0).view(-1, 1, 1, 1)
     return torch.where(refused, -alarm, gradient), refused
-
-
-def auto_step(threat: ThreatModel, steps: int, step_size: float | None) -> float:
-    """`step_size`, given in 1/255, in [0, 1] units; by default 2.5·epsilon/steps, as Madry et al. choose it."""
-    return 2.5 * threat.radius / steps if step_size is None else step_size / 255.0

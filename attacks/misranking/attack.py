@@ -8,7 +8,7 @@ and `variant: released` does what it does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -34,6 +34,10 @@ class MisRanking(Settings, LearnedAttack):
 
     citation: ClassVar[str] = "Wang et al., CVPR 2020, arXiv 2004.04199"
     version: ClassVar[int] = 2
+
+    def without_logits(self) -> MisRanking | None:
+        """The same with `misclassification_weight` 0; None if no mis-ranking loss is left."""
+        return replace(self, misclassification_weight=0.0) if self.misranking_weight else None
 
     def fit(self, source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State:
         """Train the generator against `source` on its training split, within `threat`.

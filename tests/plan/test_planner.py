@@ -156,9 +156,14 @@ def test_an_attack_takes_its_form_without_logits_where_there_are_none() -> None:
         def without_logits(self):
             return Plain()
 
+    @dataclass(frozen=True)
+    class Only(PGD):
+        def without_logits(self):
+            return None
+
     run, without = attacked(Both()), victim("x", classifies=False)
     assert on_source(run, victim("toy")) is run
-    assert on_source(attacked(PGD()), without).needs == ("gradients", "logits")
+    assert on_source(attacked(Only()), without).needs == ("gradients", "logits")
     other = on_source(run, without)
     assert other.needs == ("gradients",)
     assert why_impossible(other, without) == ""
