@@ -132,6 +132,7 @@ class TorchreidVictim(Recipe):
     """
 
     version: ClassVar[int] = 1
+    defended: ClassVar[bool] = False
     arch: str = "osnet_x0_25"
     input_size: tuple[Count, Count] = (256, 128)
     distance: Distance = "cosine"

@@ -56,9 +56,17 @@ def values(*names: str) -> Complete:
 
 def suites(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete shipped suites, else files."""
-    folder = importlib.resources.files("reid_attack_bench.suites")
-    names = sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
-    return _starting(names, incomplete) or _files(incomplete)
+    return _starting(_documents("reid_attack_bench.suites"), incomplete) or _files(incomplete)
+
+
+def protocols(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete shipped protocols."""
+    return _starting(_documents("reid_attack_bench.suites.protocols"), incomplete)
+
+
+def _documents(package: str) -> list[str]:
+    folder = importlib.resources.files(package)
+    return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
 
 
 def victims(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

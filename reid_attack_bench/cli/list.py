@@ -13,14 +13,14 @@ from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.options import AS_JSON
 from reid_attack_bench.errors import BenchError, nearest
 
-_KINDS = ("attacks", "victims", "datasets", "suites")
+_KINDS = ("attacks", "victims", "datasets", "suites", "protocols")
 
 
 @click.command("list")
-@click.argument("what", metavar="attacks|victims|datasets|suites", shell_complete=complete.values(*_KINDS))
+@click.argument("what", metavar="attacks|victims|datasets|suites|protocols", shell_complete=complete.values(*_KINDS))
 @AS_JSON
 def list_command(what: str, as_json: bool) -> None:
-    """List attacks, victims, data sets or suites by name."""
+    """List attacks, victims, data sets, suites or protocols by name."""
     rows = _listing(what)
     if as_json:
         print(json.dumps([{"name": name, "about": about, "from": origin} for name, about, origin in rows]))
@@ -52,5 +52,12 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
 
         return [
             (name, " ".join(parse.load(name).description.split()), str(path)) for name, path in parse.shipped().items()
+        ]
+    if what == "protocols":
+        from reid_attack_bench.suites import protocols
+
+        return [
+            (name, " ".join(protocols.read(name).description.split()), str(path))
+            for name, path in protocols.shipped().items()
         ]
     raise BenchError(f"cannot list '{what}': {nearest(what, _KINDS)}")

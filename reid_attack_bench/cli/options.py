@@ -81,6 +81,10 @@ def run_options(function: Any) -> Any:
                 "--precision", metavar="float32|bfloat16", shell_complete=complete.values("float32", "bfloat16"),
                 help="Precision of victims while they are attacked and evaluated.  [default: the suite's]",
             ),
+            click.option(
+                "--protocol", metavar="NAME", shell_complete=complete.protocols,
+                help="Fixed set of attacks, such as reid-standard-1.  [default: the suite's]",
+            ),
             click.option("--compile", is_flag=True, help="Apply torch.compile to victims."),
             click.option(
                 "--only", multiple=True, metavar="KEY=VALUE,…", shell_complete=complete.only,

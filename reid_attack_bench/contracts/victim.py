@@ -136,11 +136,13 @@ class Recipe(ABC):
         version: as in Victim; raise it when training gives other weights. The random numbers stay the same.
         epochs: passes over the training split; it only serves to estimate run times.
         differentiable: as in Victim, for the victim that `load` returns.
+        defended: whether that victim may have a defence; adaptive attacks of a protocol are then run too.
     """
 
     version: ClassVar[int | None] = None
     epochs: int = 1
     differentiable: ClassVar[bool] = True
+    defended: ClassVar[bool] = True
 
     @abstractmethod
     def fit(self, data: TrainingData, context: FitContext) -> State:

@@ -43,6 +43,7 @@ class Settings:
             memory allow.
         precision: "float32" or "bfloat16", for victims while they are attacked and evaluated.
         compile: whether torch.compile is applied to victims.
+        protocol: fixed set of attacks in place of that of the suite, see `suites.protocols`.
     """
 
     seed: int | None = None
@@ -55,6 +56,7 @@ class Settings:
     workers: int | None = 1
     precision: str | None = None
     compile: bool = False
+    protocol: str | None = None
 
     @staticmethod
     def of(
@@ -77,10 +79,11 @@ class Settings:
         )
 
     def apply(self, suite: Suite) -> Suite:
-        """The suite with the seed, epsilons, precision and compilation of these settings."""
+        """The suite with the seed, protocol, epsilons, precision and compilation of these settings."""
         if self.precision is not None and self.precision not in PRECISIONS:
             raise BenchError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         chosen = suite if self.seed is None else suite.with_seed(self.seed)
+        chosen = parse.with_protocol(chosen, self.protocol) if self.protocol else chosen
         chosen = chosen.with_epsilons(self.epsilon) if self.epsilon else chosen
         return replace(chosen, precision=self.precision or chosen.precision, compile=self.compile or chosen.compile)
 

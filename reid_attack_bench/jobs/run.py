@@ -35,6 +35,7 @@ def run(
     workers: int | None = 1,
     precision: str | None = None,
     compile: bool = False,
+    protocol: str | None = None,
     progress: bool | Listener = True,
 ) -> Result:
     """Run a suite: train its victims, craft its attacks, evaluate every target.
@@ -46,7 +47,7 @@ def run(
         suite: name of a shipped suite, a YAML file, or a Suite.
         full: at the size of the paper, if the suite has one.
         data: data sets that replace those of the suite, in its order.
-        seed, epsilon, only, out, store, data_root, device, workers, precision, compile: see Settings.
+        seed, epsilon, only, out, store, data_root, device, workers, precision, compile, protocol: see Settings.
         progress: True for bars in the terminal or notebook, False for silence, or a listener.
 
     Returns:
@@ -57,7 +58,7 @@ def run(
     """
     settings = Settings.of(
         seed=seed, epsilon=epsilon, only=only, out=out, store=store, data_root=data_root, device=device,
-        workers=workers, precision=precision, compile=compile,
+        workers=workers, precision=precision, compile=compile, protocol=protocol,
     )  # fmt: skip
     job = run_job(suite, settings, full=full, data=data, command=f"reid_attack_bench.run({_shown(suite)})")
     return _perform(job, progress)
@@ -88,6 +89,7 @@ def evaluate(
     workers: int | None = 1,
     precision: str | None = None,
     compile: bool = False,
+    protocol: str | None = None,
     progress: bool | Listener = True,
 ) -> Result:
     """Evaluate one model with a suite: it is a target of every attack, and the source of white-box attacks on itself.
@@ -112,7 +114,7 @@ def evaluate(
         options: settings of a named victim.
         train_on: training data sets of a recipe; by default all of the suite.
         defends: label of the suite's victim that a defence is applied to.
-        seed, epsilon, only, out, store, data_root, device, workers, precision, compile: see Settings.
+        seed, epsilon, only, out, store, data_root, device, workers, precision, compile, protocol: see Settings.
         progress: True for bars in the terminal or notebook, False for silence, or a listener.
 
     Returns:
@@ -123,7 +125,7 @@ def evaluate(
     """
     settings = Settings.of(
         seed=seed, epsilon=epsilon, only=only, out=out, store=store, data_root=data_root, device=device,
-        workers=workers, precision=precision, compile=compile,
+        workers=workers, precision=precision, compile=compile, protocol=protocol,
     )  # fmt: skip
     of_module = {
         "input_size": input_size, "mean": mean, "std": std, "distance": distance, "defence": defence,

@@ -30,7 +30,16 @@ def plan_attacks(suite: Suite) -> list[AttackRun]:
         options = {**plain(dict(entry.options)), **plain(registry.configuration(attack))}
         use = Configured(plugin.key, plugin.code, options, attack)
         runs += [
-            AttackRun(entry.label, use, threat, seed, entry.adaptive, with_seed=bool(entry.seeds))
+            AttackRun(
+                entry.label,
+                use,
+                threat,
+                seed,
+                entry.adaptive,
+                with_seed=bool(entry.seeds),
+                defended_only=entry.defended_only,
+                protocol=entry.protocol,
+            )
             for threat, seed in itertools.product(entry.threats, entry.seeds or (suite.seed,))
         ]
     return runs

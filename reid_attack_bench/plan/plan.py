@@ -41,6 +41,7 @@ class Cell:
         family: as in contracts.Attack.
         steps: gradient steps per image; 1 for an attack that learns.
         adaptive: as in AttackEntry.
+        protocol: as in AttackEntry.
         impossible: reason why the cell has no steps; empty for a cell that has them.
     """
 
@@ -59,6 +60,7 @@ class Cell:
     family: str = ""
     steps: int = 0
     adaptive: int = 0
+    protocol: str = ""
     craft_key: str = ""
     measure_key: str = ""
     features_key: str = ""

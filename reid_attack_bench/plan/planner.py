@@ -125,6 +125,8 @@ class _Planner:
         self, run: AttackRun, source: PlannedVictim, name: str, targets: Iterable[PlannedVictim]
     ) -> Iterable[Cell]:
         """Cells of one attack on one source and one data set, with their steps."""
+        if run.defended_only and not source.defended:
+            return
         everyone = run.threat.access == "transfer" and "source" in source.roles
         evaluated = [target for target in targets if everyone or target.label == source.label]
         if self.suite.relations:
@@ -169,6 +171,7 @@ class _Planner:
             family=run.attack.family,
             steps=run.iterations,
             adaptive=run.adaptive,
+            protocol=run.protocol,
         )
 
     def _filled(self, cell: Cell, craft: Step, target: PlannedVictim, row: CleanRow) -> Cell:

@@ -30,6 +30,7 @@ class PlannedVictim:
         expected_rank1: clean Rank-1 in % below which it counts as failed at home.
         differentiable, classifies: as in Victim.
         purifies: an adaptive attack can get past what blocks its gradient, since that is in `purify`.
+        defended: it has, or may have, a defence that an adaptive attack could know.
     """
 
     model: str
@@ -41,6 +42,7 @@ class PlannedVictim:
     differentiable: bool
     purifies: bool = False
     classifies: bool = True
+    defended: bool = True
 
     @property
     def label(self) -> str:
@@ -103,7 +105,15 @@ def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
         victim.differentiable,
         purifies=type(victim).purify is not Victim.purify,
         classifies=victim.classifies,
+        defended=_has_defence(victim),
     )
+
+
+def _has_defence(victim: Victim) -> bool:
+    """Whether a ready victim declares a defence, draws at random, or overrides what only a defence overrides."""
+    own = type(victim)
+    overrides = any(getattr(own, name) is not getattr(Victim, name) for name in ("purify", "suspicion", "rejects"))
+    return bool(victim.defence) or victim.randomised or overrides
 
 
 def _trained(
@@ -116,8 +126,16 @@ def _trained(
         raise BenchError(f"victim {entry.label} must be trained: name its data sets in train_on")
     for name in entry.train_on:
         step = trained_step(label_of(entry.label, name), use, data[name], seed)
-        differentiable = use.plugin.differentiable
-        yield PlannedVictim(entry.label, name, name, step, entry.roles, entry.expected_rank1, differentiable)
+        yield PlannedVictim(
+            entry.label,
+            name,
+            name,
+            step,
+            entry.roles,
+            entry.expected_rank1,
+            use.plugin.differentiable,
+            defended=use.plugin.defended,
+        )
 
 
 def _defended(

@@ -73,6 +73,7 @@ class CellRecord:
     family: str = ""
     steps: int = 0
     adaptive: int = 0
+    protocol: str = ""
     craft_key: str = ""
     measure_key: str = ""
     features_key: str = ""

@@ -162,12 +162,20 @@ class PresetDocument(Document):
     adaptive: Annotated[bool | Whole, AfterValidator(_samples)] = Field(
         0, description="true, or the number of draws of a randomised source to average"
     )
+    defended_only: bool = Field(False, description="craft on defended sources only")
 
 
 class AttackDocument(PresetDocument):
     """An attack."""
 
     like: str = Field("", description="preset to start from")
+
+
+class ProtocolDocument(Document):
+    """A protocol: attacks that never change under its name."""
+
+    description: str = Field(min_length=1, description="for people")
+    attacks: dict[Label, AttackDocument] = Field(min_length=1, description="label → attack")
 
 
 class ContenderDocument(Document):
@@ -229,6 +237,7 @@ class FullDocument(Document):
     attacks: Annotated[dict[Label, Annotated[AttackDocument, OrNothing()]] | list[str], OrNothing()] = Field(
         default_factory=dict, description="label → attack, or labels to pick from the extended suite"
     )
+    protocol: str = Field("", description="fixed set of attacks that is run beside the suite's own; see Protocols")
     presets: Annotated[dict[str, Annotated[PresetDocument, OrNothing()]], OrNothing()] = Field(
         default_factory=dict, description="name → attack, for use with like"
     )

@@ -6,12 +6,13 @@ import importlib.resources
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.suites import protocols
 from reid_attack_bench.suites.compose import compose
 from reid_attack_bench.suites.document import (
     AttackDocument,
@@ -59,10 +60,13 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
     top = checked(SuiteDocument, parts, "the suite")
     size = (top.image_size[0], top.image_size[1])
     datasets, victims, attacks = _entries(top.datasets), _entries(top.victims), _entries(top.attacks)
-    for name, section in (("datasets", datasets), ("attacks", attacks)):
+    for name, section in (("datasets", datasets), ("attacks", attacks or top.protocol)):
         if not section:
             raise BenchError(f"{name} is missing or empty: a suite needs at least one entry there")
-    entries = {label: _attack(label, entry, size) for label, entry in attacks.items()}
+    entries = {
+        **_protocol(top.protocol, size, attacks),
+        **{label: _attack(label, entry, size) for label, entry in attacks.items()},
+    }
     smallest = min(threat.epsilon for entry in entries.values() for threat in entry.threats)
     claims = (_claims(f"findings[{i}]", each, entries, size) for i, each in enumerate(top.findings))
     return Suite(
@@ -79,7 +83,25 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
         findings=tuple(itertools.chain.from_iterable(claims)),
         precision=top.precision,
         compile=top.compile,
+        protocol=top.protocol,
     )
+
+
+def with_protocol(suite: Suite, name: str) -> Suite:
+    """`suite` with the attacks of the protocol `name` in place of those of its own protocol.
+
+    Raises:
+        BenchError: no such protocol, or the suite has an attack of its own with a label of the protocol.
+    """
+    own = {attack.label: attack for attack in suite.attacks if not attack.protocol}
+    entries = {**_protocol(name, suite.image_size, own), **own}
+    known = {(label, threat) for label, entry in entries.items() for threat in entry.threats}
+    findings = tuple(
+        claim
+        for claim in suite.findings
+        if all((side.attack, threat) in known for side in (claim.lower, claim.higher) for threat in side.threats)
+    )
+    return replace(suite, attacks=tuple(entries.values()), findings=findings, protocol=name)
 
 
 def to_json(suite: Suite) -> str:
@@ -165,6 +187,17 @@ def _victim(label: str, entry: VictimDocument, datasets: Mapping[str, Any]) -> V
     )  # fmt: skip
 
 
+def _protocol(name: str, image_size: tuple[int, int], own: Mapping[str, Any]) -> dict[str, AttackEntry]:
+    """Attacks of a protocol by label; none without a name."""
+    if not name:
+        return {}
+    fixed = protocols.attacks(name)
+    for label in fixed:
+        if label in own:
+            raise BenchError(f"attacks.{label}: the protocol {name} has an attack of that label: choose another")
+    return {label: replace(_attack(label, entry, image_size), protocol=name) for label, entry in fixed.items()}
+
+
 def _attack(label: str, entry: AttackDocument, image_size: tuple[int, int]) -> AttackEntry:
     budgets: list[int | None] = [*entry.queries] or [None]
     threats = tuple(
@@ -182,7 +215,9 @@ def _attack(label: str, entry: AttackDocument, image_size: tuple[int, int]) -> A
         for pixels in entry.pixels
         for queries in budgets
     )
-    return AttackEntry(label, entry.use or label, entry.options, threats, tuple(entry.seeds), entry.adaptive)
+    return AttackEntry(
+        label, entry.use or label, entry.options, threats, tuple(entry.seeds), entry.adaptive, entry.defended_only
+    )
 
 
 def _pixel_count(pixels: int | str | None, image_size: tuple[int, int]) -> int | None:

@@ -59,6 +59,8 @@ class AttackEntry:
             the seed of the suite.
         adaptive: number of draws of a randomised source to average if the attack is adaptive (see `adaptive`); 0 if
             it is not.
+        defended_only: craft on defended sources only, for adaptive attacks, which are the plain ones elsewhere.
+        protocol: name of the protocol that the attack belongs to; empty for an attack of the suite's own.
     """
 
     __pydantic_config__ = _WHOLE
@@ -68,6 +70,8 @@ class AttackEntry:
     threats: tuple[ThreatModel, ...]
     seeds: tuple[int, ...] = ()
     adaptive: int = 0
+    defended_only: bool = False
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ class Suite:
         precision: precision of victims while they are attacked and evaluated, not while they are trained: "float32",
             or "bfloat16" for torch's autocast, meant for GPUs.
         compile: apply torch.compile to victims on a GPU. Like `precision`, it changes results slightly.
+        protocol: name of the fixed set of attacks by which victims are ranked, see `suites.protocols`; empty for none.
+            Its attacks are among `attacks`.
     """
 
     __pydantic_config__ = _WHOLE
@@ -139,6 +145,7 @@ class Suite:
     findings: tuple[Claim, ...] = ()
     precision: str = "float32"
     compile: bool = False
+    protocol: str = ""
 
     def with_seed(self, seed: int) -> Suite:
         return replace(self, seed=seed)
@@ -151,8 +158,9 @@ class Suite:
     def with_epsilons(self, epsilons: Iterable[int]) -> Suite:
         """The suite with every attack at exactly these epsilons (steps of 1/255).
 
-        Pixel budgets, perturbed images and access are kept. The headline epsilon is kept if it is among the new ones,
-        otherwise it is the smallest. Claims are changed if that keeps their meaning:
+        Pixel budgets, perturbed images and access are kept; a protocol is not, because its epsilons are fixed. The
+        headline epsilon is kept if it is among the new ones, otherwise it is the smallest. Claims are changed if that
+        keeps their meaning:
 
         - two attacks with a single, equal epsilon: one claim per new epsilon;
         - a curve (`at_equal`) over all epsilons of its attack: the curve over the new ones;
@@ -164,11 +172,11 @@ class Suite:
         chosen = tuple(dict.fromkeys(epsilons))
         if not chosen:
             raise BenchError("epsilons is empty: give at least one")
-        attacks = tuple(replace(attack, threats=_at(attack.threats, chosen)) for attack in self.attacks)
+        attacks = tuple(replace(each, threats=_at(each.threats, chosen), protocol="") for each in self.attacks)
         headline = self.headline_epsilon if self.headline_epsilon in chosen else min(chosen)
         before = {attack.label: {threat.epsilon for threat in attack.threats} for attack in self.attacks}
         claims = tuple(itertools.chain.from_iterable(_claims_at(claim, before, chosen) for claim in self.findings))
-        return replace(self, attacks=attacks, headline_epsilon=headline, findings=claims)
+        return replace(self, attacks=attacks, headline_epsilon=headline, findings=claims, protocol="")
 
 
 def _at(threats: Iterable[ThreatModel], epsilons: Iterable[int]) -> tuple[ThreatModel, ...]:
