@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,11 +31,13 @@ class ReferenceImages:
         images: uint8 RGB, M×H×W×3.
         identities: int64 M.
         cameras: int64 M.
+        embedded: embeddings that an attack makes of them once, kept for its next batches.
     """
 
     images: np.ndarray
     identities: np.ndarray
     cameras: np.ndarray
+    embedded: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

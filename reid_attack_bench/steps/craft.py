@@ -94,6 +94,9 @@ class _Crafting:
         self.generator = torch.Generator().manual_seed(step.seed)
         self.cost, self.images, self.queries = Cost(), 0, 0
         self.source = workspace.source(step, self.cost) if "source" in step.inputs else None
+        # one object for all batches, with which an attack keeps their embeddings
+        self.references = {part: _references(self.splits[part]) for part in ("query", "gallery")}
+        self.chunked: dict[int, Victim] = {}
         self.learned: dict[str, State] = {}
         if "fit" in step.inputs:
             state = load_file(workspace.obtain(step.inputs["fit"]) / "state.safetensors")
@@ -102,9 +105,7 @@ class _Crafting:
             # embedded by the system that answers, at no cost of the attack
             system = workspace.passes(step.inputs["source"], step.implementation)
             size = int(step.implementation["batch_size"])
-            self.gallery = Gallery(
-                _references(self.splits["gallery"]), lambda images: _embed(system, images, size, self.device)
-            )
+            self.gallery = Gallery(self.references["gallery"], lambda images: _embed(system, images, size, self.device))
 
     def crafted(self, part: str, rows: slice, drawn: torch.Tensor, max_batch: int) -> torch.Tensor:
         """Craft the images of `part` at `rows` with the random numbers that follow the state `drawn` of the generator.
@@ -115,7 +116,7 @@ class _Crafting:
         batch, source = self._batch(part, rows), self.source
         self.images += len(batch.images)
         if source is not None and max_batch < len(batch.images):
-            source = Chunked(source, max_batch)
+            source = self.chunked.setdefault(max_batch, Chunked(source, max_batch))
         if not isinstance(self.attack, QueryAttack):
             return self.attack.craft(source, batch, self.threat, self.generator, **self.learned)  # type: ignore[arg-type]
         assert source is not None
@@ -127,12 +128,12 @@ class _Crafting:
         return adversarial
 
     def _batch(self, part: str, rows: slice) -> Batch:
-        split, other = self.splits[part], self.splits["gallery" if part == "query" else "query"]
+        split, other = self.splits[part], self.references["gallery" if part == "query" else "query"]
         needs = self.attack.needs
         return Batch(
             to_float(np.asarray(split.images[rows]), self.device),
             torch.from_numpy(split.identities[rows]) if "labels" in needs else None,
-            _references(other) if "gallery" in needs else None,
+            other if "gallery" in needs else None,
         )
 
     def facts(self) -> Facts:

@@ -1,4 +1,4 @@
-"""Objectives that gradient attacks maximise: functions of images N×3×H×W with N values."""
+"""Objectives on the logits of a classifier."""
 
 from __future__ import annotations
 
@@ -9,40 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Batch, Victim, distances, to_float
+from reid_attack_bench.contracts import Victim
 from reid_attack_bench.errors import BenchError
-
-References = Literal["self", "same_identity"]
-
-_CHUNK = 64  # reference images per forward pass
-
-
-def embedding_distance(source: Victim, batch: Batch, references: References) -> Callable[[Tensor], Tensor]:
-    """Mean distance from the embedding of each image to its reference embeddings; see `metric` for the references."""
-    with torch.no_grad():
-        own = source.embed(batch.images)
-        others, weights = own, torch.eye(len(own), device=own.device)
-        if references == "same_identity":
-            others, weights = _with_same_identity(source, batch, own)
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    return lambda images: (distances(source.embed(images), others, source.distance) * weights).sum(dim=1)
-
-
-def _with_same_identity(source: Victim, batch: Batch, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Embeddings of the M references (images of the batch's identities, then the batch itself) and 0/1 weights N×M."""
-    assert batch.identities is not None  # both are declared in `needs`
-    assert batch.references is not None
-    people = torch.from_numpy(batch.references.identities)
-    chosen = torch.isin(people, batch.identities.cpu()).nonzero().flatten()
-    parts = [
-        source.embed(to_float(batch.references.images[rows.numpy()], batch.images.device))
-        for rows in chosen.split(_CHUNK)
-        if len(rows)
-    ]
-    same = batch.identities.cpu()[:, None] == people[chosen][None, :]
-    alone = torch.diag(~same.any(dim=1))
-    return torch.cat([*parts, own]), torch.cat([same, alone], dim=1).to(own)
-
 
 Objective = Literal["untargeted", "least_likely", "cosine"]
 
@@ -79,6 +47,29 @@ def misclassification(
         if kind == "least_likely":
             return -functional.cross_entropy(logits, known[0].argmin(dim=1), reduction="none")
         return -functional.cosine_similarity(logits, known[0])
+
+    return objective
+
+
+def dlr(source: Victim, clean: Tensor) -> Callable[[Tensor], Tensor]:
+    """Difference of logits ratio (Croce and Hein, ICML 2020, arXiv 2003.01690), N values per call.
+
+    −(z_y − max over i ≠ y of z_i) / (z_1 − z_3), with the class y predicted for the clean image and the logits z_1 ≥
+    z_2 ≥ … of an image: unlike cross entropy it does not vanish where the classifier is sure.
+
+    Args:
+        source: the white-box model, of at least three classes.
+        clean: N×3×H×W in [0, 1].
+    """
+    with torch.no_grad():
+        predicted = logits_of(source, clean, 3).argmax(dim=1, keepdim=True)
+
+    def objective(images: Tensor) -> Tensor:
+        logits = logits_of(source, images, 3)
+        first, second, third = logits.topk(3, dim=1).values.unbind(dim=1)
+        own = logits.gather(1, predicted).squeeze(1)
+        other = torch.where(logits.argmax(dim=1) == predicted.squeeze(1), second, first)
+        return (other - own) / (first - third + 1e-12)
 
     return objective
 

@@ -1,0 +1,97 @@
+"""Auto-PGD on objectives of retrieval (engine: Croce and Hein, ICML 2020, arXiv 2003.01690).
+
+Each restart has a random start of its own and climbs the next of `objectives`, see `common.objectives`. The restart
+that is kept is chosen per image by one yardstick, whatever it climbed, and without labels: see `common.yardstick`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from reid_attack_bench.contracts import Attack, Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.validation import Count, check_settings
+
+from .common.ascent import in_chunks, uniform_start
+from .common.auto_pgd import Points, auto_pgd
+from .common.objectives import LOGITS, NEEDS, Name, Ranks, TargetReference, View, objective_for, part_of, yardstick
+
+
+@dataclass(frozen=True)
+class APGD(Attack):
+    """Auto-PGD with restarts that differ in start and objective.
+
+    Attributes:
+        objectives: what the restarts climb, in turn; see `common.objectives.objective_for`. Not read by an attack that
+            impersonates, which approaches its target.
+        restarts: number of climbs per image.
+        steps: points evaluated per climb: as many forward passes, one backward pass less. With several restarts the
+            last point of each takes another forward pass.
+        near, first, last: ranks of the gallery that the objectives "ranking" and "smooth_ap" move, see
+            `common.objectives.ranking.Ranks`: the own nearest `near` are to be found after those of rank `first` to
+            `last`.
+        target: distance to a target identity: "mean" over its guide images, or to the "nearest" of them.
+    """
+
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "arXiv 2003.01690"
+    family: ClassVar[str] = "embedding"
+    impersonates: ClassVar[bool] = True
+    objectives: tuple[Name, ...] = ("self", "ranking")
+    restarts: Count = 2
+    steps: Count = 50
+    near: Count = 8
+    first: Count = 31
+    last: Count = 200
+    target: TargetReference = "mean"
+
+    def __post_init__(self) -> None:
+        check_settings(self, "apgd")
+        if not self.objectives:
+            raise BenchError(f"apgd: objectives is empty: give at least one of {', '.join(NEEDS)}")
+        if not self.near < self.first <= self.last:
+            raise BenchError(
+                f"apgd: near < first <= last must hold, not {self.near}, {self.first}, {self.last}: near and wrong "
+                "images are other images"
+            )
+        if LOGITS.issuperset(self.objectives):
+            object.__setattr__(self, "family", "logits")
+
+    @property
+    def craft_work(self) -> float:
+        return 3.0 * self.steps * self.restarts
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset[Need]({"gradients"}).union(*(NEEDS[name] for name in self.objectives))
+
+    def without_logits(self) -> APGD | None:
+        """The same without objectives on logits; on the own embedding if it has no others."""
+        return replace(self, objectives=tuple(name for name in self.objectives if name not in LOGITS) or ("self",))
+
+    def craft(
+        self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
+    ) -> Tensor:
+        ranks = Ranks(self.near, self.first, self.last)
+        starts = [uniform_start(batch.images, threat.radius, generator) for _ in range(self.restarts)]
+
+        def climb(rows: slice) -> Tensor:
+            view = View(source, part_of(batch, rows))
+            best: Points | None = None
+            judged = yardstick(view, ranks=ranks, target=self.target) if self.restarts > 1 else None
+            for restart, start in enumerate(starts):
+                name = self.objectives[restart % len(self.objectives)]
+                objective = objective_for(name, view, ranks=ranks, target=self.target)
+                found = auto_pgd(objective, source, view.batch.images, start[rows], threat, steps=self.steps)
+                if judged is not None:
+                    with torch.no_grad():
+                        found = replace(found, values=judged(found.images))
+                best = found if best is None else found.where(found.above(best), best)
+            assert best is not None
+            return best.images
+
+        return in_chunks(climb, source, len(batch.images))
