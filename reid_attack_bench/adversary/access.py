@@ -124,11 +124,13 @@ class Counted(Oracle):
         found[nearest.values.isinf()] = -1
         return torch.nn.functional.pad(found, (0, self._top - found.shape[1]), value=-1)
 
-    def correct(self) -> Tensor:
+    def correct(self, identities: Tensor | None = None) -> Tensor:
         if not self._labels:
             raise AccessError(
                 f'attack {self._asker.attack} asks which gallery images are correct, which takes "labels" in its needs'
             )
+        if identities is not None:
+            return identities.cpu()[:, None] == self._gallery.identities
         return self._same.clone()
 
     def _distances(self, form: str, images: Tensor, rows: Tensor | None) -> Tensor:

@@ -55,8 +55,11 @@ class Oracle(ABC):
         """
 
     @abstractmethod
-    def correct(self) -> Tensor:
+    def correct(self, identities: Tensor | None = None) -> Tensor:
         """Bool N×G: gallery images of the identity of each image of the batch, the columns of `distances`.
+
+        Args:
+            identities: int64 N, for example the targets, in place of those of the batch.
 
         Raises:
             AccessError: the attack does not declare that it needs "labels".
