@@ -31,7 +31,7 @@ from reid_attack_bench.validation import Count, Positive, Share, check_settings
 
 from .common.ascent import Steps, ascend, in_chunks, uniform_start
 from .common.objectives import References, embedding_distance
-from .common.transfer import GradientOptions, Objective, TransferOptions, View, seen_through
+from .common.transfer import GradientOptions, Objective, TransferOptions, Transform, seen_through
 
 _CHUNK = 64  # guide images per forward pass
 
@@ -47,7 +47,7 @@ def _craft(
 ) -> Tensor:
     def climb(rows: slice) -> Tensor:
         part = _part_of(batch, rows)
-        objective, under = _objective(source, part, attack.references)
+        objective, under = attack.objective_on(source, part)
         objective = attack.boosted(objective, under, None if drawn is None else drawn[:, rows])
         return ascend(objective, source, part.images, start[rows], threat, steps)
 
@@ -60,8 +60,12 @@ def _part_of(batch: Batch, rows: slice) -> Batch:
     return Batch(batch.images[rows], identities, batch.references, targets)
 
 
-def _objective(source: Victim, batch: Batch, references: References) -> tuple[Objective, Callable[[View], Objective]]:
-    """The objective, and the same seen through a view, see `common.transfer.GradientOptions.boosted`."""
+Objectives = tuple[Objective, Callable[[Transform], Objective]]
+"""An objective, and the same under a transformation, see `common.transfer.GradientOptions.boosted`."""
+
+
+def objective_on(source: Victim, batch: Batch, references: References) -> Objectives:
+    """The objective of this module: of impersonation if the batch has targets."""
     if batch.targets is not None:
         objective = towards_targets(source, batch.targets, batch.images.device)
         return objective, seen_through(objective)
@@ -69,9 +73,9 @@ def _objective(source: Victim, batch: Batch, references: References) -> tuple[Ob
     if references != "self":
         return objective, seen_through(objective)
 
-    def under(view: View) -> Objective:
-        moved = embedding_distance(source, replace(batch, images=view(batch.images)), "self")
-        return lambda images: moved(view(images))
+    def under(transform: Transform) -> Objective:
+        moved = embedding_distance(source, replace(batch, images=transform(batch.images)), "self")
+        return lambda images: moved(transform(images))
 
     return objective, under
 
@@ -94,7 +98,8 @@ def _needs(references: References) -> frozenset[Need]:
     return frozenset({"gradients"} if references == "self" else {"gradients", "labels", "gallery"})
 
 
-def _check(attack: MetricFGSM | MetricPGD, name: str) -> None:
+def _check(attack: MetricFGSM | MetricPGD) -> None:
+    name = attack.name
     check_settings(attack, name)
     attack.check_options(name)
     if attack.references == "self" and attack.start == 0:
@@ -110,6 +115,7 @@ class MetricFGSM(GradientOptions, Attack):
         start: radius of the random start as a fraction of epsilon; only used with references="self".
     """
 
+    name: ClassVar[str] = "metric_fgsm"
     version: ClassVar[int] = 1
     family: ClassVar[str] = "embedding"
     impersonates: ClassVar[bool] = True
@@ -118,7 +124,7 @@ class MetricFGSM(GradientOptions, Attack):
     start: Share = 0.5
 
     def __post_init__(self) -> None:
-        _check(self, "metric_fgsm")
+        _check(self)
 
     @property
     def craft_work(self) -> float:
@@ -128,11 +134,14 @@ class MetricFGSM(GradientOptions, Attack):
     def needs(self) -> frozenset[Need]:
         return _needs(self.references)
 
+    def objective_on(self, source: Victim, batch: Batch) -> Objectives:
+        return objective_on(source, batch, self.references)
+
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:
         away = self.start if self.references == "self" else 0.0
-        start = uniform_start(batch.images, away * threat.radius, generator)
+        start = uniform_start(batch.images, away * threat.radius, generator) if away else batch.images
         drawn = self.drawn(1, len(batch.images), generator)
         return _craft(self, source, batch, start, threat, Steps(1, (1.0 + away) * threat.radius), drawn)
 
@@ -148,6 +157,7 @@ class MetricPGD(TransferOptions, Attack):
         start: radius of the random start as a fraction of epsilon.
     """
 
+    name: ClassVar[str] = "metric_pgd"
     version: ClassVar[int] = 1
     family: ClassVar[str] = "embedding"
     impersonates: ClassVar[bool] = True
@@ -158,7 +168,7 @@ class MetricPGD(TransferOptions, Attack):
     start: Share = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, "metric_pgd")
+        _check(self)
 
     @property
     def craft_work(self) -> float:
@@ -168,9 +178,13 @@ class MetricPGD(TransferOptions, Attack):
     def needs(self) -> frozenset[Need]:
         return _needs(self.references)
 
+    def objective_on(self, source: Victim, batch: Batch) -> Objectives:
+        return objective_on(source, batch, self.references)
+
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:
-        start = uniform_start(batch.images, self.start * threat.radius, generator)
-        drawn = self.drawn(self.steps, len(batch.images), generator)
-        return _craft(self, source, batch, start, threat, self.steps_of(threat, self.steps, self.step_size), drawn)
+        start = uniform_start(batch.images, self.start * threat.radius, generator) if self.start else batch.images
+        count = self.steps_within(threat)
+        drawn = self.drawn(count, len(batch.images), generator)
+        return _craft(self, source, batch, start, threat, self.steps_of(threat, count, self.step_size), drawn)

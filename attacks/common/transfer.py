@@ -26,7 +26,7 @@ from .ascent import Steps
 Objective = Callable[[Tensor], Tensor]
 """Images N×3×H×W → N values."""
 
-View = Callable[[Tensor], Tensor]
+Transform = Callable[[Tensor], Tensor]
 """A transformation of the images of a batch, N×3×H×W → the same; image i always gets transformation i."""
 
 SIGMA = 3.0
@@ -66,13 +66,13 @@ class GradientOptions:
         """Random numbers of all steps, steps×N×4, drawn before the batch is divided; None if none are needed."""
         return torch.rand(steps, images, 4, generator=generator) if self.diversity > 0 else None
 
-    def boosted(self, objective: Objective, under: Callable[[View], Objective], drawn: Tensor | None) -> Objective:
+    def boosted(self, objective: Objective, under: Callable[[Transform], Objective], drawn: Tensor | None) -> Objective:
         """`objective` with these options; each call is a step with its own random numbers.
 
         Args:
             objective: without options.
-            under: the objective that sees images, and clean references if it has any of its own, through a view; for
-                others `seen_through(objective)`.
+            under: transformation → the objective that sees images, and clean images that it compares them with, through
+                it; for objectives that compare with no images of the batch, `seen_through(objective)`.
             drawn: `drawn` of these images, steps×N×4. Calls after the last step begin again.
         """
         if not self.changes_gradient:
@@ -84,14 +84,14 @@ class GradientOptions:
             seen = _Smoothed.apply(images, self.kernel) if self.kernel > 1 else images
             diverse = None if numbers is None else self._diverse(numbers, images)
             values = [
-                objective(seen) if diverse is None and scale == 0 else under(_view(diverse, 0.5**scale))(seen)
+                objective(seen) if diverse is None and scale == 0 else under(_scaled(diverse, 0.5**scale))(seen)
                 for scale in range(self.scales)
             ]
             return values[0] if self.scales == 1 else torch.stack(values).mean(dim=0)
 
         return value
 
-    def _diverse(self, numbers: Tensor, images: Tensor) -> View:
+    def _diverse(self, numbers: Tensor, images: Tensor) -> Transform:
         """The transformation of input diversity; `numbers` is N×4 in [0, 1)."""
         chosen, shrunk, top, left = numbers.to(images.device, images.dtype).unbind(dim=1)
         shares = torch.where(chosen < self.diversity, 1.0 - (1.0 - self.diversity_resize) * shrunk, 1.0)
@@ -134,12 +134,12 @@ def options_of(attack: GradientOptions, kind: type[GradientOptions]) -> dict[str
     return {each.name: getattr(attack, each.name) for each in fields(kind)}
 
 
-def seen_through(objective: Objective) -> Callable[[View], Objective]:
-    """For `boosted`: an objective that compares with nothing of the batch, or with what no view changes."""
-    return lambda view: lambda images: objective(view(images))
+def seen_through(objective: Objective) -> Callable[[Transform], Objective]:
+    """For `boosted`: an objective whose references, if it has any, are left as they are."""
+    return lambda transform: lambda images: objective(transform(images))
 
 
-def _view(diverse: View | None, factor: float) -> View:
+def _scaled(diverse: Transform | None, factor: float) -> Transform:
     if diverse is None:
         return lambda images: images * factor
     return diverse if factor == 1.0 else lambda images: diverse(images) * factor

@@ -105,6 +105,10 @@ class Attack(ABC):
         images of the other side; for a QueryAttack one of "embedding", "distances" and "ranking".
         """
 
+    def steps_within(self, threat: ThreatModel) -> int:
+        """`steps` under `threat`, for an attack whose number of steps depends on the budget."""
+        return self.steps
+
     def without_logits(self) -> Attack | None:
         """The form of this attack for a source without logits, which the harness then uses; None if it has none."""
         return None

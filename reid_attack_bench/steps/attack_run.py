@@ -53,7 +53,11 @@ class AttackRun:
     @property
     def iterations(self) -> int:
         """Gradient steps per image. `steps` means something else for an attack that learns or is of no family."""
-        return self.attack.steps if self.attack.family and not isinstance(self.attack, LearnedAttack) else 1
+        return (
+            self.attack.steps_within(self.threat)
+            if self.attack.family and not isinstance(self.attack, LearnedAttack)
+            else 1
+        )
 
     def config(self, threat: ThreatModel) -> dict[str, Any]:
         """Config of a step that sees `threat`, a part of the threat model."""

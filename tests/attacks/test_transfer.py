@@ -12,7 +12,7 @@ from torch.nn import functional
 from reid_attack_bench.adversary.budget import enforce
 from reid_attack_bench.attacks.common import transfer
 from reid_attack_bench.attacks.common.ascent import Steps, ascend
-from reid_attack_bench.attacks.metric import MetricFGSM, MetricPGD
+from reid_attack_bench.attacks.metric import MetricFGSM, MetricPGD, objective_on
 from reid_attack_bench.attacks.pgd import FGSM, PGD
 from reid_attack_bench.contracts import Batch, ReferenceImages, ThreatModel, Victim, to_float, to_uint8
 from reid_attack_bench.errors import BenchError
@@ -183,10 +183,8 @@ def test_diversity_of_one_image_resizes_as_torch_does() -> None:
 
 def test_the_clean_embedding_is_seen_through_the_same_transformation() -> None:
     """Otherwise the distance to the own clean image would not be zero without a perturbation."""
-    from reid_attack_bench.attacks.metric import _objective
-
     clean = to_float(CLEAN)
-    objective, under = _objective(Exact().eval(), Batch(clean), "self")
+    objective, under = objective_on(Exact().eval(), Batch(clean), "self")
     option = transfer.GradientOptions(diversity=1.0, scales=2)
     boosted = option.boosted(objective, under, option.drawn(2, 5, torch.Generator().manual_seed(0)))
     assert boosted(clean).abs().max() < 1e-12

@@ -123,6 +123,15 @@ class Asker(QueryAttack):
         return best
 
 
+class WithoutLogits(ToyVictim):
+    """Embeds, and has no classifier."""
+
+    classifies = False
+
+    def logits(self, images):
+        return None
+
+
 class NanVictim(ToyVictim):
     def embed(self, images):
         return super().embed(images) * float("nan")
