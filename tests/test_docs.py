@@ -37,7 +37,7 @@ from reid_attack_bench.data.readers import torchreid as real
 from reid_attack_bench.jobs import folder
 from reid_attack_bench.jobs.check_victim import check as conformance
 from reid_attack_bench.report.analysis import audit, compare, defences, findings
-from reid_attack_bench.report.results import cell_columns, clean_columns
+from reid_attack_bench.report.results import CostRow, cell_columns, clean_columns
 from reid_attack_bench.steps.kinds import STEP_VERSIONS
 from reid_attack_bench.suites import document, suite
 from reid_attack_bench.suites import parse as suites_parse
@@ -188,7 +188,10 @@ def undocumented(table: Path) -> set[str]:
     if table.name != "leaderboard.csv":
         return columns - known
     patterns = {re.sub(r"_e\d+_", "_eE_", name) for name in columns}
-    patterns = {re.sub(r"^(?!worst).+_eE(_k\d+)?(_gallery|_both)?_", "ATTACK_B_", name) for name in patterns}
+    patterns = {
+        re.sub(r"^(?!worst).+_eE(_k\d+)?(_q\d+)?(_top\d+)?(_gallery|_both)?(_to_[a-z]+)?_", "ATTACK_B_", name)
+        for name in patterns
+    }
     return patterns - known
 
 
@@ -202,6 +205,7 @@ def test_a_renamed_column_would_be_missed(tmp_path: Path) -> None:
     [
         ("matrix.csv", cell_columns()),
         ("clean.csv", clean_columns()),
+        ("costs.csv", [field.name for field in fields(CostRow)]),
         ("defences.csv", defences.COLUMNS),
         ("findings.csv", [field.name for field in fields(findings.ClaimResult)]),
     ],

@@ -120,10 +120,28 @@ def test_the_whole_matrix_is_there(finished: Path) -> None:
     assert manifest["versions"]["torch"] == torch.__version__.split("+")[0] or manifest["versions"]["torch"]
 
 
+def test_costs_are_counted_and_timed(finished: Path) -> None:
+    matrix = pd.read_csv(finished / "runs/tiny/matrix.csv").set_index("attack")
+    assert (matrix.loc["noise", ["forward_passes", "backward_passes", "queries_per_image"]] == 0).all(axis=None)
+    assert (matrix.loc["pgd", "backward_passes"] == 2).all()  # two steps, and a first pass for what it thinks
+    assert (matrix.loc["pgd", "forward_passes"] == 3).all()
+    assert (matrix.loc["learner", "backward_passes"] == 0).all()
+    costs = pd.read_csv(finished / "runs/tiny/costs.csv").set_index("attack")
+    assert len(costs) == 4 * 2 * 2  # (attack, epsilon) × sources × data sets
+    assert (costs.images == 8).all()
+    assert (costs.seconds_per_image > 0).all()
+    assert (costs.loc["pgd", "backward_passes"] == 2).all()
+    fitted = costs.filter(like="fit_")
+    assert fitted.loc[["noise", "pgd"]].isna().all(axis=None)
+    assert (fitted.loc["learner"] > 0).all(axis=None)
+    assert (finished / "runs/tiny/plots/cost_passes.png").is_file()
+    assert not (finished / "runs/tiny/plots/cost_queries.png").exists()  # no attack asks
+
+
 def test_a_second_run_does_no_work_and_report_gives_the_same_bytes(finished: Path) -> None:
     tables = {path: path.read_bytes() for path in (finished / "runs/tiny").glob("*.csv")}
     manifest = (finished / "runs/tiny/manifest.json").read_bytes()
-    assert len(tables) == 3
+    assert len(tables) == 4
     said = bench("run", "tiny.yaml", cwd=finished).stdout
     assert "0 to do" in said
     assert "nothing to do" in said

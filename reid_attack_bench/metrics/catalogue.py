@@ -20,7 +20,7 @@ from reid_attack_bench.metrics.lpips import Lpips
 from reid_attack_bench.metrics.perturbation import change
 from reid_attack_bench.metrics.ssim import ssim_and_ms_ssim
 
-Group = Literal["ranking", "detection", "visibility", "victim"]
+Group = Literal["ranking", "detection", "visibility", "cost", "victim"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ class Measure:
         label: name in reports and plots.
         description: definition, one sentence without a full stop.
         group: "ranking" (one victim, with and without an attack), "detection" (one victim under attack),
-            "visibility" (adversarial images) or "victim" (a victim without images of a data set).
-        unit: "%", "1/255", "pixels", or empty for a number without unit.
+            "visibility" (adversarial images), "cost" (crafting one adversarial image) or "victim" (a victim without
+            images of a data set).
+        unit: "%", "1/255", "pixels", "passes", "queries", or empty for a number without unit.
         higher_is_better: for ranking and detection from the victim's side; for visibility from the attack's side,
             which should be invisible; None if neither direction is better.
         low, high: bounds; None if unbounded.
@@ -78,7 +79,7 @@ class Measure:
     @property
     def csv_digits(self) -> int:
         """Digits after the decimal point in CSV files."""
-        return 2 if self.unit == "%" else 4
+        return 2 if self.unit == "%" or self.group == "cost" else 4
 
     @property
     def text_digits(self) -> int:
@@ -145,6 +146,17 @@ CATALOGUE: tuple[Measure, ...] = (
         "visibility", "", None, low=-1.0, high=1.0, digits=3, compute=_checkerboard,
     ),
     Measure(
+        "forward_passes", "Forward passes",
+        "forward passes of single images through the source to craft one adversarial image", "cost", "passes",
+    ),
+    Measure(
+        "backward_passes", "Backward passes",
+        "backward passes of single images through the source to craft one adversarial image", "cost", "passes",
+    ),
+    Measure(
+        "queries_per_image", "Queries", "queries of a query attack to craft one adversarial image", "cost", "queries",
+    ),
+    Measure(
         "zero_gradient", "Zero gradient", "share of image values without any gradient, on two random images", "victim",
         "", False, high=1.0, digits=3,
     ),
@@ -171,14 +183,14 @@ def cell_columns() -> list[str]:
     ranking = ranking_names()
     return [
         *(f"clean_{name}" for name in ranking), *ranking, *(f"drop_{name}" for name in ranking), *interval_columns(),
-        *(measure.name for measure in of_group("detection", "visibility")),
+        *(measure.name for measure in of_group("detection", "visibility", "cost")),
     ]  # fmt: skip
 
 
 def comparable() -> tuple[str, ...]:
     """Columns of matrix.csv that a claim of a suite may compare."""
     ranking = ranking_names()
-    others = [measure.name for measure in of_group("detection", "visibility")]
+    others = [measure.name for measure in of_group("detection", "visibility", "cost")]
     return (*ranking, *(f"drop_{name}" for name in ranking), *others)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from reid_attack_bench.files import digest_of
 from reid_attack_bench.metrics import catalogue
-from reid_attack_bench.report import retrieval
+from reid_attack_bench.report import costs, retrieval
 from reid_attack_bench.report.record import CellRecord, CleanRecord, RunRecord
 from reid_attack_bench.report.results import (
     NOT_APPLICABLE,
@@ -17,6 +18,7 @@ from reid_attack_bench.report.results import (
     CleanRow,
     PerQuery,
     Results,
+    Setting,
     Sheet,
 )
 from reid_attack_bench.steps.artefacts import read_crafted, read_ranking, read_splits
@@ -36,9 +38,12 @@ def _known(measured: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _cell_values(
-    before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, visible: Mapping[str, Any] | None
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    visible: Mapping[str, Any] | None,
+    cost: Mapping[str, float],
 ) -> dict[str, float]:
-    """Column → value, from the stored facts of clean-rank, rank and measure steps."""
+    """Column → value, from the stored facts of clean-rank, rank, measure and craft steps."""
     found: dict[str, Any] = {}
     ranking = catalogue.ranking_names()
     if before is not None:
@@ -50,6 +55,8 @@ def _cell_values(
     if after is not None and visible is not None:
         names = [measure.name for measure in catalogue.of_group("visibility")]
         found |= {name: visible.get(name, visible.get(_FORMER_NAMES.get(name, ""))) for name in names}
+    if after is not None:
+        found |= cost
     return _known(found)
 
 
@@ -76,6 +83,7 @@ class _Collector:
         self.failures = record.failures
         self.per_query: dict[str, PerQuery] = {}
         self.facts: dict[str, dict[str, Any]] = {}
+        self.facts_of = functools.cache(self.unchecked)
 
     def results(self) -> Results:
         cells = [self.cell(cell) for cell in self.record.cells]
@@ -98,6 +106,7 @@ class _Collector:
             galleries=galleries,
             notes=notes,
             data=self.data(),
+            costs=costs.of_run(self.record, self.facts_of),
         )
 
     def clean(self, row: CleanRecord) -> CleanRow:
@@ -130,10 +139,14 @@ class _Collector:
             epsilon=cell.threat.epsilon,
             pixels=cell.threat.pixels,
             perturbs=cell.threat.perturbs,
+            sees=cell.threat.sees,
+            query_budget=cell.threat.queries,
+            top=cell.threat.top if cell.threat.sees == "ranking" else None,
+            impersonate=cell.threat.impersonate or "",
             queries=None if before is None or after is None else after["queries"],
             seed=self.record.suite.seed if cell.seed is None else cell.seed,
             status=impossible or self.status(cell.rank_key, after),
-            values=_cell_values(before, after, visible),
+            values=_cell_values(before, after, visible, costs.of_crafting(cell, self.facts_of)),
         )
 
     def status(self, key: str, facts: Mapping[str, Any] | None) -> str:
@@ -150,6 +163,12 @@ class _Collector:
                 self.store.open(kind, key)
             self.facts[key] = dict(self.store.manifest(kind, key)["facts"])
         return self.facts[key]
+
+    def unchecked(self, kind: str, key: str) -> dict[str, Any] | None:
+        """What a stored step says of itself, without reading its files; None where it is not stored."""
+        if not key or key in self.failures or not self.store.has(kind, key):
+            return None
+        return dict(self.store.manifest(kind, key)["facts"])
 
     def ranking(self, kind: str, key: str) -> dict[str, Any] | None:
         facts = self.read(kind, key)
@@ -193,13 +212,11 @@ class _Collector:
             chosen = np.unique(np.linspace(0, len(clean) - 1, _SHEET_QUERIES).astype(int))
             shown.add(same)
             made[place] = Sheet(
-                cell.attack,
-                cell.threat.epsilon,
+                Setting.of(cell.attack, cell.threat),
                 cell.source,
                 cell.dataset,
                 clean[chosen],
                 crafted[chosen],
-                cell.threat.pixels,
                 chosen,
                 key,
             )

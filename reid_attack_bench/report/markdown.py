@@ -38,7 +38,7 @@ _TERMS = (
 
 def definitions() -> list[str]:
     """Terms of a report, as "**Term**: definition."."""
-    measures = catalogue.of_group("visibility", "detection")
+    measures = catalogue.of_group("visibility", "detection", "cost")
     return [*_TERMS, *(f"**{measure.label}**: {measure.description}." for measure in measures)]
 
 
@@ -53,7 +53,7 @@ def report_text(results: Results, figures: dict[str, list[Path]], concluded: Con
     lines += ["## Leaderboard", "", f"Ordered by worst-case mAP at ε = {results.headline_epsilon}/255. In percent.", ""]
     lines += _leaderboard_lines(results, concluded.board)
     lines += ["", "All columns: [leaderboard.csv](leaderboard.csv). Cells: [matrix.csv](matrix.csv). "]
-    lines[-1] += "Without attack: [clean.csv](clean.csv)."
+    lines[-1] += "Without attack: [clean.csv](clean.csv). Cost of attacks: [costs.csv](costs.csv)."
     lines += _missing_lines(results)
     lines += _audit_lines(concluded.flags)
     lines += _defence_lines(results, concluded.gains)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report.record import RunRecord
 
@@ -18,9 +19,9 @@ NOT_APPLICABLE = "not applicable: "
 def cell_columns() -> list[str]:
     """Columns of matrix.csv, in order.
 
-    attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget, empty for all pixels; access:
-    "white-box" if source = target, "query" for query-based attacks, else "transfer"; needs: access given to the attack,
-    joined by "+";
+    attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget, empty for all pixels; sees,
+    query_budget, top, impersonate: see contracts.ThreatModel, empty if they do not apply; access: "white-box" if
+    source = target, "query" for query-based attacks, else "transfer"; needs: access given to the attack, joined by "+";
     source, target: victim labels such as "osnet_x0_25@plaza"; relation: see suite.RELATIONS, empty if the target is
     evaluated on data it was not trained on; seed: seed of the attack, see AttackEntry (victims and data use the seed of
     the suite); family, steps: objective and number of steps, for the audit; adaptive: number of EOT draws of an
@@ -29,8 +30,9 @@ def cell_columns() -> list[str]:
     see metrics.catalogue, and the keys of their artefacts.
     """
     return [
-        "attack", "epsilon", "pixels", "perturbs", "access", "needs", "source", "target", "relation", "dataset",
-        "synthetic", "queries", "seed", "family", "steps", "adaptive", "status",
+        "attack", "epsilon", "pixels", "perturbs", "sees", "query_budget", "top", "impersonate", "access", "needs",
+        "source", "target", "relation", "dataset", "synthetic", "queries", "seed", "family", "steps", "adaptive",
+        "status",
         *catalogue.cell_columns(),
         "craft_key", "features_key", "rank_key",
     ]  # fmt: skip
@@ -53,24 +55,52 @@ def clean_columns() -> list[str]:
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """An attack under a threat model; epsilon in 1/255; pixels 0 for all pixels."""
+    """One attack under one threat model.
+
+    Attributes:
+        epsilon: in 1/255.
+        pixels, queries, top: 0 where the threat model sets no such limit.
+        impersonate: as in contracts.ThreatModel, "" for an attack that hides.
+    """
 
     attack: str
     epsilon: int
     pixels: int = 0
     perturbs: str = "query"
+    queries: int = 0
+    top: int = 0
+    impersonate: str = ""
+
+    @classmethod
+    def of(cls, attack: str, threat: ThreatModel) -> Setting:
+        """The setting of an attack, by its label, under `threat`."""
+        top = threat.top if threat.sees == "ranking" else 0
+        return cls(
+            attack, threat.epsilon, threat.pixels or 0, threat.perturbs, threat.queries or 0, top,
+            threat.impersonate or "",
+        )  # fmt: skip
 
     @property
     def budget(self) -> str:
-        """The threat model in names: "e8", "e8_k500", "e8_gallery"."""
-        pixels = f"_k{self.pixels}" if self.pixels else ""
-        return f"e{self.epsilon}{pixels}" + ("" if self.perturbs == "query" else f"_{self.perturbs}")
+        """Distinguishes this setting from others of its attack, for names.
+
+        "e8"; "e8_k500" with 500 pixels; "e8_q1000" with 1,000 queries; "e8_gallery"; "e8_to_random".
+        """
+        parts = [f"e{self.epsilon}"]
+        parts += [f"{letter}{limit}" for letter, limit in self._limits("k", "q", "top") if limit]
+        parts += [] if self.perturbs == "query" else [self.perturbs]
+        return "_".join([*parts, *([f"to_{self.impersonate}"] if self.impersonate else [])])
 
     @property
     def variant(self) -> str:
-        """Name of the attack without its epsilon: "pgd", "pgd, 500 pixels", "pgd, gallery attacked"."""
-        pixels = f", {self.pixels} pixels" if self.pixels else ""
-        return f"{self.attack}{pixels}" + ("" if self.perturbs == "query" else f", {self.perturbs} attacked")
+        """The attack in words without its epsilon: "pgd", "pgd, 500 pixels", "pgd, gallery attacked"."""
+        parts = [self.attack]
+        parts += [f"{limit:,} {word}" for word, limit in self._limits("pixels", "queries", "retrieved") if limit]
+        parts += [] if self.perturbs == "query" else [f"{self.perturbs} attacked"]
+        return ", ".join([*parts, *([f"to {self.impersonate} identity"] if self.impersonate else [])])
+
+    def _limits(self, *names: str) -> list[tuple[str, int]]:
+        return list(zip(names, (self.pixels, self.queries, self.top), strict=True))
 
 
 @dataclass(frozen=True)
@@ -101,6 +131,10 @@ class CellRow:
     craft_key: str = ""
     features_key: str = ""
     rank_key: str = ""
+    sees: str = "gradients"
+    query_budget: int | None = None
+    top: int | None = None
+    impersonate: str = ""
 
     @property
     def ok(self) -> bool:
@@ -120,7 +154,10 @@ class CellRow:
 
     @property
     def setting(self) -> Setting:
-        return Setting(self.attack, self.epsilon, self.pixels or 0, self.perturbs)
+        return Setting(
+            self.attack, self.epsilon, self.pixels or 0, self.perturbs, self.query_budget or 0, self.top or 0,
+            self.impersonate,
+        )  # fmt: skip
 
     @property
     def place(self) -> tuple[Setting, str, str, str]:
@@ -189,13 +226,11 @@ class Sheet:
     queries: int N, indices of the queries in the data set; craft_key: key of the artefact, empty if there is none.
     """
 
-    attack: str
-    epsilon: int
+    setting: Setting
     source: str
     dataset: str
     clean: np.ndarray
     adversarial: np.ndarray
-    pixels: int | None = None
     queries: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     craft_key: str = ""
 
@@ -215,6 +250,49 @@ class Retrieved:
 
 
 @dataclass(frozen=True)
+class CostRow:
+    """Cost of one attack under one threat model on one source and data set, a row of costs.csv.
+
+    None where it is not known: the step is not stored, or was by a version that did not count.
+
+    Attributes:
+        images: number of images attacked.
+        forward_passes, backward_passes, queries_per_image: of crafting, mean per image, see metrics.catalogue.
+        seconds_per_image: wall-clock time of the step craft over its images, on the machine of the run.
+        fit_forward_passes, fit_backward_passes, fit_seconds: of training a learned attack, in all.
+        craft_key: of the artefact.
+    """
+
+    attack: str
+    epsilon: int
+    pixels: int | None
+    perturbs: str
+    sees: str
+    query_budget: int | None
+    top: int | None
+    impersonate: str
+    source: str
+    dataset: str
+    seed: int
+    images: int | None
+    forward_passes: float | None
+    backward_passes: float | None
+    queries_per_image: float | None
+    seconds_per_image: float | None
+    fit_forward_passes: float | None
+    fit_backward_passes: float | None
+    fit_seconds: float | None
+    craft_key: str
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(
+            self.attack, self.epsilon, self.pixels or 0, self.perturbs, self.query_budget or 0, self.top or 0,
+            self.impersonate,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Results:
     """Input of all reports.
 
@@ -228,6 +306,7 @@ class Results:
         galleries: data set → gallery, uint8 RGB N×H×W×3, for the data sets in `retrieved`.
         notes: lines that every report must show (synthetic data, missing LPIPS weights …).
         data: data set → digest of its images.
+        costs: one row per (attack, threat model, seed, source, data set) whose adversarial images are stored.
     """
 
     record: RunRecord
@@ -239,6 +318,7 @@ class Results:
     galleries: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     data: dict[str, str] = field(default_factory=dict)
+    costs: Sequence[CostRow] = ()
 
     @property
     def settings(self) -> list[Setting]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
-from reid_attack_bench.report import rows
+from reid_attack_bench.report import costs, rows
 from reid_attack_bench.report.analysis import findings
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.analysis.conclude import Conclusions, conclude
 from reid_attack_bench.report.html import build as html
 from reid_attack_bench.report.markdown import definitions, report_text
 from reid_attack_bench.report.paper import write as paper
-from reid_attack_bench.report.plots import curves, sheets, visibility
+from reid_attack_bench.report.plots import cost, curves, sheets, visibility
 from reid_attack_bench.report.plots import heat_maps as plots
 from reid_attack_bench.report.results import Results
 
@@ -30,10 +30,10 @@ def write_report(
 ) -> list[Path]:
     """Write the report of a run into `out_dir`; returns the paths.
 
-    Files: leaderboard.csv, matrix.csv, clean.csv, and findings.csv and defences.csv if the suite has claims and
-    defences; tables/ with leaderboard and matrices in LaTeX and Markdown; plots/ with overview, heat maps, curves and
-    visibility as PNG and PDF; sheets/ with example images; report.md and report.html. Files are written atomically;
-    equal results give equal bytes. `concluded`: conclusions of these results, computed if None.
+    Files: leaderboard.csv, matrix.csv, clean.csv, costs.csv, and findings.csv and defences.csv if the suite has claims
+    and defences; tables/ with leaderboard and matrices in LaTeX and Markdown; plots/ with overview, heat maps, curves,
+    visibility and costs as PNG and PDF; sheets/ with example images; report.md and report.html. Files are written
+    atomically; equal results give equal bytes. `concluded`: conclusions of these results, computed if None.
 
     Raises:
         BenchError: the results have no cell, or are inconsistent.
@@ -50,6 +50,7 @@ def write_report(
         rows.write_csv(concluded.board, out_dir / "leaderboard.csv"),
         rows.write_csv(tables.matrix(results), out_dir / "matrix.csv"),
         rows.write_csv(tables.clean(results), out_dir / "clean.csv"),
+        rows.write_csv(costs.table(results.costs), out_dir / "costs.csv"),
     ]
     written += paper.write_tables(results, concluded.board, out_dir / "tables")
     progress(1, total, "tables")
@@ -62,6 +63,7 @@ def write_report(
     figures["Robustness curves"] = curves.curves(results, folder)
     progress(4, total, "curves")
     figures["Strength against visibility"] = visibility.visibility(results, folder)
+    figures["Strength against cost"] = cost.costs(results, folder)
     figures["Matrices"] = heat_maps
     progress(5, total, "visibility")
     figures["Example images"] = sheets.write_sheets(results, out_dir / "sheets")

@@ -26,7 +26,8 @@ RESULTS = Path(__file__).parents[2] / "results"
 @pytest.mark.parametrize(("table", "columns"), [("matrix.csv", cell_columns), ("clean.csv", clean_columns)])
 def test_columns_are_those_of_published_results(table: str, columns) -> None:
     with (RESULTS / "quick" / table).open() as file:
-        assert next(csv.reader(file)) == columns()
+        published = next(csv.reader(file))
+    assert published == [column for column in columns() if column in published]  # columns may have been added since
 
 
 def test_columns_lead_to_their_measure() -> None:

@@ -172,7 +172,7 @@ def make_sheets(
                 for epsilon in epsilons:
                     change = rng.integers(-epsilon, epsilon + 1, clean.shape)
                     adversarial = (clean.astype(int) + change).clip(0, 255).astype(np.uint8)
-                    found.append(Sheet(attack, epsilon, source, place, clean, adversarial))
+                    found.append(Sheet(Setting(attack, epsilon), source, place, clean, adversarial))
     return found
 
 
@@ -579,7 +579,7 @@ def test_sheets_only_where_there_are_images(results: Results, tmp_path: Path) ->
     words = [text.get_text() for text in figure.texts]
     assert any("misranking\nε = 8/255\nnoise × 15.9" in word for word in words)
     shown = np.asarray(figure.axes[0].images[0].get_array())
-    sheet = min(results.sheets[: len(ATTACKS)], key=lambda each: each.attack)
+    sheet = min(results.sheets[: len(ATTACKS)], key=lambda each: each.setting.attack)
     assert (shown[:, :64] == sheet.clean[0]).all()
     assert (shown[:, 68:132] == sheet.adversarial[0]).all()
     with pytest.raises(BenchError, match="no images"):

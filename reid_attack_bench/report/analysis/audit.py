@@ -88,6 +88,8 @@ def audit(results: Results) -> list[Flag]:
             flags.append(Flag(clean.victim, clean.dataset, "note", "not audited", why))
             continue
         here = [c for c in cells if (c.target, c.dataset, c.perturbs) == (clean.victim, clean.dataset, "query")]
+        # an attack that impersonates need not hide, so it says nothing of how well attacks that hide do
+        here = [c for c in here if not c.impersonate]
         found = _flags(results, clean, here, tested)
         flags += sorted(found, key=lambda flag: flag.severity != "red")
     return flags

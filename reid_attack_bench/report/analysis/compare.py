@@ -17,7 +17,8 @@ from reid_attack_bench.report.results import CellRow, CleanRow, PerQuery, Result
 from reid_attack_bench.report.rows import Row
 
 COLUMNS = (
-    "attack", "epsilon", "pixels", "perturbs", "source", "target", "dataset", "seed", "queries",
+    "attack", "epsilon", "pixels", "perturbs", "source", "target", "dataset", "seed", "query_budget", "top",
+    "impersonate", "queries",
     "rank1_a", "rank1_b", "rank1_change", "rank1_change_low", "rank1_change_high",
     "mAP_a", "mAP_b", "mAP_change", "mAP_change_low", "mAP_change_high", "changed",
 )  # fmt: skip
@@ -29,7 +30,7 @@ mAP excludes 0.
 
 CLEAN, WORST = "clean", "worst case"
 
-_PLACE = COLUMNS[:8]
+_PLACE = COLUMNS[:11]
 
 Place = tuple[Any, ...]
 """Values of `_PLACE`: the key by which cells of two runs are matched."""
@@ -94,6 +95,9 @@ def name_of(row: Row) -> str:
         row["epsilon"],
         0 if result_rows.is_missing(row["pixels"]) else int(row["pixels"]),
         row["perturbs"],
+        row["query_budget"],
+        row["top"],
+        row["impersonate"],
     )
     seed = f", seed {row['seed']}" if row["seed"] else ""
     return f"{setting.variant}, ε = {setting.epsilon}/255{seed}, from {row['source']} → {where}"
@@ -150,14 +154,16 @@ def to_markdown(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, s
 def _planned(results: Results) -> Iterator[tuple[Place, str]]:
     """Places of a run, each with its status."""
     for row in results.clean:
-        yield (CLEAN, 0, 0, "", "", row.victim, row.dataset, 0), row.status
+        yield (CLEAN, 0, 0, "", "", row.victim, row.dataset, 0, 0, 0, ""), row.status
     for cell in results.cells:
         yield _place(cell), cell.status
 
 
 def _place(cell: CellRow) -> Place:
-    pixels = cell.pixels or 0
-    return cell.attack, cell.epsilon, pixels, cell.perturbs, cell.source, cell.target, cell.dataset, cell.seed
+    setting = cell.setting
+    budget = (setting.attack, setting.epsilon, setting.pixels, setting.perturbs)
+    place = (cell.source, cell.target, cell.dataset, cell.seed)
+    return *budget, *place, setting.queries, setting.top, setting.impersonate
 
 
 def _done(results: Results) -> Iterator[tuple[Place, PerQuery]]:
@@ -183,7 +189,7 @@ def _worst(pairs: list[tuple[Place, PerQuery, PerQuery]]) -> Iterator[tuple[Plac
             )
             for i in (0, 1)
         ]
-        yield (WORST, epsilon, 0, "query", "", target, dataset, 0), lowest[0], lowest[1]
+        yield (WORST, epsilon, 0, "query", "", target, dataset, 0, 0, 0, ""), lowest[0], lowest[1]
 
 
 def _row(place: Place, a: PerQuery, b: PerQuery, seed: int) -> Row:

@@ -176,7 +176,7 @@ def _values(claim: Claim, contender: Contender, cells: Sequence[CellRow]) -> Val
 
 
 def _setting(contender: Contender, threat: ThreatModel) -> Setting:
-    return Setting(contender.attack, threat.epsilon, threat.pixels or 0, threat.perturbs)
+    return Setting.of(contender.attack, threat)
 
 
 def _name(contender: Contender) -> str:

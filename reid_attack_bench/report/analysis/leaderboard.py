@@ -47,7 +47,9 @@ def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataF
     for each epsilon worst_e8_rank1 and worst_e8_mAP with _low and _high, and worst_e8_missing; for each attack
     and epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" for query-based
     attacks) and pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP). Names
-    with a pixel budget are pgd_e8_k500_…, with attacked gallery images pgd_e8_gallery_…. Values of an attack with
+    with a pixel budget are pgd_e8_k500_…, with attacked gallery images pgd_e8_gallery_…, with 1,000 queries
+    square_e8_q1000_…, of an attack that impersonates pgd_e8_to_random_…; its values here measure hiding, and it is part
+    of the worst case, since the adversary is free to use it. Values of an attack with
     several seeds are means over them; the worst case treats every seed as a separate attack.
 
     Ordered by worst-case mAP at `results.headline_epsilon`, descending, ties by clean mAP, then by name; victims with

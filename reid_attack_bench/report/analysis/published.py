@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reid_attack_bench.report.record import models
-from reid_attack_bench.report.results import CellRow, Results
+from reid_attack_bench.report.results import CellRow, Results, Setting
 
 ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "IDE (ResNet-50)": ("ide", "resnet50"),
@@ -68,8 +68,7 @@ def result(results: Results, cell: CellRow) -> Published | None:
         return None
     setting = cell.setting
     for line in published():
-        wanted = (line.attack, line.epsilon, line.pixels or 0, "query")
-        if (setting.attack, setting.epsilon, setting.pixels, setting.perturbs) != wanted:
+        if setting != Setting(line.attack, line.epsilon, line.pixels or 0):
             continue
         source_data = line.target_data if cell.relation in ("white-box", "cross-model") else line.source_data
         if (

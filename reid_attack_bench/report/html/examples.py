@@ -44,11 +44,11 @@ def examples(results: Results, cells: Sequence[CellRow], settings: Mapping[Setti
     number_of: dict[tuple[Setting, str, str], int] = {}
     spent = 0
     for sheet in sheets:
-        setting = Setting(sheet.attack, sheet.epsilon, sheet.pixels or 0)
+        setting = sheet.setting
         if queries == 0 or spent >= CRAFT_BYTES or setting not in settings:
             continue
         shown = slice(0, queries)
-        noise = amplified(sheet.clean[shown], sheet.adversarial[shown], sheet.epsilon)
+        noise = amplified(sheet.clean[shown], sheet.adversarial[shown], setting.epsilon)
         craft: dict[str, Any] = {"source": sheet.source, "dataset": sheet.dataset, "setting": settings[setting]}
         craft["queries"] = [int(query) for query in sheet.queries[shown]]
         craft["adversarial"] = [_data_uri(image, "adversarial") for image in sheet.adversarial[shown]]
@@ -76,7 +76,7 @@ def _affordable(sheets: Sequence[Sheet]) -> int:
     tried = [sheets[number] for number in np.unique(np.linspace(0, len(sheets) - 1, 8).astype(int))]
     weights = []
     for sheet in tried:
-        noise = amplified(sheet.clean[:1], sheet.adversarial[:1], sheet.epsilon)[0]
+        noise = amplified(sheet.clean[:1], sheet.adversarial[:1], sheet.setting.epsilon)[0]
         weights.append(
             sum(len(_webp(image, kind)) for image, kind in ((sheet.adversarial[0], "adversarial"), (noise, "noise")))
         )

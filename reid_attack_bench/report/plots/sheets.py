@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.report import labels
 from reid_attack_bench.report.plots import style
-from reid_attack_bench.report.results import Results, Sheet
+from reid_attack_bench.report.results import Results, Setting, Sheet
 
 COLUMNS = 6
 """Maximum number of queries on a sheet."""
@@ -44,15 +44,13 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
     Raises:
         BenchError: the results hold no images of this source and data set, or clean and adversarial differ in shape.
     """
-    chosen = sorted(
-        _sheets(results, source, dataset), key=lambda sheet: (sheet.attack, sheet.epsilon, sheet.pixels or 0)
-    )
+    chosen = sorted(_sheets(results, source, dataset), key=lambda sheet: sheet.setting)
     if not chosen:
         raise BenchError(f"the results hold no images of attacks on {source} with queries of {dataset}")
     for sheet in chosen:
         if sheet.clean.shape != sheet.adversarial.shape:
             raise BenchError(
-                f"images of {sheet.attack} on {source}: clean {sheet.clean.shape} and adversarial "
+                f"images of {sheet.setting.attack} on {source}: clean {sheet.clean.shape} and adversarial "
                 f"{sheet.adversarial.shape} differ in shape; craft them again"
             )
     columns = max(1, min(COLUMNS, max(len(sheet.clean) for sheet in chosen)))
@@ -61,12 +59,7 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
     height = image_height * scale / style.DPI
     width = (3 * image_width + 2 * GAP) * scale / style.DPI
     with style.styled():
-        names = [
-            f"{sheet.attack}\nε = {sheet.epsilon}/255"
-            + (f"\n{sheet.pixels} pixels" if sheet.pixels else "")
-            + f"\nnoise × {127 / max(sheet.epsilon, 1):.3g}"
-            for sheet in chosen
-        ]
+        names = [_name(sheet.setting) for sheet in chosen]
         label = max(style.text_width(line, 9) for name in names for line in name.split("\n")) + 0.35
         heading = f"Attacks crafted on {source}"
         details = f"{labels.describe(results, dataset)} · {labels.run_line(results)}"
@@ -93,7 +86,7 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
             for column in range(min(columns, len(sheet.clean))):
                 left = label + column * (width + gap_x)
                 axes = figure.add_axes((left / wide, 1 - (from_top + height) / high, width / wide, height / high))
-                image = triplet(sheet.clean[column], sheet.adversarial[column], sheet.epsilon)
+                image = triplet(sheet.clean[column], sheet.adversarial[column], sheet.setting.epsilon)
                 axes.imshow(image, interpolation="nearest", aspect="auto")
                 axes.set_axis_off()
         return figure
@@ -110,3 +103,10 @@ def write_sheets(results: Results, folder: Path) -> list[Path]:
 
 def _sheets(results: Results, source: str, dataset: str) -> list[Sheet]:
     return [s for s in results.sheets if s.source == source and s.dataset == dataset and len(s.clean)]
+
+
+def _name(setting: Setting) -> str:
+    """The label of a row: attack, epsilon, other limits, and the amplification, a line each."""
+    limits = setting.variant.removeprefix(setting.attack).split(", ")[1:]
+    amplification = f"noise × {127 / max(setting.epsilon, 1):.3g}"
+    return "\n".join([setting.attack, f"ε = {setting.epsilon}/255", *limits, amplification])

@@ -407,6 +407,9 @@
       const visible = inGroup("visibility", "detection").filter((name) => get(cell, name) !== null);
       body.append(make("h3", {}, "Visibility, mean over the queries"),
         make("dl", {}, ...visible.flatMap((name) => [make("dt", {}, title[name]), make("dd", {}, shown(get(cell, name), name))])));
+      const costs = inGroup("cost").filter((name) => get(cell, name) !== null);
+      if (costs.length) body.append(make("h3", {}, "Cost, mean over the images"),
+        make("dl", {}, ...costs.flatMap((name) => [make("dt", {}, title[name]), make("dd", {}, shown(get(cell, name), name))])));
     }
     const craft = craftOf(cell);
     if (craft) {
