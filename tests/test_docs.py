@@ -28,6 +28,7 @@ import yaml
 from click.testing import CliRunner
 
 from reid_attack_bench import registry
+from reid_attack_bench.attacks.common.transfer import GradientOptions, TransferOptions
 from reid_attack_bench.attacks.misranking.released import BEHAVIOURS
 from reid_attack_bench.cli import main as cli
 from reid_attack_bench.cli import options
@@ -232,6 +233,18 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+SHARED = {"Options on the gradient": GradientOptions, "Options on the steps": TransferOptions}
+"""Sections with options that several attacks inherit."""
+
+
+def shared_options(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for title, base in SHARED.items():
+        if issubclass(registry.find("attack", name).factory, base):
+            found |= options_in(section(read("attacks/transfer.md"), title))
+    return found
+
+
 def options_of(kind: str, name: str) -> dict[str, Any]:
     parameters = inspect.signature(registry.find(kind, name).factory).parameters
     return {option: plain(parameter.default) for option, parameter in parameters.items()}
@@ -253,6 +266,8 @@ def test_every_attack_and_victim_is_documented_with_its_options_and_defaults(kin
     found = options_in(section(page, f"`{name}`"))
     if name in SAME:
         found = {**options_in(section(page, f"`{SAME[name]}`")), **found}
+    if kind == "attack":
+        found = {**shared_options(name), **found}
     assert found == options_of(kind, name)
     if kind == "attack":
         assert f"[`{name}`]" in read("attacks/index.md")
