@@ -41,6 +41,7 @@ class APGD(Attack):
     citation: ClassVar[str] = "arXiv 2003.01690"
     family: ClassVar[str] = "embedding"
     impersonates: ClassVar[bool] = True
+    takes_members: ClassVar[bool] = True
     objectives: tuple[Name, ...] = ("self", "ranking")
     restarts: Count = 2
     steps: Count = 50

@@ -69,12 +69,13 @@ def objective_on(source: Victim, batch: Batch, references: References) -> Object
     if batch.targets is not None:
         objective = towards_targets(source, batch.targets, batch.images.device)
         return objective, seen_through(objective)
-    objective = embedding_distance(source, batch, references)
+    start: list[Tensor] = []
+    objective = embedding_distance(source, batch, references, start)
     if references != "self":
         return objective, seen_through(objective)
 
     def under(transform: Transform) -> Objective:
-        moved = embedding_distance(source, replace(batch, images=transform(batch.images)), "self")
+        moved = embedding_distance(source, replace(batch, images=transform(batch.images)), "self", start)
         return lambda images: moved(transform(images))
 
     return objective, under

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import ADDED_LATER, Attack, Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import ADDED_LATER, Attack, Batch, Ensemble, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, Positive, check_settings
 
@@ -51,6 +51,7 @@ class FGSM(GradientOptions, Attack):
 
     version: ClassVar[int] = 1
     family: ClassVar[str] = "logits"
+    takes_members: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "logits"})
     citation: ClassVar[str] = "arXiv 1412.6572"
 
@@ -92,11 +93,12 @@ class PGD(TransferOptions, Attack):
         objective: objective to maximise, see `common.objectives.misclassification`.
         stop_early: stop an image once the source predicts another class for it. Such images barely cross the decision
             boundary, which makes them weaker against other models and against embeddings. Requires objective
-            "untargeted" and none of the options for transfer; has no effect on an adapted source.
+            "untargeted" and none of the options for transfer; has no effect on an adapted source or on several sources.
     """
 
     version: ClassVar[int] = 1
     family: ClassVar[str] = "logits"
+    takes_members: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "logits"})
     citation: ClassVar[str] = "arXiv 1706.06083"
     steps: Count = 20
@@ -133,7 +135,7 @@ class PGD(TransferOptions, Attack):
 
         def climb(rows: slice) -> Tensor:
             clean = batch.images[rows]
-            if self.stop_early and not source.adapted:
+            if self.stop_early and not source.adapted and not isinstance(source, Ensemble):
                 return until_broken(source, clean, start[rows], threat, steps)
             from_clean = not (self.random_start or self.changes_gradient)
             objective = misclassification(source, clean, self.objective, from_clean=from_clean)

@@ -14,6 +14,7 @@ from reid_attack_bench.contracts.attack import (
     Targets,
 )
 from reid_attack_bench.contracts.distance import Distance, distances
+from reid_attack_bench.contracts.ensemble import Ensemble, each_member
 from reid_attack_bench.contracts.images import IMAGENET_MEAN, IMAGENET_STD, preprocess, to_float, to_uint8
 from reid_attack_bench.contracts.oracle import Oracle
 from reid_attack_bench.contracts.threat import ThreatModel, craft_threat, fit_threat, threat_values
@@ -29,6 +30,7 @@ __all__ = [
     "Checkpoint",
     "Defence",
     "Distance",
+    "Ensemble",
     "FitContext",
     "LearnedAttack",
     "LearnedDefence",
@@ -45,6 +47,7 @@ __all__ = [
     "WrappedVictim",
     "craft_threat",
     "distances",
+    "each_member",
     "fit_threat",
     "preprocess",
     "threat_values",

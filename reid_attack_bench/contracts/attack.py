@@ -83,6 +83,8 @@ class Attack(ABC):
         steps: gradient steps per image, by which the audit compares attacks of one family. An attack without a family
             or one that learns counts as a single step, whatever this says.
         impersonates: whether it can follow ThreatModel.impersonate; it then reads Batch.targets.
+        takes_members: for an attack that needs logits: whether it reads those of each member of an Ensemble. If not, it
+            is crafted in its form without logits on several sources.
     """
 
     version: ClassVar[int | None] = None
@@ -90,6 +92,7 @@ class Attack(ABC):
     family: ClassVar[str] = ""
     steps: int = 1
     impersonates: ClassVar[bool] = False
+    takes_members: ClassVar[bool] = False
 
     @property
     def craft_work(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 from reid_attack_bench import registry
@@ -63,16 +64,26 @@ def _check_access(label: str, attack: Attack, threat: ThreatModel) -> None:
         raise BenchError(f"attack {label} can only hide: leave out impersonate")
 
 
-def on_source(run: AttackRun, source: PlannedVictim) -> AttackRun:
-    """`run` in its form without logits for a source that has none."""
-    if "logits" not in run.needs or source.classifies:
+def on_source(run: AttackRun, *members: PlannedVictim) -> AttackRun:
+    """`run` in its form without logits for a source that has none, or for several of which it cannot take them."""
+    if "logits" not in run.needs or (_joins_logits(run, members) and all(member.classifies for member in members)):
         return run
     other = run.attack.without_logits()
     return run if other is None else replace(run, use=replace(run.use, plugin=other))
 
 
-def why_impossible(run: AttackRun, source: PlannedVictim) -> str:
-    """Reason why `run` cannot be crafted on `source`; empty if it can."""
+def _joins_logits(run: AttackRun, members: Sequence[PlannedVictim]) -> bool:
+    return len(members) == 1 or run.attack.takes_members
+
+
+def why_impossible(run: AttackRun, *members: PlannedVictim) -> str:
+    """Reason why `run` cannot be crafted on a source, or on several at once; empty if it can."""
+    if "logits" in run.needs and not _joins_logits(run, members):
+        return f"{run.name} needs logits, which it cannot take from several sources at once"
+    return next((reason for member in members if (reason := _why_impossible(run, member))), "")
+
+
+def _why_impossible(run: AttackRun, source: PlannedVictim) -> str:
     if "gradients" in run.needs and not (source.differentiable or (source.purifies and run.adaptive)):
         unless = ", unless that is adaptive" if source.purifies else ""
         return f"{source.label} gives no gradients, so it can only be a target of {run.name}{unless}"

@@ -35,9 +35,11 @@ class Cell:
 
     Attributes:
         attack: label of the attack in the suite.
-        access: "white-box" or "query" where source and target are one model, by what the attack sees; else "transfer".
-        source, target: labels of the models.
-        relation: one of suite.RELATIONS; empty if the target was trained on another data set of the suite.
+        access: "white-box" or "query" where the target is the source, or one of several, by what the attack sees; else
+            "transfer".
+        source, target: labels of the models. Several sources are "A+B", or "all but T" for all but the target T.
+        relation: one of suite.RELATIONS, of several sources the closest; empty if the target was trained on another
+            data set of the suite.
         family: as in contracts.Attack.
         steps: gradient steps per image; 1 for an attack that learns.
         adaptive: as in AttackEntry.

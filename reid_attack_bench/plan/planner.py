@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from reid_attack_bench.files import file_digest
 from reid_attack_bench.metrics.lpips import find_lpips_weights
 from reid_attack_bench.plan.attacks import on_source, plan_attacks, why_impossible
 from reid_attack_bench.plan.plan import Cell, CleanRow, Plan, PlanSource
-from reid_attack_bench.plan.victims import PlannedVictim, plan_victims, relation_of
+from reid_attack_bench.plan.sources import PlannedSource, sources_of
+from reid_attack_bench.plan.victims import PlannedVictim, plan_victims
 from reid_attack_bench.registry import Plugin
 from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.craft import craft_step
@@ -57,12 +58,12 @@ def make_plan(
     }
     victims, attacks = plan_victims(suite, data, live or {}), plan_attacks(suite)
     chosen = _Selection({field: list(values) for field, values in (only or {}).items()})
-    chosen.check(suite, victims)
+    sources = _sources(suite, attacks, victims)
+    chosen.check(suite, victims, {source.label for each in sources.values() for source in each})
     planner = _Planner(suite, data)
     for step in (*data.values(), *(victim.step for victim in victims)):
         planner.add(step)
     targets = [victim for victim in victims if victim.is_target and chosen.has("target", victim.label)]
-    sources = [victim for victim in victims if victim.is_source and chosen.has("source", victim.label)]
     names = [name for name in data if chosen.has("dataset", name)]
     for victim in targets:  # clean first: a victim that did not learn stops its own cells early
         for name in names:
@@ -72,7 +73,8 @@ def make_plan(
         cell
         for run in attacks
         if chosen.has("attack", run.name)
-        for source in sources
+        for source in sources[run.name]
+        if chosen.has("source", source.label)
         for name in names
         for cell in planner.cells(run, source, name, targets)
     ]
@@ -82,6 +84,15 @@ def make_plan(
         raise BenchError("nothing to run: no attack meets a source and a target with these settings")
     source = None if live else PlanSource(data_root, chosen.only, remember)
     return Plan(suite, planner.steps, tuple(planner.clean.values()), tuple(cells), source=source)
+
+
+def _sources(
+    suite: Suite, attacks: Iterable[AttackRun], victims: Sequence[PlannedVictim]
+) -> dict[str, list[PlannedSource]]:
+    """Label of an attack → what it is crafted on."""
+    runs = {run.name: run for run in attacks}
+    targets = [victim for victim in victims if victim.is_target]
+    return {entry.label: sources_of(entry, runs[entry.label], victims, targets) for entry in suite.attacks}
 
 
 class _Planner:
@@ -122,48 +133,47 @@ class _Planner:
         return (self.clean_row(victim, victim.home).rank_key,) if victim.home in self.data else ()
 
     def cells(
-        self, run: AttackRun, source: PlannedVictim, name: str, targets: Iterable[PlannedVictim]
+        self, run: AttackRun, source: PlannedSource, name: str, targets: Iterable[PlannedVictim]
     ) -> Iterable[Cell]:
         """Cells of one attack on one source and one data set, with their steps."""
         if run.defended_only and not source.defended:
             return
-        everyone = run.threat.access == "transfer" and "source" in source.roles
-        evaluated = [target for target in targets if everyone or target.label == source.label]
+        evaluated = [target for target in targets if source.attacks(target, run.threat)]
         if self.suite.relations:
             evaluated = [
-                target for target in evaluated if relation_of(source, target, name, self.data) in self.suite.relations
+                target for target in evaluated if source.relation_to(target, name, self.data) in self.suite.relations
             ]
         if not evaluated:
             return
         rows = [self.clean_row(target, name) for target in evaluated]
-        gate = self._gate(source)
-        run = on_source(run, source)
-        impossible = why_impossible(run, source)
+        gate = tuple(key for member in source.members for key in self._gate(member))
+        run = on_source(run, *source.members)
+        impossible = why_impossible(run, *source.members)
         craft = None if impossible else self._craft(run, source, name, gate)
         for target, row in zip(evaluated, rows, strict=True):
             cell = self._cell(run, source, target, row)
             yield replace(cell, impossible=impossible) if craft is None else self._filled(cell, craft, target, row)
 
-    def _craft(self, run: AttackRun, source: PlannedVictim, name: str, gate: tuple[str, ...]) -> Step:
-        fit = None
+    def _craft(self, run: AttackRun, source: PlannedSource, name: str, gate: tuple[str, ...]) -> Step:
+        fit, steps = None, [member.step for member in source.members]
         if isinstance(run.attack, LearnedAttack):
-            # if the training data of the source is unknown, the attacker takes the first data set
-            home = source.home if source.home in self.data else next(iter(self.data))
-            fit = self.add(fit_step(run, source.step, self.data[home], gate))
+            # that of the first of several sources; the first of the suite where it is unknown
+            home = source.members[0].home
+            fit = self.add(fit_step(run, steps, self.data[home if home in self.data else next(iter(self.data))], gate))
         data = self.data[name]
-        return self.add(craft_step(run, source.step, data, fit, self.passes, self.suite.batch_size, gate))
+        return self.add(craft_step(run, steps, data, fit, self.passes, self.suite.batch_size, gate))
 
-    def _cell(self, run: AttackRun, source: PlannedVictim, target: PlannedVictim, row: CleanRow) -> Cell:
+    def _cell(self, run: AttackRun, source: PlannedSource, target: PlannedVictim, row: CleanRow) -> Cell:
         own = "white-box" if run.threat.sees == "gradients" else "query"
         return Cell(
             attack=run.name,
             threat=run.threat,
             seed=run.seed,
-            access=own if target.label == source.label else "transfer",
+            access=own if source.has(target) else "transfer",
             needs=run.needs,
             source=source.label,
             target=target.label,
-            relation=relation_of(source, target, row.dataset, self.data),
+            relation=source.relation_to(target, row.dataset, self.data),
             dataset=row.dataset,
             synthetic=row.synthetic,
             clean_rank_key=row.rank_key,
@@ -192,11 +202,11 @@ class _Selection:
     def has(self, field: str, value: str) -> bool:
         return field not in self.only or value in self.only[field]
 
-    def check(self, suite: Suite, victims: Iterable[PlannedVictim]) -> None:
+    def check(self, suite: Suite, victims: Iterable[PlannedVictim], sources: Iterable[str]) -> None:
         """Raises BenchError for a key or a value that the suite does not have."""
         known = {
             "attack": [entry.label for entry in suite.attacks],
-            "source": [victim.label for victim in victims if victim.is_source],
+            "source": list(dict.fromkeys([*(victim.label for victim in victims if victim.is_source), *sources])),
             "target": [victim.label for victim in victims if victim.is_target],
             "dataset": list(suite.datasets),
         }

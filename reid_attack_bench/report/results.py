@@ -21,11 +21,12 @@ def cell_columns() -> list[str]:
 
     attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget, empty for all pixels; sees,
     query_budget, top, impersonate: see contracts.ThreatModel, empty if they do not apply; access: "white-box" if
-    source = target, "query" for query-based attacks, else "transfer"; needs: access given to the attack, joined by "+";
-    source, target: victim labels such as "osnet_x0_25@plaza"; relation: see suite.RELATIONS, empty if the target is
-    evaluated on data it was not trained on; seed: seed of the attack, see AttackEntry (victims and data use the seed of
-    the suite); family, steps: objective and number of steps, for the audit; adaptive: number of EOT draws of an
-    adaptive attack, else 0; status: "ok", or the reason why the cell is missing (then its values are empty, never
+    the target is the source or one of several, "query" for query-based attacks, else "transfer"; needs: access given to
+    the attack, joined by "+"; source, target: victim labels such as "osnet_x0_25@plaza", "A+B" for several sources,
+    "all but T" for all but the target T; relation: see suite.RELATIONS, of several sources the closest, empty if the
+    target is evaluated on data it was not trained on; seed: seed of the attack, see AttackEntry (victims and data use
+    the seed of the suite); family, steps: objective and number of steps, for the audit; adaptive: number of EOT draws
+    of an adaptive attack, else 0; status: "ok", or the reason why the cell is missing (then its values are empty, never
     zero); a cell whose status starts with NOT_APPLICABLE cannot exist and does not count as missing. Then the measures,
     see metrics.catalogue, and the keys of their artefacts.
     """
@@ -142,12 +143,12 @@ class CellRow:
 
     @property
     def own(self) -> bool:
-        """Whether source and target are the same model."""
-        return self.source == self.target
+        """Whether the target is the source, or one of several sources."""
+        return self.access != "transfer"
 
     @property
     def kind(self) -> Literal["whitebox", "query", "transfer"]:
-        """ "whitebox" or "query" if source and target are the same model, else "transfer"."""
+        """ "whitebox" or "query" if the target is a source, else "transfer"."""
         if not self.own:
             return "transfer"
         return "query" if self.access == "query" else "whitebox"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from reid_attack_bench.contracts import (
     State,
     Victim,
     craft_threat,
+    each_member,
     to_float,
 )
 from reid_attack_bench.data.split import Split
@@ -29,7 +30,15 @@ from reid_attack_bench.steps.artefacts import new_images
 from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.data import images_attacked
 from reid_attack_bench.steps.passes import Chunked, with_smaller_batches
-from reid_attack_bench.steps.step import Facts, Progress, Step, threat_of
+from reid_attack_bench.steps.step import (
+    Facts,
+    Progress,
+    Step,
+    source_keys,
+    source_names,
+    source_parents,
+    threat_of,
+)
 from reid_attack_bench.steps.workspace import Workspace
 
 VERSION = 2
@@ -37,33 +46,33 @@ VERSION = 2
 
 def craft_step(
     run: AttackRun,
-    source: Step,
+    sources: Sequence[Step],
     data: Step,
     fit: Step | None,
     passes: Mapping[str, Any],
     batch_size: int,
     after: tuple[str, ...],
 ) -> Step:
-    """Craft the attack of `run` on `source` for the attacked sides of `data`.
+    """Craft the attack of `run` on `sources`, one or several at once, for the attacked sides of `data`.
 
     Args:
-        source: left out where the attack does not use it, so that all sources share the result.
+        sources: left out where the attack does not use them, so that all sources share the result.
         fit: step that trained a learned attack.
-        passes: precision and compilation of the source, see `passes`.
-        after: the source's gate; ignored for an attack without needs.
+        passes: precision and compilation of the sources, see `passes`.
+        after: the sources' gates; ignored for an attack without needs.
     """
     needs = bool(run.needs)
-    parents = {"data": data, **({"source": source} if run.uses_source else {}), **({"fit": fit} if fit else {})}
+    parents = {"data": data, **(source_parents(sources) if run.uses_source else {}), **({"fit": fit} if fit else {})}
     return Step(
         "craft",
         VERSION,
-        f"{run.label} on {source.about}, {data.about}" if needs else f"{run.label}, {data.about}",
+        f"{run.label} on {source_names(sources)}, {data.about}" if needs else f"{run.label}, {data.about}",
         run.config(craft_threat(run.threat)),
         {**run.implementation, "batch_size": batch_size, **(passes if needs else {})},
         parents,
         after if needs else (),
         run.attack,
-        work=images_attacked(data, run.threat.perturbs) * run.attack.craft_work,
+        work=images_attacked(data, run.threat.perturbs) * run.attack.craft_work * max(1, len(sources)),
     )
 
 
@@ -93,7 +102,7 @@ class _Crafting:
         self.device = workspace.device
         self.generator = torch.Generator().manual_seed(step.seed)
         self.cost, self.images, self.queries = Cost(), 0, 0
-        self.source = workspace.source(step, self.cost) if "source" in step.inputs else None
+        self.source = workspace.source(step, self.cost) if source_keys(step) else None
         # one object for all batches, with which an attack keeps their embeddings
         self.references = {part: _references(self.splits[part]) for part in ("query", "gallery")}
         self.chunked: dict[int, Victim] = {}
@@ -116,7 +125,7 @@ class _Crafting:
         batch, source = self._batch(part, rows), self.source
         self.images += len(batch.images)
         if source is not None and max_batch < len(batch.images):
-            source = self.chunked.setdefault(max_batch, Chunked(source, max_batch))
+            source = self.chunked.setdefault(max_batch, each_member(source, lambda member: Chunked(member, max_batch)))
         if not isinstance(self.attack, QueryAttack):
             return self.attack.craft(source, batch, self.threat, self.generator, **self.learned)  # type: ignore[arg-type]
         assert source is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -9,14 +10,14 @@ from safetensors.torch import save_file
 from reid_attack_bench.adversary.cost import Cost
 from reid_attack_bench.contracts import LearnedAttack, fit_threat, to_cpu
 from reid_attack_bench.steps.attack_run import AttackRun
-from reid_attack_bench.steps.step import Facts, Progress, Step, threat_of
+from reid_attack_bench.steps.step import Facts, Progress, Step, source_names, source_parents, threat_of
 from reid_attack_bench.steps.workspace import Workspace, fit_context
 
 VERSION = 2
 
 
-def fit_step(run: AttackRun, source: Step, data: Step, after: tuple[str, ...]) -> Step:
-    """Train the attack of `run` against `source` on the training split of `data`.
+def fit_step(run: AttackRun, sources: Sequence[Step], data: Step, after: tuple[str, ...]) -> Step:
+    """Train the attack of `run` against `sources`, one or several at once, on the training split of `data`.
 
     All threat models with one budget share it.
     """
@@ -24,13 +25,13 @@ def fit_step(run: AttackRun, source: Step, data: Step, after: tuple[str, ...]) -
     return Step(
         "fit",
         VERSION,
-        f"{run.label} against {source.about}",
+        f"{run.label} against {source_names(sources)}",
         run.config(fit_threat(run.threat)),
         run.implementation,
-        {"source": source, "data": data},
+        {**source_parents(sources), "data": data},
         after,
         run.attack,
-        work=run.attack.fit_work,
+        work=run.attack.fit_work * len(sources),
     )
 
 

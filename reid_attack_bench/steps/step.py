@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -91,6 +91,25 @@ class Configured(Generic[Made]):
     code: str
     options: Mapping[str, Any]
     plugin: Made
+
+
+SOURCE = "source"
+"""Role of the source of a fit or craft step; the second and later ones of several are "source_1", "source_2", …"""
+
+
+def source_parents(sources: Sequence[Step]) -> dict[str, Step]:
+    """Role → source, for the parents of a fit or craft step."""
+    return {f"{SOURCE}_{i}" if i else SOURCE: source for i, source in enumerate(sources)}
+
+
+def source_keys(step: Step) -> list[str]:
+    """Keys of the sources of a fit or craft step, in order; empty for one that uses none."""
+    return [key for role, key in step.inputs.items() if role == SOURCE or role.startswith(f"{SOURCE}_")]
+
+
+def source_names(sources: Sequence[Step]) -> str:
+    """For people: "toy@plaza", or "toy@plaza+toy@station"."""
+    return "+".join(source.about for source in sources)
 
 
 def threat_of(step: Step) -> ThreatModel:

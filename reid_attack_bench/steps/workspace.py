@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save
 from reid_attack_bench.adversary.access import Granted
 from reid_attack_bench.adversary.adaptive import adapt
 from reid_attack_bench.adversary.cost import Cost, Metered
-from reid_attack_bench.contracts import Defence, FitContext, Recipe, State, TrainingData, Victim
+from reid_attack_bench.contracts import Defence, Ensemble, FitContext, Recipe, State, TrainingData, Victim
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.steps.artefacts import read_splits
 from reid_attack_bench.steps.examine import examine
 from reid_attack_bench.steps.passes import MixedPrecision, Note, compiled
-from reid_attack_bench.steps.step import Progress, Step
+from reid_attack_bench.steps.step import Progress, Step, source_keys
 
 _VICTIMS_IN_MEMORY = 24
 
@@ -97,19 +97,22 @@ class Workspace:
         return MixedPrecision(victim) if implementation.get("precision") == "bfloat16" else victim
 
     def source(self, step: Step, cost: Cost) -> Victim:
-        """The source of a fit or craft step as its attack may see it; its passes are added to `cost`.
+        """The source of a fit or craft step as its attack may see it, an Ensemble if it has several.
 
-        It is adapted if the config asks for an adaptive attack. An adapted source is never compiled: its gradients are
-        redefined on every call.
+        Its passes are added to `cost`. It is adapted if the config asks for an adaptive attack. An adapted source is
+        never compiled: its gradients are redefined on every call.
         """
+        members = [self._source(step, key, cost) for key in source_keys(step)]
+        return members[0] if len(members) == 1 else Ensemble(members)
+
+    def _source(self, step: Step, key: str, cost: Cost) -> Victim:
         samples = step.config.get("adaptive") if "gradients" in step.plugin.needs else 0
         compile_options = {"compile": False} if samples else {}
-        victim = self.passes(step.inputs["source"], {**step.implementation, **compile_options})
-        seen = self._adapted(step, victim, samples, cost) if samples else Metered(victim, cost)
+        victim = self.passes(key, {**step.implementation, **compile_options})
+        seen = self._adapted(key, victim, samples, cost) if samples else Metered(victim, cost)
         return Granted(seen, step.plugin.needs, str(step.config["attack"]))
 
-    def _adapted(self, step: Step, victim: Victim, samples: int, cost: Cost) -> Victim:
-        key = step.inputs["source"]
+    def _adapted(self, key: str, victim: Victim, samples: int, cost: Cost) -> Victim:
         card = json.loads((self.obtain(key) / "card.json").read_text())
         randomised = card["randomised"] or card.get("found_randomised", False)
         examine(adapt(victim, samples, randomised=randomised), self.device)

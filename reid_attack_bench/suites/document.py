@@ -78,6 +78,12 @@ def _no_seed_twice(seeds: list[int]) -> list[int]:
     return seeds
 
 
+def _no_source_twice(sources: list[str]) -> list[str]:
+    if len(set(sources)) < len(sources):
+        raise mistake(f"names a source twice: {', '.join(sources)}")
+    return sources
+
+
 def _no_query(access: Any) -> Any:
     if access == "query":  # a value of version 0.1
         raise mistake("query is now sees: embedding (or distances, or ranking) with a number of queries")
@@ -163,6 +169,11 @@ class PresetDocument(Document):
         0, description="true, or the number of draws of a randomised source to average"
     )
     defended_only: bool = Field(False, description="craft on defended sources only")
+    sources: Annotated[list[str], AfterValidator(_no_source_twice), OneOrMany()] = Field(
+        default_factory=list,
+        description="labels of sources, MODEL or MODEL@DATASET, to craft on all at once; others: all but the target; "
+        "on each source alone where left out",
+    )
 
 
 class AttackDocument(PresetDocument):

@@ -22,7 +22,7 @@ from reid_attack_bench.suites.document import (
     VictimDocument,
     epsilon_steps,
 )
-from reid_attack_bench.suites.suite import AttackEntry, Claim, Contender, Suite, VictimEntry
+from reid_attack_bench.suites.suite import OTHERS, AttackEntry, Claim, Contender, Suite, VictimEntry
 from reid_attack_bench.validation import checked, read_yaml
 
 T = TypeVar("T")
@@ -215,8 +215,22 @@ def _attack(label: str, entry: AttackDocument, image_size: tuple[int, int]) -> A
         for pixels in entry.pixels
         for queries in budgets
     )
+    if entry.sources and entry.sees != "gradients":
+        raise BenchError(f"attacks.{label}: answers come from one system, so sources needs sees: gradients")
+    if OTHERS in entry.sources and (len(entry.sources) > 1 or entry.access != "transfer"):
+        raise BenchError(
+            f"attacks.{label}: sources: {OTHERS} is all sources but the target: give no label with it, and access: "
+            "transfer"
+        )
     return AttackEntry(
-        label, entry.use or label, entry.options, threats, tuple(entry.seeds), entry.adaptive, entry.defended_only
+        label,
+        entry.use or label,
+        entry.options,
+        threats,
+        tuple(entry.seeds),
+        entry.adaptive,
+        entry.defended_only,
+        sources=tuple(entry.sources),
     )
 
 

@@ -16,6 +16,9 @@ same architecture trained on another data set; another architecture trained on t
 
 PRECISIONS = ("float32", "bfloat16")
 
+OTHERS = "others"
+"""In AttackEntry.sources: for each target all sources but itself."""
+
 EOT_SAMPLES = 8
 """Number of draws of a randomised victim averaged by `adaptive: true`."""
 
@@ -61,6 +64,8 @@ class AttackEntry:
             it is not.
         defended_only: craft on defended sources only, for adaptive attacks, which are the plain ones elsewhere.
         protocol: name of the protocol that the attack belongs to; empty for an attack of the suite's own.
+        sources: empty to craft it on each source of the suite alone; labels of sources, MODEL or MODEL@DATASET, to
+            craft it on all of these at once; OTHERS to craft it for each target on all sources but that target at once.
     """
 
     __pydantic_config__ = _WHOLE
@@ -72,6 +77,7 @@ class AttackEntry:
     adaptive: int = 0
     defended_only: bool = False
     protocol: str = ""
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def test_clean_embeds_query_and_gallery(lab, data) -> None:
 )
 def test_features_embed_the_perturbed_sides(lab, data, perturbs, parts: set[str]) -> None:
     run = attacked(Noise(), ThreatModel(perturbs=perturbs))
-    craft = craft_step(run, toy(), data, None, {}, 3, ())
+    craft = craft_step(run, [toy()], data, None, {}, 3, ())
     step = features_step(craft, toy(1), data, {"precision": "bfloat16"}, ())
     assert step.label == "features noise 8/255, plaza → toy1"
     assert step.work == sum(COUNTS[part] for part in parts)

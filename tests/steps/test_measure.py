@@ -13,7 +13,7 @@ from tests.steps.conftest import attacked, toy
 
 
 def test_a_measure_has_a_value_for_each_image_and_its_mean(lab, data) -> None:
-    craft = craft_step(attacked(Noise(), ThreatModel(4, perturbs="both")), toy(), data, None, {}, 5, ())
+    craft = craft_step(attacked(Noise(), ThreatModel(4, perturbs="both")), [toy()], data, None, {}, 5, ())
     step = measure_step(craft, data, None)
     assert step.label == "measure noise 4/255, plaza"
     assert (step.work, step.implementation) == (16, {"lpips": None})
@@ -24,7 +24,7 @@ def test_a_measure_has_a_value_for_each_image_and_its_mean(lab, data) -> None:
 
 
 def test_lpips_weights_decide_the_key_alone(data) -> None:
-    craft = craft_step(attacked(Noise()), toy(), data, None, {}, 5, ())
+    craft = craft_step(attacked(Noise()), [toy()], data, None, {}, 5, ())
     without, with_weights = measure_step(craft, data, None), measure_step(craft, data, "digest")
     assert without.key != with_weights.key
     assert without.seed == with_weights.seed

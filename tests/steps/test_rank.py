@@ -24,7 +24,7 @@ class RefusesAll(ToyVictim):
 def under_attack(victim: Step, data: Step, epsilon: int) -> tuple[Step, Step]:
     """The clean ranking, and the one under noise."""
     clean = clean_step(victim, data, {}, ())
-    craft = craft_step(attacked(Noise(), ThreatModel(epsilon)), toy(), data, None, {}, 4, ())
+    craft = craft_step(attacked(Noise(), ThreatModel(epsilon)), [toy()], data, None, {}, 4, ())
     features = features_step(craft, victim, data, {}, ())
     return clean_rank_step(clean, victim, data, 0.0), rank_step(features, clean, victim, data)
 

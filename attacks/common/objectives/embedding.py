@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Batch, Victim, distances, to_float
+from reid_attack_bench.contracts import Batch, Ensemble, Victim, distances, to_float
 
+from ..members import over_members
 from .view import Scores, View
 
 References = Literal["self", "same_identity"]
@@ -17,8 +18,15 @@ References = Literal["self", "same_identity"]
 _CHUNK = 64  # reference images per forward pass
 
 
-def embedding_distance(source: Victim, batch: Batch, references: References) -> Callable[[Tensor], Tensor]:
-    """Mean distance from the embedding of each image to its reference embeddings; see `metric` for the references."""
+def embedding_distance(
+    source: Victim, batch: Batch, references: References, start: list[Tensor] | None = None
+) -> Callable[[Tensor], Tensor]:
+    """Mean distance from the embedding of each image to its reference embeddings; see `metric` for the references.
+
+    On an ensemble the members' distances are averaged, each divided by its value at the start; see `over_members`.
+    """
+    if isinstance(source, Ensemble):
+        return over_members(lambda member: embedding_distance(member, batch, references), source, start=start)
     with torch.no_grad():
         own = source.embed(batch.images)
         others, weights = own, torch.eye(len(own), device=own.device)

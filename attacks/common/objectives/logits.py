@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Victim
+from reid_attack_bench.contracts import Ensemble, Victim
 from reid_attack_bench.errors import BenchError
+
+from ..members import over_members
 
 Objective = Literal["untargeted", "least_likely", "cosine"]
 
@@ -24,7 +26,8 @@ def misclassification(
     class, and no label is needed.
 
     Args:
-        source: the white-box model.
+        source: the white-box model. On an ensemble the members' objectives are averaged, each divided by its value at
+            the start: cross entropies where that is above 1, and the similarity as 1 − cosine.
         clean: N×3×H×W in [0, 1].
         kind: "untargeted", the cross entropy of the predicted class; "least_likely", the negative cross entropy of the
             class least likely for the clean image (Kurakin et al., arXiv 1607.02533); "cosine", the negative cosine
@@ -33,6 +36,15 @@ def misclassification(
         from_clean: the first call is with the clean images, which saves a forward pass.
     """
 
+    if isinstance(source, Ensemble):
+        # the cross entropy of a confident member starts at 0, and a negative similarity at −1, whatever it falls to
+        shift, floor = (1.0, 1e-3) if kind == "cosine" else (0.0, 1.0)
+
+        def shifted(member: Victim) -> Callable[[Tensor], Tensor]:
+            objective = misclassification(member, clean, kind, from_clean=from_clean)
+            return lambda images: shift + objective(images)
+
+        return over_members(shifted, source, floor=floor)
     known: list[Tensor] = []
     if not from_clean or source.randomised:  # two passes would differ
         with torch.no_grad():
@@ -58,9 +70,11 @@ def dlr(source: Victim, clean: Tensor) -> Callable[[Tensor], Tensor]:
     z_2 ≥ … of an image: unlike cross entropy it does not vanish where the classifier is sure.
 
     Args:
-        source: the white-box model, of at least three classes.
+        source: the white-box model, of at least three classes. On an ensemble the mean over its members.
         clean: N×3×H×W in [0, 1].
     """
+    if isinstance(source, Ensemble):
+        return over_members(lambda member: dlr(member, clean), source, floor=1.0)
     with torch.no_grad():
         predicted = logits_of(source, clean, 3).argmax(dim=1, keepdim=True)
 

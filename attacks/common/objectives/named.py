@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, get_args
 
-from reid_attack_bench.contracts import Batch, Need, Targets
+from reid_attack_bench.contracts import Batch, Ensemble, Need, Targets
 
+from ..members import over_members
 from .embedding import own_distance
 from .identity import fna, misranking, same_identity
 from .logits import Objective, dlr, misclassification
@@ -54,6 +55,9 @@ def objective_for(name: Name, view: View, *, ranks: Ranks = RANKS, target: Targe
     - Embedding, no labels: "self", the distance to the own clean embedding.
     - Gallery, no labels: "ranking" and "smooth_ap", see `ranking`; "self" for a gallery of fewer than two images.
     - Gallery and labels, an oracle: "same_identity", "fna" and "misranking", see `identity`.
+
+    On an ensemble those on logits and "self" are averaged over its members, see `members.over_members`. The others read
+    its joint embedding, in which the members' mean distance ranks the gallery.
     """
     source, batch = view.source, view.batch
     if batch.targets is not None:
@@ -66,6 +70,8 @@ def objective_for(name: Name, view: View, *, ranks: Ranks = RANKS, target: Targe
         return _BY_IDENTITY[name](view)
     if name in ("ranking", "smooth_ap") and len(view.gallery) > 1:
         return ranking(view, ranks) if name == "ranking" else smooth_ap(view, ranks)
+    if isinstance(source, Ensemble):
+        return over_members(lambda member: own_distance(View(member, batch)), source)
     return own_distance(view)
 
 

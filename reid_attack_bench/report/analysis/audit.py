@@ -182,7 +182,7 @@ def _comparison_flags(results: Results, own: list[_Arm], arms: list[_Arm], clean
     found = []
     for epsilon in sorted({arm.setting.epsilon for arm in own}):
         best = min((arm for arm in own if arm.setting.epsilon == epsilon), key=lambda arm: arm.mean_ap)
-        for other in (arm for arm in arms if arm.setting.epsilon == epsilon and arm.source != clean.victim):
+        for other in (arm for arm in arms if arm.setting.epsilon == epsilon and not arm.cells[0].own):
             gain, low, text = _difference(results, best, other)
             if _by_gradients(other) and gain > MARGIN and low > 0:
                 where = f"{other.name} from {other.source} is stronger than {best.name} white-box: {text}"

@@ -129,7 +129,7 @@ def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> Pap
     means = {place: result_rows.over_seeds(group)[0] for place, group in groups.items()}
     lowest = {
         target: _best(
-            [cell.value(metric) for (source, at), cell in means.items() if at == target != source and cell.ok],
+            [cell.value(metric) for (_, at), cell in means.items() if at == target and cell.ok and not cell.own],
             lowest=True,
         )
         for target in targets
@@ -140,7 +140,7 @@ def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> Pap
         values = []
         for target in targets:
             value = _attacked(groups.get((source, target), []), means.get((source, target)), metric)
-            own = source == target
+            own = source == target or any(cell.own for cell in groups.get((source, target), []))
             best = not own and bool(value.text) and value.text == lowest[target]
             values.append(replace(value, best=best, own=own))
         lines.append(Line((source,), tuple(values), rule=source == sources[0]))

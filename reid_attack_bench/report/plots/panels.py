@@ -80,7 +80,10 @@ def _panel(here: list[CellRow], clean_rows: dict[str, CleanRow], setting: Settin
         [row.value(metric) if row is not None and row.ok else math.nan for row in line] for line in lines
     ]).reshape(len(lines), len(targets))  # fmt: skip
     gaps = [["not run" if row is None else "missing" for row in line] for line in lines]
-    own = np.array([[name == target for target in targets] for name in [None, *sources]]).reshape(values.shape)
+    own = np.array([
+        [name == target or (isinstance(row, CellRow) and row.own) for target, row in zip(targets, line, strict=True)]
+        for name, line in zip([None, *sources], lines, strict=True)
+    ]).reshape(values.shape)  # fmt: skip
     return Panel(setting.variant, [CLEAN_ROW, *sources], targets, values, gaps, own)
 
 

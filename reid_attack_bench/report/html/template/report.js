@@ -291,7 +291,7 @@
         const cell = found.get(source + "\n" + target);
         const value = cell && get(cell, "status") === "ok" ? get(cell, metric) : null;
         const box = make("td", { role: "gridcell", tabIndex: -1 }, cell === undefined ? "" : shown(value, metric));
-        box.classList.toggle("own", source === target && cell !== undefined);
+        box.classList.toggle("own", cell !== undefined && get(cell, "access") !== "transfer");
         if (cell === undefined) {
           box.classList.add("blank");
           box.setAttribute("aria-label", "not run");

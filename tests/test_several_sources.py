@@ -1,0 +1,65 @@
+"""A run with attacks on several sources at once, from the command line to the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.conftest import tiny_document
+from tests.test_pipeline import bench
+
+pytestmark = pytest.mark.e2e
+
+BOTH = "toy@plaza+toy@station"
+
+
+def document() -> dict:
+    suite = tiny_document()
+    suite["attacks"] = {
+        "pgd": {"options": {"steps": 2}, "epsilon": [4, 8]},
+        "joint": {"use": "pgd", "options": {"steps": 2}, "epsilon": [4, 8], "sources": "toy"},
+        "rest": {"use": "metric_pgd", "options": {"steps": 2}, "epsilon": [4, 8], "sources": "others"},
+    }
+    return suite
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("joined")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(document(), sort_keys=False))
+    bench("run", "tiny.yaml", cwd=folder)
+    return folder / "runs/tiny"
+
+
+def test_several_sources_have_rows_of_their_own(joined: Path) -> None:
+    matrix = pd.read_csv(joined / "matrix.csv")
+    assert (matrix.status == "ok").all()
+    rows = matrix[(matrix.attack == "joint") & (matrix.epsilon == 8)]
+    assert len(rows) == 2 * 2
+    assert set(rows.source) == {BOTH}
+    assert set(rows.access) == {"white-box"}
+    rest = matrix[matrix.attack == "rest"]
+    assert set(rest.access) == {"transfer"}
+    assert (rest.source == "toy@" + rest.target.map({"toy@plaza": "station", "toy@station": "plaza"})).sum() == 0
+    assert (rest.source == "all but " + rest.target).all()
+
+
+def test_the_report_shows_them(joined: Path) -> None:
+    text = (joined / "report.md").read_text()
+    assert "joint" in text
+    page = (joined / "report.html").read_text()
+    assert f'"name":"{BOTH}"' in page.replace('": "', '":"')
+    assert list((joined / "plots").glob("heat*")) or list((joined / "plots").glob("*.png"))
+
+
+def test_they_run_again_from_the_store_and_in_a_submission(joined: Path) -> None:
+    folder = joined.parents[1]
+    done = bench("run", "tiny.yaml", cwd=folder)
+    assert done.returncode == 0
+    before = (joined / "matrix.csv").read_bytes()
+    bench("report", "runs/tiny", cwd=folder)
+    assert (joined / "matrix.csv").read_bytes() == before
