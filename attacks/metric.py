@@ -25,15 +25,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Attack, Batch, Need, State, Targets, ThreatModel, Victim, distances, to_float
+from reid_attack_bench.contracts import Attack, Batch, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, Positive, Share, check_settings
 
 from .common.ascent import Steps, ascend, in_chunks, uniform_start
-from .common.objectives import References, embedding_distance
+from .common.objectives import References, View, embedding_distance, part_of
+from .common.objectives.targeted import approach
 from .common.transfer import GradientOptions, Objective, TransferOptions, Transform, seen_through
-
-_CHUNK = 64  # guide images per forward pass
 
 
 def _craft(
@@ -46,18 +45,12 @@ def _craft(
     drawn: Tensor | None,
 ) -> Tensor:
     def climb(rows: slice) -> Tensor:
-        part = _part_of(batch, rows)
+        part = part_of(batch, rows)
         objective, under = attack.objective_on(source, part)
         objective = attack.boosted(objective, under, None if drawn is None else drawn[:, rows])
         return ascend(objective, source, part.images, start[rows], threat, steps)
 
     return in_chunks(climb, source, len(batch.images))
-
-
-def _part_of(batch: Batch, rows: slice) -> Batch:
-    identities = None if batch.identities is None else batch.identities[rows]
-    targets = None if batch.targets is None else replace(batch.targets, identities=batch.targets.identities[rows])
-    return Batch(batch.images[rows], identities, batch.references, targets)
 
 
 Objectives = tuple[Objective, Callable[[Transform], Objective]]
@@ -67,7 +60,7 @@ Objectives = tuple[Objective, Callable[[Transform], Objective]]
 def objective_on(source: Victim, batch: Batch, references: References) -> Objectives:
     """The objective of this module: of impersonation if the batch has targets."""
     if batch.targets is not None:
-        objective = towards_targets(source, batch.targets, batch.images.device)
+        objective = approach(View(source, batch))
         return objective, seen_through(objective)
     start: list[Tensor] = []
     objective = embedding_distance(source, batch, references, start)
@@ -79,20 +72,6 @@ def objective_on(source: Victim, batch: Batch, references: References) -> Object
         return lambda images: moved(transform(images))
 
     return objective, under
-
-
-def towards_targets(source: Victim, targets: Targets, device: torch.device) -> Objective:
-    """Minus the mean distance from the embedding of each image to those of the guide images of its target."""
-    people = torch.from_numpy(targets.guides.identities)
-    wanted = targets.identities.cpu()
-    chosen = torch.isin(people, wanted).nonzero().flatten()
-    with torch.no_grad():
-        guides = torch.cat(
-            [source.embed(to_float(targets.guides.images[rows.numpy()], device)) for rows in chosen.split(_CHUNK)]
-        )
-    weights = (wanted[:, None] == people[chosen]).to(guides)
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    return lambda images: -(distances(source.embed(images), guides, source.distance) * weights).sum(dim=1)
 
 
 def _needs(references: References) -> frozenset[Need]:

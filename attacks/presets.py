@@ -11,11 +11,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from reid_attack_bench.contracts import ThreatModel
+from reid_attack_bench.contracts import Batch, ThreatModel, Victim
+from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, NonNegative, Positive, Share
 
-from .common.objectives import References
-from .metric import MetricPGD
+from .common.objectives import References, View
+from .common.objectives.identity import fna_sum
+from .common.transfer import seen_through
+from .metric import MetricPGD, Objectives
 
 StepsOrRule = Annotated[int, Field(ge=0)]
 
@@ -95,6 +98,38 @@ class BaiMIFGSM(BaiIFGSM):
     name: ClassVar[str] = "mi-fgsm-bai"
     version: ClassVar[int] = 1
     momentum: NonNegative = 1.0
+
+
+@dataclass(frozen=True)
+class FNA(MetricPGD):
+    """Farthest negative attack (Bouniot et al., CVPRW 2020), by which defences of ReID are usually judged.
+
+    It raises the sum of the distances to all images of the own identity, minus the distance to the mean embedding of
+    the identity that is farthest from the clean image. An oracle: it reads labels and images. 15 steps of 1/255 from
+    the clean image; the paper takes epsilon 5 and attacks queries, and its distance is the squared Euclidean one of
+    embeddings as they are. Its images of the own and the farthest identity are those of the attacked side; here they
+    are those of the other side, as for `i-fgsm-bai`.
+    """
+
+    name: ClassVar[str] = "fna"
+    version: ClassVar[int] = 1
+    family: ClassVar[str] = "farthest negative"
+    citation: ClassVar[str] = "Bouniot et al., CVPRW 2020"
+    steps: Count = 15
+    step_size: Positive | None = 1.0
+    references: References = "same_identity"
+    start: Share = 0.0
+
+    def __post_init__(self) -> None:
+        if self.references == "self":
+            raise BenchError("fna: references self leaves out other people, by which it is defined: use metric_pgd")
+        super().__post_init__()
+
+    def objective_on(self, source: Victim, batch: Batch) -> Objectives:
+        if batch.targets is not None:
+            return super().objective_on(source, batch)
+        objective = fna_sum(View(source, batch))
+        return objective, seen_through(objective)
 
 
 @dataclass(frozen=True)

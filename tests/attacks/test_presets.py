@@ -50,7 +50,7 @@ def test_a_preset_is_metric_pgd_with_these_values(name: str, epsilon: int, optio
 def test_its_values_can_be_changed_and_mistakes_have_its_name() -> None:
     assert build("odfa", steps=3).steps_within(ThreatModel(16)) == 3
     assert build("odfa").steps_within(ThreatModel(0)) == 1
-    for name in ("sma", "odfa", "i-fgsm-bai", "mi-fgsm-bai", "ti-dim"):
+    for name in ("sma", "odfa", "i-fgsm-bai", "mi-fgsm-bai", "fna", "ti-dim"):
         assert registry.find("attack", name).code == "v1"
         with pytest.raises(BenchError, match=f"{name}: nesterov looks ahead"):
             build(name, nesterov=True, momentum=0)
@@ -60,3 +60,25 @@ def test_the_audit_is_told_the_steps_of_the_budget() -> None:
     from tests.steps.conftest import attacked
 
     assert attacked(build("odfa"), threat=ThreatModel(16)).iterations == 20
+
+
+def test_fna_sums_its_guides_and_goes_to_the_farthest_identity() -> None:
+    """Its objective against a literal loop."""
+    source, people = ToyVictim().eval().requires_grad_(False), np.array([0, 0, 7, 8])
+    batch = Batch(to_float(CLEAN), torch.tensor([0, 7, 8, 9]), ReferenceImages(CLEAN, people, np.zeros(4, np.int64)))
+    objective, _ = build("fna").objective_on(source, batch)
+    moved = (to_float(CLEAN) + 0.05).clamp(0, 1)
+    guides, own, now = (source.embed(images) for images in (to_float(CLEAN), to_float(CLEAN), moved))
+
+    def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+        return 1 - torch.cosine_similarity(one, other, dim=0).item()
+
+    got = objective(moved)
+    for image, person in enumerate((0, 7, 8, 9)):
+        means = [guides[people == other].mean(dim=0) for other in (0, 7, 8) if other != person]
+        farthest = max(means, key=lambda mean: apart(own[image], mean))
+        same = [guides[i] for i in range(4) if people[i] == person] or [own[image]]
+        expected = sum(apart(now[image], each) for each in same) - apart(now[image], farthest)
+        assert got[image].item() == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(BenchError, match="fna: references self leaves out other people"):
+        build("fna", references="self")

@@ -26,16 +26,33 @@ def fna(view: View) -> Scores:
     The value of `same_identity` minus the distance to the mean embedding of the identity that is farthest from the
     clean image.
     """
-    centres = torch.stack([view.gallery[view.people == each].mean(dim=0) for each in view.people.unique()])
-    others = view.people.unique()[None, :] != _identities(view)[:, None]
-    apart = view.apart(view.own, centres).masked_fill(~others, -torch.inf)
-    farthest, there = centres[apart.argmax(dim=1)], others.any(dim=1)
+    farthest, there = _farthest_identity(view)
 
     def score(images: Tensor) -> Tensor:
         embedded = view.source.embed(images)
         return _from_same(view, embedded) - torch.where(there, view.paired(embedded, farthest), 0.0)
 
     return score
+
+
+def fna_sum(view: View) -> Scores:
+    """`fna` as its authors weigh it, N values: the sum of the distances to the own identity instead of their mean."""
+    farthest, there = _farthest_identity(view)
+    weights = view.same.sum(dim=1).clamp_min(1)
+
+    def score(images: Tensor) -> Tensor:
+        embedded = view.source.embed(images)
+        return weights * _from_same(view, embedded) - torch.where(there, view.paired(embedded, farthest), 0.0)
+
+    return score
+
+
+def _farthest_identity(view: View) -> tuple[Tensor, Tensor]:
+    """Mean embedding N×D of the other identity farthest from each clean image, and bool N, whether there is one."""
+    centres = torch.stack([view.gallery[view.people == each].mean(dim=0) for each in view.people.unique()])
+    others = view.people.unique()[None, :] != _identities(view)[:, None]
+    apart = view.apart(view.own, centres).masked_fill(~others, -torch.inf)
+    return centres[apart.argmax(dim=1)], others.any(dim=1)
 
 
 def misranking(view: View) -> Scores:
