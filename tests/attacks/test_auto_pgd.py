@@ -193,9 +193,14 @@ def batch(attack: Attack) -> Batch:
 
 def iterative() -> dict[str, Attack]:
     found: dict[str, Attack] = {f"apgd-{name}": APGD(objectives=(name,), restarts=1, steps=20) for name in NEEDS}
+    plain = {"kernel": 1, "diversity": 0}  # a smooth gradient is not that of a model of independent weights
     for name in registry.available("attack"):
-        attack: Any = registry.find("attack", name).build({})
-        if "gradients" in attack.needs and attack.steps > 1 and not isinstance(attack, (LearnedAttack, QueryAttack)):
+        attack: Any = registry.find("attack", name).build(plain if name == "ti-dim" else {})
+        if (
+            "gradients" in attack.needs
+            and attack.steps_within(THREAT) > 1
+            and not isinstance(attack, (LearnedAttack, QueryAttack))
+        ):
             found[name] = attack
     return found
 
