@@ -57,19 +57,23 @@ class _Changes:
         return torch.where(up.to(self._clean.device), self._upper, self._lower)
 
     def proposed(self, found: Tensor, rows: Tensor, share: Tensor) -> Tensor:
-        """`found`, M×3×H×W, with a share of each image, M values, changed at random."""
+        """`found`, M×3×H×W, with a share of each image, M values, changed at random. It may be overwritten."""
         return (self._squares if self._pixels is None else self._exchanged)(found, rows, share)
 
     def _squares(self, found: Tensor, rows: Tensor, share: Tensor) -> Tensor:
         height, width = self._size
         side = (share * height * width).sqrt().round().clamp(1, min(height, width)).long()
         drawn, device = self._draws.uniform(rows, 5), found.device
-        top = (drawn[:, 0] * (height - side + 1)).long()
-        left = (drawn[:, 1] * (width - side + 1)).long()
-        inside = _between(top, side, height)[:, None, :, None] & _between(left, side, width)[:, None, None, :]
+        step = torch.arange(int(side.max())).minimum(side[:, None] - 1)  # repeats the last pixel of a smaller square
+        down = ((drawn[:, 0] * (height - side + 1)).long()[:, None] + step)[:, None, :, None].to(device)
+        across = ((drawn[:, 1] * (width - side + 1)).long()[:, None] + step)[:, None, None, :].to(device)
         up = (drawn[:, 2:] < 0.5)[:, :, None, None].to(device)
-        at = rows.to(device)
-        return torch.where(inside.to(device), torch.where(up, self._upper[at], self._lower[at]), found)
+        image, colour = rows.to(device)[:, None, None, None], torch.arange(3, device=device)[None, :, None, None]
+        inside = (image, colour, down, across)
+        found[torch.arange(len(rows), device=device)[:, None, None, None], colour, down, across] = torch.where(
+            up, self._upper[inside], self._lower[inside]
+        )
+        return found
 
     def _exchanged(self, found: Tensor, rows: Tensor, share: Tensor) -> Tensor:
         assert self._pixels is not None
@@ -84,12 +88,6 @@ class _Changes:
         up = torch.stack([keys >> bit & 1 for bit in range(3)], dim=1).view_as(found) > 0
         entering = torch.where(up, self._upper[at], self._lower[at])
         return torch.where(enters, entering, torch.where(leaves, clean, found))
-
-
-def _between(first: Tensor, count: Tensor, size: int) -> Tensor:
-    """Bool M×size: from `first`, `count` of them."""
-    place = torch.arange(size)
-    return (place >= first[:, None]) & (place < (first + count)[:, None])
 
 
 def _largest(keys: Tensor, counts: Tensor) -> Tensor:
