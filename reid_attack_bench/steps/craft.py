@@ -62,6 +62,7 @@ def craft_step(
         after: the sources' gates; ignored for an attack without needs.
     """
     needs = bool(run.needs)
+    work = run.threat.queries or run.attack.craft_work  # a query is one forward pass
     parents = {"data": data, **(source_parents(sources) if run.uses_source else {}), **({"fit": fit} if fit else {})}
     return Step(
         "craft",
@@ -72,7 +73,7 @@ def craft_step(
         parents,
         after if needs else (),
         run.attack,
-        work=images_attacked(data, run.threat.perturbs) * run.attack.craft_work * max(1, len(sources)),
+        work=images_attacked(data, run.threat.perturbs) * work * max(1, len(sources)),
     )
 
 

@@ -255,6 +255,19 @@ def test_guides_are_limited_and_must_exist() -> None:
         margin_of("embedding", oracle_of(ready(Plain()), threat), lost, 4)
 
 
+@pytest.mark.parametrize("attack", [Square(), NES(samples=4)], ids=["square", "nes"])
+def test_targets_may_have_different_numbers_of_guides(attack) -> None:
+    keep = np.array([0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15])
+    guides = ReferenceImages(GUIDES.images[keep], GUIDES.identities[keep], GUIDES.cameras[keep])
+    threat, found = threat_for(attack, 25, impersonate="random"), []
+    for rows in (slice(0, 8), slice(0, 3)):
+        oracle = oracle_of(ready(Plain()), threat, rows=rows)
+        batch = Batch(to_float(QUERY[rows]), targets=Targets(TARGETS[rows], guides))
+        found.append(attack.search(oracle, batch, threat, torch.Generator().manual_seed(0)))
+        assert (oracle.remaining <= 1).all()
+    assert torch.equal(found[0][:3], found[1])
+
+
 def test_an_image_without_correct_matches_has_a_distance_margin() -> None:
     threat = ThreatModel(sees="distances", queries=2)
     victim = ready(Plain())
