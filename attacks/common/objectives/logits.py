@@ -35,7 +35,6 @@ def misclassification(
             no longer affects the ranking. Its gradient at the clean image is zero: it needs a random start.
         from_clean: the first call is with the clean images, which saves a forward pass.
     """
-
     if isinstance(source, Ensemble):
         # the cross entropy of a confident member starts at 0, and a negative similarity at −1, whatever it falls to
         shift, floor = (1.0, 1e-3) if kind == "cosine" else (0.0, 1.0)
