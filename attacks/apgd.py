@@ -19,11 +19,15 @@ from reid_attack_bench.validation import Count, check_settings
 from .common.ascent import in_chunks, uniform_start
 from .common.auto_pgd import Points, auto_pgd
 from .common.objectives import LOGITS, NEEDS, Name, Ranks, TargetReference, View, objective_for, part_of, yardstick
+from .common.objectives.embedding import own_distance
+from .common.transfer import GradientOptions, seen_through, with_own_images
 
 
 @dataclass(frozen=True)
-class APGD(Attack):
+class APGD(GradientOptions, Attack):
     """Auto-PGD with restarts that differ in start and objective.
+
+    With the options of `common.transfer.GradientOptions` points are compared by the objective as they see it.
 
     Attributes:
         objectives: what the restarts climb, in turn; see `common.objectives.objective_for`. Not read by an attack that
@@ -52,6 +56,7 @@ class APGD(Attack):
 
     def __post_init__(self) -> None:
         check_settings(self, "apgd")
+        self.check_options("apgd")
         if not self.objectives:
             raise BenchError(f"apgd: objectives is empty: give at least one of {', '.join(NEEDS)}")
         if not self.near < self.first <= self.last:
@@ -64,7 +69,7 @@ class APGD(Attack):
 
     @property
     def craft_work(self) -> float:
-        return 3.0 * self.steps * self.restarts
+        return 3.0 * self.steps * self.restarts * self.scales
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -79,6 +84,7 @@ class APGD(Attack):
     ) -> Tensor:
         ranks = Ranks(self.near, self.first, self.last)
         starts = [uniform_start(batch.images, threat.radius, generator) for _ in range(self.restarts)]
+        drawn = [self.drawn(self.steps, len(batch.images), generator) for _ in range(self.restarts)]
 
         def climb(rows: slice) -> Tensor:
             view = View(source, part_of(batch, rows))
@@ -87,6 +93,11 @@ class APGD(Attack):
             for restart, start in enumerate(starts):
                 name = self.objectives[restart % len(self.objectives)]
                 objective = objective_for(name, view, ranks=ranks, target=self.target)
+                under = seen_through(objective)
+                if name == "self" and view.batch.targets is None:
+                    under = with_own_images(own_distance, view)
+                numbers = drawn[restart]
+                objective = self.boosted(objective, under, None if numbers is None else numbers[:, rows])
                 found = auto_pgd(objective, source, view.batch.images, start[rows], threat, steps=self.steps)
                 if judged is not None:
                     with torch.no_grad():

@@ -19,7 +19,7 @@ references. The options for transfer are those of `common.transfer`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -32,7 +32,7 @@ from reid_attack_bench.validation import Count, Positive, Share, check_settings
 from .common.ascent import Steps, ascend, in_chunks, uniform_start
 from .common.objectives import References, View, embedding_distance, part_of
 from .common.objectives.targeted import approach
-from .common.transfer import GradientOptions, Objective, TransferOptions, Transform, seen_through
+from .common.transfer import GradientOptions, Objective, TransferOptions, Transform, seen_through, with_own_images
 
 
 def _craft(
@@ -66,12 +66,9 @@ def objective_on(source: Victim, batch: Batch, references: References) -> Object
     objective = embedding_distance(source, batch, references, start)
     if references != "self":
         return objective, seen_through(objective)
-
-    def under(transform: Transform) -> Objective:
-        moved = embedding_distance(source, replace(batch, images=transform(batch.images)), "self", start)
-        return lambda images: moved(transform(images))
-
-    return objective, under
+    return objective, with_own_images(
+        lambda view: embedding_distance(view.source, view.batch, "self"), View(source, batch)
+    )
 
 
 def _needs(references: References) -> frozenset[Need]:

@@ -118,6 +118,8 @@ class PGD(TransferOptions, Attack):
             raise BenchError(f"pgd: stop_early requires objective untargeted, not {self.objective}")
         if self.stop_early and (self.changes_gradient or self.momentum):
             raise BenchError("pgd: stop_early takes the plain gradient: leave out the options for transfer")
+        if self.stop_early:
+            object.__setattr__(self, "takes_members", False)
 
     @property
     def craft_work(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -22,6 +22,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, NonNegative, Share
 
 from .ascent import Steps
+from .objectives import View
 
 Objective = Callable[[Tensor], Tensor]
 """Images N×3×H×W → N values."""
@@ -137,6 +138,16 @@ def options_of(attack: GradientOptions, kind: type[GradientOptions]) -> dict[str
 def seen_through(objective: Objective) -> Callable[[Transform], Objective]:
     """For `boosted`: an objective whose references, if it has any, are left as they are."""
     return lambda transform: lambda images: objective(transform(images))
+
+
+def with_own_images(build: Callable[[View], Objective], view: View) -> Callable[[Transform], Objective]:
+    """For `boosted`: an objective that compares images with clean ones of the batch, which see the same."""
+
+    def under(transform: Transform) -> Objective:
+        moved = build(View(view.source, replace(view.batch, images=transform(view.batch.images))))
+        return lambda images: moved(transform(images))
+
+    return under
 
 
 def _scaled(diverse: Transform | None, factor: float) -> Transform:

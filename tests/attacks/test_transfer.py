@@ -10,11 +10,12 @@ import torch
 from torch.nn import functional
 
 from reid_attack_bench.adversary.budget import enforce
+from reid_attack_bench.attacks.apgd import APGD
 from reid_attack_bench.attacks.common import transfer
 from reid_attack_bench.attacks.common.ascent import Steps, ascend
 from reid_attack_bench.attacks.metric import MetricFGSM, MetricPGD, objective_on
 from reid_attack_bench.attacks.pgd import FGSM, PGD
-from reid_attack_bench.contracts import Batch, ReferenceImages, ThreatModel, Victim, to_float, to_uint8
+from reid_attack_bench.contracts import Batch, Ensemble, ReferenceImages, ThreatModel, Victim, to_float, to_uint8
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.registry import configuration
 from reid_attack_bench.steps.passes import Chunked
@@ -75,7 +76,7 @@ def test_at_the_defaults_the_images_are_those_of_before(attack, euclidean: str, 
         assert hashlib.sha256(stored.tobytes()).hexdigest()[:16] == digest
 
 
-@pytest.mark.parametrize("attack", [FGSM(), PGD(), MetricFGSM(), MetricPGD()], ids=str)
+@pytest.mark.parametrize("attack", [FGSM(), PGD(), MetricFGSM(), MetricPGD(), APGD()], ids=str)
 def test_options_at_their_defaults_are_in_no_key(attack) -> None:
     assert not {each.name for each in transfer.fields(transfer.TransferOptions)} & set(configuration(attack))
 
@@ -88,7 +89,8 @@ MOVES = {"momentum": 1.0, "nesterov": True, "step_decay": "linear"}
     "attack",
     [
         FGSM(**ALL), MetricFGSM(**ALL), PGD(steps=3, **ALL, **MOVES), MetricPGD(steps=3, **ALL, **MOVES),
-        MetricPGD(steps=3, references="same_identity", **ALL, **MOVES), PGD(steps=3, objective="cosine", diversity=1),
+        MetricPGD(steps=3, references="same_identity", **ALL, **MOVES), APGD(steps=3, **ALL),
+        PGD(steps=3, objective="cosine", diversity=1),
     ],
     ids=str,
 )  # fmt: skip
@@ -105,6 +107,8 @@ def test_all_options_together_keep_the_budget_and_do_not_depend_on_chunks(attack
 def test_each_option_changes_the_images(option) -> None:
     assert not torch.equal(crafted(PGD(steps=4)), crafted(PGD(steps=4, **option)))
     assert not torch.equal(crafted(MetricPGD(steps=4)), crafted(MetricPGD(steps=4, **option)))
+    if "momentum" not in option:
+        assert not torch.equal(crafted(APGD(steps=4)), crafted(APGD(steps=4, **option)))
 
 
 def test_a_literal_loop_of_momentum_and_look_ahead_gives_the_same() -> None:
@@ -231,6 +235,14 @@ def test_a_zero_gradient_stays_finite_under_momentum() -> None:
 def test_wrong_options_are_named(build, says: str) -> None:
     with pytest.raises(BenchError, match=says):
         build()
+
+
+def test_several_sources_at_once_take_the_options_too() -> None:
+    source = Ensemble([Exact("cosine"), Exact("euclidean")]).eval()
+    for attack in (FGSM(**ALL), PGD(steps=3, **ALL, **MOVES), MetricPGD(steps=3, **ALL), APGD(steps=3, **ALL)):
+        enforce(crafted(attack, source), CLEAN, ThreatModel(8), attack="x")
+    assert PGD().takes_members
+    assert not PGD(stop_early=True).takes_members, "classes differ, so there is no moment to stop at"
 
 
 class Float(Exact):
