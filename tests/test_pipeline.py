@@ -138,6 +138,39 @@ def test_costs_are_counted_and_timed(finished: Path) -> None:
     assert not (finished / "runs/tiny/plots/cost_queries.png").exists()  # no attack asks
 
 
+def test_impersonation_from_suite_to_report(tiny, tmp_path) -> None:
+    attack = {"use": "metric_pgd", "epsilon": 64, "options": {"steps": 20}}
+    tiny["datasets"] = {"plaza": tiny["datasets"]["plaza"]}
+    tiny["victims"]["toy"]["train_on"] = ["plaza"]
+    tiny["headline_epsilon"] = 64
+    tiny["attacks"] = {
+        "hide": attack,
+        "random": {**attack, "impersonate": "random"},
+        "hardest": {**attack, "impersonate": "hardest"},
+        "chance": {"use": "noise", "epsilon": 64, "impersonate": "random"},
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False))
+    bench("run", "tiny.yaml", cwd=tmp_path)
+    matrix = pd.read_csv(tmp_path / "runs/tiny/matrix.csv").set_index("attack")
+    assert (matrix.status == "ok").all()
+    goals = {"chance": "random", "hardest": "hardest", "hide": "", "random": "random"}
+    assert matrix.impersonate.fillna("").to_dict() == goals
+    assert matrix.filter(regex="target_|asr").loc["hide"].isna().all()
+    for name in ("random", "hardest"):
+        assert matrix.target_rank1[name] >= matrix.clean_target_rank1[name] + 50
+        assert matrix.asr1[name] >= 80
+        assert matrix.rank1[name] < matrix.clean_rank1[name]
+    assert matrix.clean_target_mAP["random"] == matrix.clean_target_mAP["chance"]  # the same targets
+    assert matrix.clean_target_mAP["hardest"] > matrix.clean_target_mAP["random"]
+    assert matrix.target_mAP["chance"] < matrix.target_mAP["random"]
+    report = (tmp_path / "runs/tiny/report.md").read_text()
+    assert "## Impersonation" in report
+    assert "**ASR@1**" in report
+    assert "hardest, to hardest identity" in report
+    assert "Targeted Rank-1" in (tmp_path / "runs/tiny/report.html").read_text()
+    assert "random_e64_to_random_whitebox_mAP" in pd.read_csv(tmp_path / "runs/tiny/leaderboard.csv").columns
+
+
 def test_a_second_run_does_no_work_and_report_gives_the_same_bytes(finished: Path) -> None:
     tables = {path: path.read_bytes() for path in (finished / "runs/tiny").glob("*.csv")}
     manifest = (finished / "runs/tiny/manifest.json").read_bytes()

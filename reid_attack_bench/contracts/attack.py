@@ -46,7 +46,8 @@ class Targets:
 
     Attributes:
         identities: int64 N, the target identity of each image of a batch; never its own.
-        guides: clean images of the target identities. They are query images, never the gallery that is evaluated.
+        guides: clean query images, among them at least one of each target identity, never the gallery that is
+            evaluated. An attack uses those whose identity is a target. One object for all batches.
     """
 
     identities: Tensor

@@ -20,7 +20,7 @@ from reid_attack_bench.metrics.lpips import Lpips
 from reid_attack_bench.metrics.perturbation import change
 from reid_attack_bench.metrics.ssim import ssim_and_ms_ssim
 
-Group = Literal["ranking", "detection", "visibility", "cost", "victim"]
+Group = Literal["ranking", "targeted", "detection", "visibility", "cost", "victim"]
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,13 @@ class Measure:
         name: column of the CSV files.
         label: name in reports and plots.
         description: definition, one sentence without a full stop.
-        group: "ranking" (one victim, with and without an attack), "detection" (one victim under attack),
+        group: "ranking" (one victim, with and without an attack), "targeted" (the same, of attacks that impersonate),
+            "detection" (one victim under attack),
             "visibility" (adversarial images), "cost" (crafting one adversarial image) or "victim" (a victim without
             images of a data set).
         unit: "%", "1/255", "pixels", "passes", "queries", or empty for a number without unit.
-        higher_is_better: for ranking and detection from the victim's side; for visibility from the attack's side,
-            which should be invisible; None if neither direction is better.
+        higher_is_better: for ranking, targeted and detection from the victim's side; for visibility from the attack's
+            side, which should be invisible; None if neither direction is better.
         low, high: bounds; None if unbounded.
         digits: digits after the decimal point in reports.
         interval: whether columns NAME_low and NAME_high hold its 95 % bootstrap interval over queries.
@@ -107,6 +108,10 @@ def _percent(name: str, label: str, description: str, *, group: Group = "ranking
     return Measure(name, label, description, group, "%", higher_is_better=True, high=100.0, interval=interval)
 
 
+def _targeted(name: str, label: str, description: str, *, interval: bool = False) -> Measure:
+    return Measure(name, label, description, "targeted", "%", higher_is_better=False, high=100.0, interval=interval)
+
+
 CATALOGUE: tuple[Measure, ...] = (
     _percent("rank1", "Rank-1", "share of queries whose nearest gallery image has the right identity", interval=True),
     _percent("rank5", "Rank-5", "share of queries with the right identity among the 5 nearest gallery images"),
@@ -114,6 +119,22 @@ CATALOGUE: tuple[Measure, ...] = (
     _percent("rank20", "Rank-20", "share of queries with the right identity among the 20 nearest gallery images"),
     _percent("mAP", "mAP", "mean over queries of the average precision", interval=True),
     _percent("mINP", "mINP", "mean over queries of the inverse negative penalty (Ye et al., TPAMI 2021)"),
+    _targeted("target_rank1", "Targeted Rank-1", "share of queries whose nearest gallery image is of the target",
+              interval=True),
+    _targeted("target_rank5", "Targeted Rank-5", "share of queries with the target among the 5 nearest gallery images"),
+    _targeted(
+        "target_rank10", "Targeted Rank-10", "share of queries with the target among the 10 nearest gallery images"
+    ),
+    _targeted("target_mAP", "Targeted mAP", "mean over queries of the average precision of the target identity",
+              interval=True),
+    *(
+        _targeted(
+            f"asr{k}", f"ASR@{k}",
+            f"share of queries with the target among the {k} nearest gallery images, of those whose clean version does "
+            "not have it there",
+        )
+        for k in (1, 5, 10)
+    ),
     _percent("rejected", "Rejected queries", "share of queries that the detector rejected", group="detection"),
     Measure(
         "linf", "L∞ (1/255)", "largest change of a colour value, mean over images", "visibility",
@@ -173,9 +194,16 @@ def ranking_names() -> list[str]:
     return [measure.name for measure in of_group("ranking")]
 
 
-def interval_columns() -> list[str]:
+def interval_columns(group: Group = "ranking") -> list[str]:
     """Columns NAME_low and NAME_high of every metric that has an interval."""
-    return [f"{measure.name}_{end}" for measure in CATALOGUE if measure.interval for end in ("low", "high")]
+    return [f"{measure.name}_{end}" for measure in of_group(group) if measure.interval for end in ("low", "high")]
+
+
+def targeted_columns() -> list[str]:
+    """Columns of matrix.csv that only attacks that impersonate have; no success rate without an attack."""
+    names = [measure.name for measure in of_group("targeted")]
+    before = [f"clean_{name}" for name in names if name.startswith("target_")]
+    return [*before, *names, *interval_columns("targeted")]
 
 
 def cell_columns() -> list[str]:
@@ -183,14 +211,14 @@ def cell_columns() -> list[str]:
     ranking = ranking_names()
     return [
         *(f"clean_{name}" for name in ranking), *ranking, *(f"drop_{name}" for name in ranking), *interval_columns(),
-        *(measure.name for measure in of_group("detection", "visibility", "cost")),
+        *targeted_columns(), *(measure.name for measure in of_group("detection", "visibility", "cost")),
     ]  # fmt: skip
 
 
 def comparable() -> tuple[str, ...]:
     """Columns of matrix.csv that a claim of a suite may compare."""
     ranking = ranking_names()
-    others = [measure.name for measure in of_group("detection", "visibility", "cost")]
+    others = [measure.name for measure in of_group("targeted", "detection", "visibility", "cost")]
     return (*ranking, *(f"drop_{name}" for name in ranking), *others)
 
 

@@ -62,6 +62,10 @@ def _check_access(label: str, attack: Attack, threat: ThreatModel) -> None:
         )
     if threat.impersonate and attack.needs and not attack.impersonates:
         raise BenchError(f"attack {label} can only hide: leave out impersonate")
+    if threat.impersonate == "hardest" and not attack.needs:
+        raise BenchError(
+            f"attack {label} uses no source, whose embeddings choose the hardest identity: set impersonate: random"
+        )
 
 
 def on_source(run: AttackRun, *members: PlannedVictim) -> AttackRun:

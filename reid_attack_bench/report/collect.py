@@ -52,6 +52,7 @@ def _cell_values(
         found |= {name: after[name] for name in _ranked()}
         found |= {measure.name: after.get(measure.name) for measure in catalogue.of_group("detection")}
         found |= {f"drop_{name}": before[name] - after[name] for name in ranking}
+        found |= {name: after.get(name) for name in catalogue.targeted_columns()}
     if after is not None and visible is not None:
         names = [measure.name for measure in catalogue.of_group("visibility")]
         found |= {name: visible.get(name, visible.get(_FORMER_NAMES.get(name, ""))) for name in names}

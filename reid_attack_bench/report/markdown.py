@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from reid_attack_bench.metrics import catalogue
-from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report import labels, rows, targeted
 from reid_attack_bench.report.analysis import audit, defences, findings, published
 from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.labels import markdown_row, markdown_text
@@ -36,9 +36,10 @@ _TERMS = (
 )
 
 
-def definitions() -> list[str]:
-    """Terms of a report, as "**Term**: definition."."""
-    measures = catalogue.of_group("visibility", "detection", "cost")
+def definitions(results: Results | None = None) -> list[str]:
+    """Terms of a report, as "**Term**: definition."; those of impersonation only if `results` have any."""
+    aims = results is not None and bool(targeted.targeted_cells(results))
+    measures = catalogue.of_group("visibility", "detection", "cost", *(("targeted",) if aims else ()))
     return [*_TERMS, *(f"**{measure.label}**: {measure.description}." for measure in measures)]
 
 
@@ -59,6 +60,7 @@ def report_text(results: Results, figures: dict[str, list[Path]], concluded: Con
     lines += _defence_lines(results, concluded.gains)
     lines += _finding_lines(concluded.claims)
     lines += _attack_lines(results)
+    lines += _targeted_lines(results)
     lines += paper.index_lines(results)
     lines += ["", PDF_NOTE]
     for title, paths in figures.items():
@@ -66,7 +68,7 @@ def report_text(results: Results, figures: dict[str, list[Path]], concluded: Con
             lines += ["", f"## {title}", ""]
             lines += [f"![{path.stem}]({quote(path.as_posix(), safe='/@+=')})\n" for path in paths]
             lines[-1] = lines[-1].rstrip()
-    lines += ["", "## Definitions", "", *(f"- {definition}" for definition in definitions())]
+    lines += ["", "## Definitions", "", *(f"- {definition}" for definition in definitions(results))]
     lines += ["", "## How to reproduce", ""]
     if results.record.command:
         lines += ["```sh", results.record.command, "```", ""]
@@ -205,6 +207,16 @@ def _paper_text(line: published.Published | None) -> str:
         return ""
     note = f"; {line.note}" if line.note else ""
     return f"{line.rank1:.1f} / {line.mAP:.1f} ({line.source}, Table {line.table}{note})"
+
+
+def _targeted_lines(results: Results) -> list[str]:
+    found = targeted.lines(results)
+    if not found:
+        return []
+    heads = targeted.heads()
+    lines = ["", "## Impersonation", "", targeted.INTRODUCTION, "", markdown_row(heads)]
+    lines.append(markdown_row([*["---"] * 5, *["--:"] * (len(heads) - 5)]))
+    return lines + [markdown_row(map(markdown_text, texts)) for texts in found]
 
 
 def _missing_lines(results: Results) -> list[str]:

@@ -77,6 +77,6 @@ def write_report(
     )
     written.append(replace_file(out_dir / "report.md", report.encode()))
     progress(7, total, "report.md")
-    written.append(replace_file(out_dir / "report.html", html.page(results, concluded, definitions()).encode()))
+    written.append(replace_file(out_dir / "report.html", html.page(results, concluded, definitions(results)).encode()))
     progress(8, total, "report.html")
     return written

@@ -42,8 +42,11 @@ class AttackRun:
     @property
     def label(self) -> str:
         """For people: "pgd 8/255 k50 seed 1"."""
-        pixels = f" k{self.threat.pixels}" if self.threat.pixels else ""
-        return f"{self.name} {self.threat.epsilon}/255{pixels}" + (f" seed {self.seed}" if self.with_seed else "")
+        threat = self.threat
+        parts = [f"{self.name} {threat.epsilon}/255"]
+        parts += [f"{letter}{limit}" for letter, limit in (("k", threat.pixels), ("q", threat.queries)) if limit]
+        parts += [f"to {threat.impersonate}"] if threat.impersonate else []
+        return " ".join([*parts, *([f"seed {self.seed}"] if self.with_seed else [])])
 
     @property
     def uses_source(self) -> bool:

@@ -17,16 +17,18 @@ from reid_attack_bench.adversary.cost import Cost
 from reid_attack_bench.contracts import (
     Attack,
     Batch,
+    Distance,
     QueryAttack,
     ReferenceImages,
     State,
+    Targets,
     Victim,
     craft_threat,
     each_member,
     to_float,
 )
 from reid_attack_bench.data.split import Split
-from reid_attack_bench.steps.artefacts import new_images
+from reid_attack_bench.steps.artefacts import new_images, write_targets
 from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.data import images_attacked
 from reid_attack_bench.steps.passes import Chunked, with_smaller_batches
@@ -39,6 +41,7 @@ from reid_attack_bench.steps.step import (
     source_parents,
     threat_of,
 )
+from reid_attack_bench.steps.targets import choose_targets
 from reid_attack_bench.steps.workspace import Workspace
 
 VERSION = 2
@@ -79,6 +82,8 @@ def craft_step(
 
 def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     crafting = _Crafting(step, workspace)
+    if crafting.targets is not None:
+        write_targets(out, crafting.targets)
     size = max_batch = int(step.implementation["batch_size"])
     for part in ("query", "gallery") if crafting.threat.perturbs == "both" else (crafting.threat.perturbs,):
         images = crafting.splits[part].images
@@ -107,15 +112,29 @@ class _Crafting:
         # one object for all batches, with which an attack keeps their embeddings
         self.references = {part: _references(self.splits[part]) for part in ("query", "gallery")}
         self.chunked: dict[int, Victim] = {}
+        self.targets: np.ndarray | None = None
+        if self.threat.impersonate:
+            self.targets = choose_targets(
+                step, self.splits["query"], self.splits["gallery"], lambda: self._clean(step, workspace)
+            )
         self.learned: dict[str, State] = {}
         if "fit" in step.inputs:
             state = load_file(workspace.obtain(step.inputs["fit"]) / "state.safetensors")
             self.learned = {"state": {name: value.to(self.device) for name, value in state.items()}}
         if isinstance(self.attack, QueryAttack):
             # embedded by the system that answers, at no cost of the attack
-            system = workspace.passes(step.inputs["source"], step.implementation)
-            size = int(step.implementation["batch_size"])
+            system, size = self._system(step, workspace)
             self.gallery = Gallery(self.references["gallery"], lambda images: _embed(system, images, size, self.device))
+
+    def _system(self, step: Step, workspace: Workspace) -> tuple[Victim, int]:
+        """The source as it retrieves, at no cost of the attack, and its batch size."""
+        return workspace.passes(step.inputs["source"], step.implementation), int(step.implementation["batch_size"])
+
+    def _clean(self, step: Step, workspace: Workspace) -> list[tuple[torch.Tensor, Distance]]:
+        """Clean embeddings of the queries by each source, and its distance; at no cost of the attack."""
+        systems = [workspace.passes(key, step.implementation) for key in source_keys(step)]
+        images, size = self.splits["query"].images, int(step.implementation["batch_size"])
+        return [(_embed(system, images, size, self.device), system.distance) for system in systems]
 
     def crafted(self, part: str, rows: slice, drawn: torch.Tensor, max_batch: int) -> torch.Tensor:
         """Craft the images of `part` at `rows` with the random numbers that follow the state `drawn` of the generator.
@@ -144,6 +163,7 @@ class _Crafting:
             to_float(np.asarray(split.images[rows]), self.device),
             torch.from_numpy(split.identities[rows]) if "labels" in needs else None,
             other if "gallery" in needs else None,
+            None if self.targets is None else Targets(torch.from_numpy(self.targets[rows]), self.references["query"]),
         )
 
     def facts(self) -> Facts:

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.metrics.bootstrap import intervals
-from reid_attack_bench.metrics.ranking import distance_rows, rank, summary, with_misses
-from reid_attack_bench.steps.artefacts import REFUSED
+from reid_attack_bench.metrics.ranking import Ranking, distance_rows, rank, summary, with_misses
+from reid_attack_bench.metrics.targeted import rank_targets, targeted_summary
+from reid_attack_bench.steps.artefacts import REFUSED, read_targets
 from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.step import Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace
@@ -34,13 +35,18 @@ def clean_rank_step(clean: Step, victim: Step, data: Step, expected_rank1: float
 
 
 def rank_step(features: Step, clean: Step, victim: Step, data: Step) -> Step:
-    """Rank under attack: `features` of the attacked side, `clean` features of the other."""
+    """Rank under attack: `features` of the attacked side, `clean` features of the other.
+
+    Where the attack impersonates, its targets are ranked too; else the step is what it was before there were targets.
+    """
+    craft = features.parents["craft"]
+    targets = {"craft": craft} if craft.config["threat"].get("impersonate") else {}
     return Step(
         "rank",
         VERSION,
         features.about,
         {"protocol": source_of(data).protocol},
-        parents={"features": features, "clean": clean, "data": data, "victim": victim},
+        parents={"features": features, "clean": clean, "data": data, "victim": victim, **targets},
         work=1,
     )
 
@@ -94,9 +100,32 @@ def run_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
     attacked = load_file(workspace.obtain(step.inputs["features"]) / "features.safetensors")
     both = {**clean, **attacked}
     refused = attacked.get(REFUSED)
-    if refused is None:
-        return _rank_features(step, workspace, out, both["query"], both["gallery"], clean.get(REFUSED))
-    # a refused adversarial query counts as its clean version
-    query = torch.where(refused[:, None], clean["query"], both["query"])
-    facts = _rank_features(step, workspace, out, query, both["gallery"], refused & clean[REFUSED])
-    return {**facts, "rejected": 100.0 * float(refused.float().mean())}
+    query, missed = both["query"], clean.get(REFUSED)
+    if refused is not None:  # a refused adversarial query counts as its clean version
+        query, missed = torch.where(refused[:, None], clean["query"], query), refused & clean[REFUSED]
+    facts = _rank_features(step, workspace, out, query, both["gallery"], missed)
+    if refused is not None:
+        facts["rejected"] = 100.0 * float(refused.float().mean())
+    if "craft" in step.inputs:
+        before = _rank_targets(step, workspace, clean["query"], clean["gallery"], clean.get(REFUSED))
+        after = _rank_targets(step, workspace, query, clean["gallery"], missed)
+        facts |= targeted_summary(before, after)
+        parts = {"first": after.first, "ap": after.ap, "clean_first": before.first, "clean_ap": before.ap}
+        save_file({name: torch.from_numpy(value) for name, value in parts.items()}, out / "targeted.safetensors")
+    return facts
+
+
+def _rank_targets(
+    step: Step, workspace: Workspace, query: torch.Tensor, gallery: torch.Tensor, missed: torch.Tensor | None
+) -> Ranking:
+    splits = workspace.splits(step.inputs["data"])
+    distance = workspace.victim(step.inputs["victim"]).distance
+    ranking = rank_targets(
+        distance_rows(query.to(workspace.device), gallery.to(workspace.device), distance),
+        read_targets(workspace.obtain(step.inputs["craft"])),
+        splits["query"].identities,
+        splits["gallery"].identities,
+        splits["query"].cameras,
+        splits["gallery"].cameras,
+    )
+    return ranking if missed is None else with_misses(ranking, missed.numpy(), len(gallery))

@@ -136,6 +136,7 @@ def test_attacks_cross_threat_models_and_seeds(tiny) -> None:
         ({"use": "pgd", "access": "query"}, "access query is now sees: embedding"),
         ({"use": f"{TOY}:Asker", "sees": "embedding", "queries": 5, "impersonate": "random"}, "can only hide"),
         ({"use": "pgd", "perturbs": "both", "impersonate": "random"}, "so perturbs must be query"),
+        ({"use": "noise", "impersonate": "hardest"}, "uses no source, whose embeddings choose"),
     ],
 )
 def test_an_attack_that_asks_for_more_than_its_access_is_refused(tiny, attack, message) -> None:

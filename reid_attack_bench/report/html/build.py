@@ -125,6 +125,7 @@ def _measures() -> list[dict[str, Any]]:
     """Measures that the page can show for a cell; drops are listed after the ranking measures."""
     listed = [(measure, "", measure.group) for measure in catalogue.of_group("ranking")]
     listed += [(measure, "drop_", "drop") for measure in catalogue.of_group("ranking")]  # type: ignore[misc]
+    listed += [(measure, "", measure.group) for measure in catalogue.of_group("targeted")]
     listed += [(measure, "", measure.group) for measure in catalogue.of_group("visibility", "detection", "cost")]
     return [
         {
@@ -152,6 +153,7 @@ def _setting_entry(setting: Setting, cell: CellRow) -> dict[str, Any]:
         "family": cell.family,
         "steps": cell.steps,
         "adaptive": cell.adaptive > 0,
+        "impersonate": setting.impersonate,
     }
 
 

@@ -178,6 +178,7 @@
 
   // table of cells
 
+  const aims = settings.some((each) => each.impersonate) ? ["target_rank1", "target_mAP", "asr1"] : [];
   const listState = { by: null, down: false }, page = { number: 0, size: 50 };
 
   function drawList() {
@@ -191,6 +192,7 @@
       { text: "Data set", value: (cell) => datasets[get(cell, "dataset")].name },
       { text: "Access", value: (cell) => get(cell, "access") },
       text("rank1", "Rank-1"), text("mAP", "mAP"), text("drop_mAP", "Drop of mAP"), text("ssim", "SSIM"), text("linf", "L∞"),
+      ...aims.map((name) => text(name, title[name])),
     ];
     const list = cells.filter(passes);
     if (listState.by !== null) {
@@ -207,7 +209,7 @@
       }
       if (get(cell, "status") === "ok") {
         for (const head of heads.slice(7)) line.append(make("td", { className: "n" }, shown(get(cell, head.name), head.name)));
-      } else line.append(make("td", { colSpan: 5 }, get(cell, "status")));
+      } else line.append(make("td", { colSpan: heads.length - 7 }, get(cell, "status")));
       body.append(line);
     }
     $("cells-count").textContent = `${list.length} of ${cells.length} cells`;
@@ -404,6 +406,17 @@
       }
       body.append(make("table", { className: "data" }, make("thead", {}, make("tr", {},
         ...["In %", "Clean", "Attacked", "Drop"].map((text, index) => make("th", { scope: "col", className: index ? "n" : "" }, text)))), lines));
+      if (cell.setting.impersonate) {
+        const aimed = make("tbody");
+        for (const name of inGroup("targeted")) {
+          aimed.append(make("tr", {}, make("th", { scope: "row" }, title[name]),
+            make("td", { className: "n" }, shown(column["clean_" + name] === undefined ? null : get(cell, "clean_" + name), name)),
+            numberCell(get(cell, name), get(cell, name + "_low") ?? null, get(cell, name + "_high") ?? null)));
+        }
+        body.append(make("h3", {}, `Impersonation, ${cell.setting.impersonate} identity`),
+          make("table", { className: "data" }, make("thead", {}, make("tr", {}, ...["In %", "Clean", "Attacked"]
+            .map((text, index) => make("th", { scope: "col", className: index ? "n" : "" }, text)))), aimed));
+      }
       const visible = inGroup("visibility", "detection").filter((name) => get(cell, name) !== null);
       body.append(make("h3", {}, "Visibility, mean over the queries"),
         make("dl", {}, ...visible.flatMap((name) => [make("dt", {}, title[name]), make("dd", {}, shown(get(cell, name), name))])));
