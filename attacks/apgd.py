@@ -6,6 +6,7 @@ that is kept is chosen per image by one yardstick, whatever it climbed, and with
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,7 +20,6 @@ from reid_attack_bench.validation import Count, check_settings
 from .common.ascent import in_chunks, uniform_start
 from .common.auto_pgd import Points, auto_pgd
 from .common.objectives import LOGITS, NEEDS, Name, Ranks, TargetReference, View, objective_for, part_of, yardstick
-from .common.objectives.embedding import own_distance
 from .common.transfer import GradientOptions, seen_through, with_own_images
 
 
@@ -92,10 +92,12 @@ class APGD(GradientOptions, Attack):
             judged = yardstick(view, ranks=ranks, target=self.target) if self.restarts > 1 else None
             for restart, start in enumerate(starts):
                 name = self.objectives[restart % len(self.objectives)]
-                objective = objective_for(name, view, ranks=ranks, target=self.target)
+                at_start: list[Tensor] = []
+                objective = objective_for(name, view, ranks=ranks, target=self.target, start=at_start)
                 under = seen_through(objective)
                 if name == "self" and view.batch.targets is None:
-                    under = with_own_images(own_distance, view)
+                    own = functools.partial(objective_for, "self", start=at_start)
+                    under = with_own_images(own, view)
                 numbers = drawn[restart]
                 objective = self.boosted(objective, under, None if numbers is None else numbers[:, rows])
                 found = auto_pgd(objective, source, view.batch.images, start[rows], threat, steps=self.steps)

@@ -67,7 +67,7 @@ def objective_on(source: Victim, batch: Batch, references: References) -> Object
     if references != "self":
         return objective, seen_through(objective)
     return objective, with_own_images(
-        lambda view: embedding_distance(view.source, view.batch, "self"), View(source, batch)
+        lambda view: embedding_distance(view.source, view.batch, "self", start), View(source, batch)
     )
 
 

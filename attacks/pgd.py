@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import ADDED_LATER, Attack, Batch, Ensemble, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import ADDED_LATER, Attack, Batch, Need, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, Positive, check_settings
 
@@ -93,7 +93,8 @@ class PGD(TransferOptions, Attack):
         objective: objective to maximise, see `common.objectives.misclassification`.
         stop_early: stop an image once the source predicts another class for it. Such images barely cross the decision
             boundary, which makes them weaker against other models and against embeddings. Requires objective
-            "untargeted" and none of the options for transfer; has no effect on an adapted source or on several sources.
+            "untargeted" and none of the options for transfer; has no effect on an adapted source. Several sources are
+            attacked without logits.
     """
 
     version: ClassVar[int] = 1
@@ -137,7 +138,7 @@ class PGD(TransferOptions, Attack):
 
         def climb(rows: slice) -> Tensor:
             clean = batch.images[rows]
-            if self.stop_early and not source.adapted and not isinstance(source, Ensemble):
+            if self.stop_early and not source.adapted:
                 return until_broken(source, clean, start[rows], threat, steps)
             from_clean = not (self.random_start or self.changes_gradient)
             objective = misclassification(source, clean, self.objective, from_clean=from_clean)

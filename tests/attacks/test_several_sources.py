@@ -26,7 +26,7 @@ from reid_attack_bench.contracts import (
 from tests.plugins.toy import ToyVictim
 
 THREAT = ThreatModel(4)
-ATTACKS = [FGSM(), PGD(steps=4), PGD(steps=4, objective="cosine"), PGD(steps=3, stop_early=True), MetricFGSM(),
+ATTACKS = [FGSM(), PGD(steps=4), PGD(steps=4, objective="cosine"), MetricFGSM(), APGD(("self",), 1, 4, scales=2),
            MetricPGD(steps=4), MetricPGD(steps=3, diversity=0.7, momentum=1.0, scales=2), APGD(steps=4),
            APGD(("self", "dlr", "cross_entropy", "smooth_ap"), restarts=4, steps=4)]  # fmt: skip
 

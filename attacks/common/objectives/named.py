@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, get_args
 
+from torch import Tensor
+
 from reid_attack_bench.contracts import Batch, Ensemble, Need, Targets
 
 from ..members import over_members
@@ -47,7 +49,14 @@ NEEDS: dict[Name, frozenset[Need]] = {
 """What each objective needs besides gradients."""
 
 
-def objective_for(name: Name, view: View, *, ranks: Ranks = RANKS, target: TargetReference = "mean") -> Scores:
+def objective_for(
+    name: Name,
+    view: View,
+    *,
+    ranks: Ranks = RANKS,
+    target: TargetReference = "mean",
+    start: list[Tensor] | None = None,
+) -> Scores:
     """The objective `name` for the batch of `view`; that of impersonation if the batch has targets.
 
     - Logits, no labels: "cross_entropy" of the class predicted for the clean image; "dlr", the difference of logits
@@ -57,7 +66,8 @@ def objective_for(name: Name, view: View, *, ranks: Ranks = RANKS, target: Targe
     - Gallery and labels, an oracle: "same_identity", "fna" and "misranking", see `identity`.
 
     On an ensemble those on logits and "self" are averaged over its members, see `members.over_members`. The others read
-    its joint embedding, in which the members' mean distance ranks the gallery.
+    its joint embedding, in which the members' mean distance ranks the gallery. `start` is that of `over_members`, for
+    "self".
     """
     source, batch = view.source, view.batch
     if batch.targets is not None:
@@ -71,7 +81,7 @@ def objective_for(name: Name, view: View, *, ranks: Ranks = RANKS, target: Targe
     if name in ("ranking", "smooth_ap") and len(view.gallery) > 1:
         return ranking(view, ranks) if name == "ranking" else smooth_ap(view, ranks)
     if isinstance(source, Ensemble):
-        return over_members(lambda member: own_distance(View(member, batch)), source)
+        return over_members(lambda member: own_distance(View(member, batch)), source, start=start)
     return own_distance(view)
 
 
