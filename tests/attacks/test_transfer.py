@@ -289,3 +289,21 @@ def test_fgsm_and_pgd_are_those_of_foolbox() -> None:
     for ours, theirs in pairs:
         _, images, _ = theirs(model, clean, predicted, epsilons=radius)
         assert np.array_equal(to_uint8(crafted(ours, Float())), to_uint8(images))
+
+
+class Guarded(Exact):
+    """Refuses images that have become brighter or darker on average."""
+
+    adapted = True
+
+    def suspicion(self, images):
+        return (images - to_float(CLEAN)).mean((1, 2, 3)).abs() - 0.4 / 255
+
+
+def test_momentum_follows_a_detector_and_does_not_look_ahead_of_it() -> None:
+    source = Guarded("cosine").eval()
+    attack = {"steps": 6, "momentum": 1.0, "diversity": 0.5}
+    plain, ahead = crafted(MetricPGD(**attack), source), crafted(MetricPGD(**attack, nesterov=True), source)
+    assert torch.equal(plain, ahead)
+    assert not torch.equal(plain, crafted(MetricPGD(**attack), Exact("cosine").eval()))
+    assert (source.suspicion(plain) <= 0).all(), "what is returned is accepted"
