@@ -18,7 +18,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, check_settings
 
 from .common.ascent import in_chunks, uniform_start
-from .common.auto_pgd import Points, auto_pgd
+from .common.auto_pgd import Points, Schedule, auto_pgd
 from .common.objectives import LOGITS, NEEDS, Name, Ranks, TargetReference, View, objective_for, part_of, yardstick
 from .common.transfer import GradientOptions, seen_through, with_own_images
 
@@ -35,6 +35,8 @@ class APGD(GradientOptions, Attack):
         restarts: number of climbs per image.
         steps: points evaluated per climb: as many forward passes, one backward pass less. With several restarts the
             last point of each takes another forward pass.
+        schedule: sizes of the steps: "linear", from 2·epsilon to 0; or "checkpoints", those of the paper, which halve
+            it where the ascent stalls.
         near, first, last: ranks of the gallery that the objectives "ranking" and "smooth_ap" move, see
             `common.objectives.ranking.Ranks`: the own nearest `near` are to be found after those of rank `first` to
             `last`.
@@ -46,9 +48,10 @@ class APGD(GradientOptions, Attack):
     family: ClassVar[str] = "embedding"
     impersonates: ClassVar[bool] = True
     takes_members: ClassVar[bool] = True
-    objectives: tuple[Name, ...] = ("self", "ranking")
-    restarts: Count = 2
+    objectives: tuple[Name, ...] = ("ranking",)
+    restarts: Count = 1
     steps: Count = 50
+    schedule: Schedule = "linear"
     near: Count = 8
     first: Count = 31
     last: Count = 200
@@ -100,7 +103,9 @@ class APGD(GradientOptions, Attack):
                     under = with_own_images(own, view)
                 numbers = drawn[restart]
                 objective = self.boosted(objective, under, None if numbers is None else numbers[:, rows])
-                found = auto_pgd(objective, source, view.batch.images, start[rows], threat, steps=self.steps)
+                found = auto_pgd(
+                    objective, source, view.batch.images, start[rows], threat, steps=self.steps, schedule=self.schedule
+                )
                 if judged is not None:
                     with torch.no_grad():
                         found = replace(found, values=judged(found.images))

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.side_by_side import Line
 
-TOPICS = ("crafting", "ranking", "matrix", "training", "measures", "growth")
+TOPICS = ("crafting", "strength", "ranking", "matrix", "training", "measures", "growth")
 COLUMNS = ("topic", "what", "against", "figure", "low", "high", "unit", "target", "met", "runs", "note")
 
 

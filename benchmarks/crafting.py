@@ -7,6 +7,8 @@ attack needs it (for the class or embedding to move away from), then one forward
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.side_by_side import RUNS, Clock, Line, in_turn, line, not_measured, seconds
 from reid_attack_bench.adversary.budget import enforce
+from reid_attack_bench.attacks.apgd import APGD
 from reid_attack_bench.attacks.common.ascent import uniform_start
 from reid_attack_bench.attacks.metric import MetricFGSM, MetricPGD
 from reid_attack_bench.attacks.pgd import FGSM, PGD
@@ -43,6 +46,7 @@ def measure() -> Iterator[Line]:
     torch.set_num_threads(torch.get_num_threads() if gpu else 1)
     size, batch = ((256, 128), 64) if gpu else ((128, 64), 16)
     yield from _against_bare(size, batch, device, clock)
+    yield from _against_torchattacks(size, batch, device, clock)
     yield from _layouts(size, batch, device, clock)
     yield from _effects(device, clock)
     if not gpu:
@@ -86,8 +90,10 @@ def _against_bare(size: tuple[int, int], batch: int, device: torch.device, clock
         ("shufflenet_v2_x1_0", MetricFGSM(), 1, True),
         ("shufflenet_v2_x1_0", PGD(steps=8), 8, True),
         ("shufflenet_v2_x1_0", MetricPGD(steps=8), 8, True),
+        ("shufflenet_v2_x1_0", APGD(objectives=("self",), steps=8), 8, True),
         ("resnet50", PGD(steps=4), 4, True),
         ("resnet50", MetricPGD(steps=4), 4, True),
+        ("resnet50", APGD(objectives=("self",), restarts=1, steps=4), 4, True),
     ]
     for arch, attack, steps, clean in cases:
         victim = _untrained(arch, size, device)
@@ -125,6 +131,42 @@ def _overhead(images: Tensor, generator: torch.Generator) -> None:
     """Work of a one-step attack other than passes of the source."""
     current = THREAT.project(uniform_start(images, THREAT.radius, generator), images)
     THREAT.project(torch.add(current, current.sign(), alpha=THREAT.radius), images)
+
+
+def _against_torchattacks(
+    size: tuple[int, int], batch: int, device: torch.device, clock: Clock, steps: int = 8
+) -> Iterator[Line]:
+    """Auto-PGD on cross entropy against torchattacks' PGD of as many steps."""
+    arch, target = "shufflenet_v2_x1_0", "≤ 1"
+    what, against = f"APGD, {steps} steps, {arch}, {batch} × {size[0]}×{size[1]}", "torchattacks' PGD"
+    if importlib.util.find_spec("torchattacks") is None:
+        yield not_measured(WHAT, what, against, "× the time", target, "torchattacks is not installed")
+        return
+    torchattacks = importlib.import_module("torchattacks")
+    victim = _untrained(arch, size, device)
+    images = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+    labels = victim.logits(images).argmax(dim=1)
+    theirs = torchattacks.PGD(_Logits(victim).eval(), eps=THREAT.radius, alpha=2 / 255, steps=steps)
+    ours = APGD(objectives=("cross_entropy",), restarts=1, steps=steps)
+    generator = torch.Generator().manual_seed(0)
+    ratios = in_turn(
+        lambda: ours.craft(victim, Batch(images), THREAT, generator), lambda: theirs(images, labels), clock=clock
+    )
+    yield line(WHAT, what, against, ratios, "× the time", target, lambda ratio: ratio <= 1.0)
+
+
+class _Logits(nn.Module):
+    """The classifier of a victim, as other packages take one."""
+
+    def __init__(self, victim: Victim) -> None:
+        super().__init__()
+        self.victim = victim
+        self.anchor = nn.Parameter(torch.zeros(()))  # they read its device
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.victim.logits(images)
+        assert logits is not None
+        return logits
 
 
 def _layouts(size: tuple[int, int], batch: int, device: torch.device, clock: Clock) -> Iterator[Line]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,10 @@ MOMENTUM = 0.75
 
 RISING = 0.75
 """Share of the steps since the last checkpoint that must raise the objective, or else the step is halved."""
+
+Schedule = Literal["checkpoints", "linear"]
+"""Sizes of the steps, from 2·epsilon: halved at checkpoints where the ascent stalls, as the paper has it; or falling
+linearly to 0, without a way back to the best point, which is stronger where steps are few."""
 
 
 def checkpoints(updates: int) -> frozenset[int]:
@@ -70,6 +75,7 @@ def auto_pgd(
     threat: ThreatModel,
     *,
     steps: int,
+    schedule: Schedule = "checkpoints",
 ) -> Points:
     """Maximise `objective` from `start`: the best of `steps` points per image.
 
@@ -84,14 +90,18 @@ def auto_pgd(
         start: N×3×H×W, the first points; projected first.
         threat: the budget. A pixel budget keeps the positions whose change raises the objective most, to first order.
         steps: number of points, including the first.
+        schedule: see `Schedule`.
     """
     current, direction = _evaluated(objective, source, threat.project(start, clean), gradient=steps > 1)
     best, uphill = current, direction
     before, at_checkpoint = current.images, best.values
     size = clean.new_full((len(clean), 1, 1, 1), 2.0 * threat.radius)
     halved = torch.ones(len(clean), dtype=torch.bool, device=clean.device)
-    rises, since, checks = torch.zeros_like(best.values), 0, checkpoints(steps - 1)
+    rises, since = torch.zeros_like(best.values), 0
+    checks = checkpoints(steps - 1) if schedule == "checkpoints" else frozenset[int]()
     for update in range(1, steps):
+        if schedule == "linear":
+            size = torch.full_like(size, 2.0 * threat.radius * (1.0 - (update - 1) / (steps - 1)))
         moved = _moved(current.images, before, direction, size, clean, threat, MOMENTUM if update > 1 else 1.0)
         before, last = current.images, current
         current, direction = _evaluated(objective, source, moved, gradient=update < steps - 1)

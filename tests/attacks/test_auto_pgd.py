@@ -93,6 +93,20 @@ def test_the_best_point_is_kept_and_never_falls() -> None:
     assert (best.values >= few.values).all()
 
 
+def test_linear_steps_by_hand() -> None:
+    """One pixel value, epsilon 0.2 and a ridge at 0.65: steps of 0.4, 0.3, 0.2 and 0.1."""
+    seen: list[float] = []
+
+    def slope(x: torch.Tensor) -> torch.Tensor:
+        seen.append(float(x.detach()))
+        return torch.where(x < 0.65, x, 1.3 - x).flatten(1).sum(dim=1)
+
+    clean = torch.full((1, 1, 1, 1), 0.5)
+    auto_pgd(slope, ToyVictim(), clean, clean, ThreatModel(51), steps=5, schedule="linear")
+    # 0.7 + 0.75·(0.4 − 0.7) + 0.25·(0.7 − 0.5); 0.525 + 0.75·(0.7 − 0.525) + 0.25·(0.525 − 0.7); and both cut at 0.7
+    assert seen == pytest.approx([0.5, 0.7, 0.525, 0.6125, 0.7], abs=1e-6)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_steps_are_passes(steps: int) -> None:
     cost = Cost()
@@ -194,6 +208,7 @@ def batch(attack: Attack) -> Batch:
 def iterative() -> dict[str, Attack]:
     found: dict[str, Attack] = {f"apgd-{name}": APGD(objectives=(name,), restarts=1, steps=20) for name in NEEDS}
     plain = {"kernel": 1, "diversity": 0}  # a smooth gradient is not that of a model of independent weights
+    found["apgd-checkpoints"] = APGD(objectives=("self",), steps=20, schedule="checkpoints")
     for name in registry.available("attack"):
         attack: Any = registry.find("attack", name).build(plain if name == "ti-dim" else {})
         if (
