@@ -61,7 +61,8 @@ def histogram_ap(queries: Tensor, references: Tensor, same: Tensor, bins: int) -
     centres = torch.arange(bins, device=apart.device, dtype=apart.dtype) * width
     shares = (1.0 - (apart.unsqueeze(2) - centres).abs() / width).clamp_min(0.0)
     correct = (shares * same.unsqueeze(2)).sum(dim=1)
-    precision = correct.cumsum(dim=1) / shares.sum(dim=1).cumsum(dim=1).clamp_min(_TINY)
+    up_to = torch.ones(bins, bins, device=apart.device, dtype=apart.dtype).triu()  # cumsum is not deterministic on CUDA
+    precision = (correct @ up_to) / (shares.sum(dim=1) @ up_to).clamp_min(_TINY)
     return (precision * correct / same.sum(dim=1, keepdim=True)).sum(dim=1)
 
 
