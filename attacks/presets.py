@@ -81,6 +81,7 @@ class BaiIFGSM(MetricPGD):
 
     name: ClassVar[str] = "i-fgsm-bai"
     version: ClassVar[int] = 1
+    family: ClassVar[str] = "same identity"  # an objective of its own, so the audit compares it with no other
     citation: ClassVar[str] = "Bai et al., arXiv 1901.10650"
     steps: StepsOrRule = 0
     step_size: Positive | None = 1.0
