@@ -389,17 +389,8 @@ def test_white_box_access_stays_on_the_diagonal(tiny) -> None:
 
 
 def test_an_attack_that_only_asks_the_source_is_given_it(tiny, tmp_path: Path) -> None:
-    (tmp_path / "asking.py").write_text(
-        "from dataclasses import dataclass\n"
-        "from reid_attack_bench.contracts import Attack\n"
-        "@dataclass(frozen=True)\n"
-        "class Asking(Attack):\n"
-        "    needs = frozenset()\n"
-        "    def craft(self, source, batch, threat, generator):\n"
-        "        away = source.embed(batch.images).mean(dim=1).sign().view(-1, 1, 1, 1)\n"
-        "        return threat.project(batch.images + away * threat.radius, batch.images)\n"
-    )
-    tiny["attacks"] = {"asking": {"use": f"{tmp_path / 'asking.py'}:Asking", "access": "query"}}
+    asking = {"use": f"{TOY}:Asker", "sees": "embedding", "queries": 3, "access": "white-box"}
+    tiny["attacks"] = {"asking": asking}
     plan = make_plan(parse.parse(tiny))
     assert execute(plan, Store(tmp_path / "store"), torch.device("cpu"), Silent()).causes == []
     assert {cell.access for cell in plan.cells} == {"query"}

@@ -74,7 +74,7 @@ def _row(cell: CellRecord, seed: int, steps: Mapping[str, StepRecord], facts_of:
         seed=seed,
         images=images,
         **{name: per_image.get(name) for name in _STORED},
-        seconds_per_image=seconds / images if seconds is not None and images else None,
+        seconds_per_image=round(seconds / images, 6) if seconds is not None and images else None,
         fit_forward_passes=fitted.get("forward_passes"),
         fit_backward_passes=fitted.get("backward_passes"),
         fit_seconds=fit.seconds if fit else None,

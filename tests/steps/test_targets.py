@@ -123,3 +123,12 @@ def test_an_attack_that_hides_ranks_as_before(data) -> None:
     step = rank_step(features_step(made, toy(), data, {}, ()), clean_step(toy(), data, {}, ()), toy(), data)
     assert set(step.parents) == {"features", "clean", "data", "victim"}
     assert step.config == {"protocol": "market1501"}
+
+
+def test_several_sources_choose_the_hardest_target_together(lab, data) -> None:
+    run = attacked(Paste(), HARDEST)
+    alone = [read_targets(lab.run(craft_step(run, (toy(seed),), data, None, {}, 3, ()))) for seed in (0, 5)]
+    twice = read_targets(lab.run(craft_step(run, (toy(0), toy(5)), data, None, {}, 3, ())))
+    same = alone[0] == alone[1]
+    assert (twice[same] == alone[0][same]).all()
+    assert (twice != np.arange(4)).all()

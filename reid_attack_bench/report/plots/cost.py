@@ -127,16 +127,13 @@ def _draw(axes: Axes, points: list[_Point], looks: Mapping[Setting, tuple[str, s
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten in the range; only the powers where those are many; its ends where there are few.
-
-    A tick lies at 1 or above.
-    """
+    """1, 2 and 5 times powers of ten in the range; powers alone if those are many, the ends of the range if few."""
     decades = 10.0 ** np.arange(0, np.ceil(np.log10(max(high, 1.0))) + 1)
     for factors in ((1, 2, 5), (1,)):
         found = sorted(float(f * d) for d in decades for f in factors if low / 1.3 <= f * d <= high * 1.3)
         if len(found) <= 7:
             break
-    return found or [round(low), *([round(high)] if round(high) > round(low) else [])]
+    return found if len(found) > 1 else sorted({float(round(low)), float(round(high))})
 
 
 def _without_epsilon(setting: Setting) -> Setting:
