@@ -255,17 +255,24 @@ def shipped(kind: str) -> list[str]:
     return [name for name, entry in registry.available(kind).items() if entry.value.startswith("reid_attack_bench.")]
 
 
-SAME = {"misranking-recommended": "misranking", "torch-export": "torchscript", "onnx": "torchscript"}
+SAME = {
+    "misranking-recommended": "misranking",
+    "square-distances": "square",
+    "square-topk": "square",
+    **dict.fromkeys(("sma", "odfa", "i-fgsm-bai", "mi-fgsm-bai", "fna", "ti-dim"), "metric_pgd"),
+    "torch-export": "torchscript",
+    "onnx": "torchscript",
+}
 """What has the options of another one, but for those it gives itself."""
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in ("attack", "victim") for name in shipped(kind)])
 def test_every_attack_and_victim_is_documented_with_its_options_and_defaults(kind: str, name: str) -> None:
     pages = [read("victims.md")] if kind == "victim" else [path.read_text() for path in DOCS.glob("attacks/*.md")]
-    (page,) = (text for text in pages if re.search(rf"^#+ `{name}`$", text, re.MULTILINE))
-    found = options_in(section(page, f"`{name}`"))
-    if name in SAME:
-        found = {**options_in(section(page, f"`{SAME[name]}`")), **found}
+    found: dict[str, Any] = {}
+    for each in (SAME.get(name, name), name):
+        (page,) = (text for text in pages if re.search(rf"^#+ `{each}`$", text, re.MULTILINE))
+        found |= options_in(section(page, f"`{each}`"))
     if kind == "attack":
         found = {**shared_options(name), **found}
     assert found == options_of(kind, name)
