@@ -22,15 +22,15 @@ from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.steps import fit
 from reid_attack_bench.steps.kinds import STEP_VERSIONS
 from reid_attack_bench.steps.step import Step
-from reid_attack_bench.suites import parse
+from reid_attack_bench.suites import parse, protocols
 from reid_attack_bench.suites.suite import Suite, VictimEntry
 from tests.conftest import TOY
 
 PINNED = {
     "decoder": ("e21ccc5e4625", "05ace43c2f0e"),
-    "defended": ("cfc2249eabb8", "574c5f66c573"),
+    "defended": ("82ad48f5f4fe", "aa78bd62e323"),
     "full-width": ("2971fd73099b", "7beb34f6af57"),
-    "minute": ("d5e197eea3a8", "0532a0b17f6e"),
+    "minute": ("f2b253b81ba1", "92c512d6644c"),
     "paper-cross-both": ("8471a9081a65", "9d0eb72b010e"),
     "paper-cross-dataset": ("fa99c2271b1d", "026c9f1ad43e"),
     "paper-cross-model": ("04035b1a1f68", "39cd2336bd91"),
@@ -40,11 +40,15 @@ PINNED = {
     "paper-perception": ("9fb7f54aeb07", "0d3f332aa1c5"),
     "paper-pixels": ("68257dc2001f", "aabd22ebe550"),
     "paper-whitebox": ("5aee0ba9507e", "29fe17de3c65"),
-    "quick": ("d9e1b41c4508", "62f908c46373"),
+    "quick": ("529f92ee2349", "8bfd2e01060e"),
     "released-vs-paper": ("3242c3fccd98", "6328b3e9f5a0"),
     "standard": ("598c5bfb5ca4", "d80ebde3f6f4"),
 }
 """Suite → digest of the keys, digest of the seeds, of all its steps, at both sizes where it has two."""
+
+
+PROTOCOLS = {"reid-standard-1": "5fde77791299", "reid-standard-1-small": "86144b5a3aa5"}
+"""Protocol → digest of its attacks."""
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +81,12 @@ def test_keys_and_seeds_of_shipped_suites_are_pinned(name: str) -> None:
 
 def test_every_shipped_suite_is_pinned() -> None:
     assert set(PINNED) == set(parse.shipped())
+
+
+@pytest.mark.parametrize("name", protocols.shipped())
+def test_protocols_are_pinned(name: str) -> None:
+    found = digest_of({label: entry.model_dump() for label, entry in protocols.attacks(name).items()})[:12]
+    assert found == PROTOCOLS.get(name), f"{name} has changed ({found}): a protocol never does; write the next version"
 
 
 def identities(document: dict) -> dict[str, tuple[str, int]]:

@@ -30,7 +30,8 @@ class PlannedVictim:
         expected_rank1: clean Rank-1 in % below which it counts as failed at home.
         differentiable, classifies: as in Victim.
         purifies: an adaptive attack can get past what blocks its gradient, since that is in `purify`.
-        defended: it has, or may have, a defence that an adaptive attack could know.
+        defended: it has, or may have, a defence that an adaptive attack could know. False only for what a recipe makes
+            that says so: a model that comes trained may hide one.
     """
 
     model: str
@@ -105,15 +106,7 @@ def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
         victim.differentiable,
         purifies=type(victim).purify is not Victim.purify,
         classifies=victim.classifies,
-        defended=_has_defence(victim),
     )
-
-
-def _has_defence(victim: Victim) -> bool:
-    """Whether a ready victim declares a defence, draws at random, or overrides what only a defence overrides."""
-    own = type(victim)
-    overrides = any(getattr(own, name) is not getattr(Victim, name) for name in ("purify", "suspicion", "rejects"))
-    return bool(victim.defence) or victim.randomised or overrides
 
 
 def _trained(

@@ -15,7 +15,7 @@ from reid_attack_bench.suites.document import SECTIONS
 
 Fields = dict[str, Any]
 
-NOT_INHERITED = ("name", "description", "findings", "relations")
+NOT_INHERITED = ("name", "description", "findings", "relations", "protocol")
 """Fields that are not inherited."""
 
 

@@ -52,7 +52,12 @@ def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataF
     of the worst case, since the adversary is free to use it. Values of an attack with
     several seeds are means over them; the worst case treats every seed as a separate attack.
 
-    Ordered by worst-case mAP at `results.headline_epsilon`, descending, ties by clean mAP, then by name; victims with
+    If the suite runs a protocol: protocol, its name where every attack of it was run on the victim, empty where one was
+    left out; and for each epsilon protocol_e8_rank1 and protocol_e8_mAP, the worst case over its attacks alone, which
+    is comparable between runs.
+
+    Ordered by worst-case mAP at `results.headline_epsilon` (that of the protocol, if there is one; victims that did not
+    face all of it come below the others), descending, ties by clean mAP, then by name; victims with
     `red_flags` are ranked below the others, with `audit` "unverified: …"; victims without a worst case come last,
     without a rank. Missing values are NaN.
     """
@@ -64,13 +69,21 @@ def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataF
     for row in table:
         flags = (red_flags or {}).get((row["victim"], row["dataset"]), ())
         row["audit"] = "unverified: " + ", ".join(flags) if flags else ""
-    headline = f"worst_e{results.headline_epsilon}_mAP"
+    protocol = results.record.suite.protocol
+    headline = f"{'protocol' if protocol else 'worst'}_e{results.headline_epsilon}_mAP"
 
     def order(row: Row) -> tuple[bool, bool, float, float, str, str]:
         worst, clean = number(row.get(headline)), number(row["clean_mAP"])
         nan = math.isnan(worst)
         clean_key = math.inf if math.isnan(clean) else -clean
-        return nan, bool(row["audit"]), 0.0 if nan else -worst, clean_key, row["victim"], row["dataset"]
+        return (
+            nan,
+            bool(row["audit"]) or row["protocol"] != protocol,
+            0.0 if nan else -worst,
+            clean_key,
+            row["victim"],
+            row["dataset"],
+        )
 
     table.sort(key=order)
     for place, row in enumerate(table, start=1):
@@ -101,16 +114,34 @@ def _leaderboard_columns(results: Results, plan: list[Setting]) -> list[str]:
     def with_interval(name: str) -> list[str]:
         return [name, f"{name}_low", f"{name}_high"]
 
-    columns = ["rank", "victim", "defence", "audit", "dataset", "synthetic", "queries"]
+    columns = ["rank", "victim", "defence", "audit", "protocol", "dataset", "synthetic", "queries"]
     columns += with_interval("clean_rank1") + with_interval("clean_mAP")
     for epsilon in epsilons(plan):
         columns += with_interval(f"worst_e{epsilon}_rank1") + with_interval(f"worst_e{epsilon}_mAP")
         columns.append(f"worst_e{epsilon}_missing")
+        if epsilon in _protocol_epsilons(results):
+            columns += [f"protocol_e{epsilon}_rank1", f"protocol_e{epsilon}_mAP"]
     own = _own_kinds(results)
     for setting in plan:
         for kind in (own[setting], "transfer"):
             columns += [f"{setting.attack}_{setting.budget}_{kind}_{metric}" for metric in ("rank1", "mAP")]
     return columns
+
+
+def _protocol_epsilons(results: Results) -> set[int]:
+    return {threat.epsilon for entry in results.record.suite.attacks if entry.protocol for threat in entry.threats}
+
+
+def _protocol_faced(results: Results, cells: Sequence[CellRow], *, defended: bool) -> str:
+    """Name of the suite's protocol if every attack of it that applies was planned on the target of `cells`."""
+    planned = {(cell.attack, cell.epsilon, cell.query_budget) for cell in cells}
+    needed = {
+        (entry.label, threat.epsilon, threat.queries)
+        for entry in results.record.suite.attacks
+        if entry.protocol and (defended or not entry.defended_only)
+        for threat in entry.threats
+    }
+    return results.record.suite.protocol if needed <= planned else ""
 
 
 def _leaderboard_row(
@@ -122,6 +153,7 @@ def _leaderboard_row(
         for suffix in ("", "_low", "_high"):
             row[f"clean_{metric}{suffix}"] = clean.value(f"{metric}{suffix}") if clean.ok else math.nan
     cells = by_place.get((clean.victim, clean.dataset), [])
+    row["protocol"] = _protocol_faced(results, cells, defended=bool(clean.defence))
     for epsilon in epsilons(plan):
         at_epsilon = [c for c in cells if c.epsilon == epsilon and c.perturbs == "query"]
         row[f"worst_e{epsilon}_missing"] = sum(not c.ok and not c.status.startswith(NOT_APPLICABLE) for c in at_epsilon)
@@ -132,6 +164,10 @@ def _leaderboard_row(
             low, high = interval(values, seed=results.seed)
             name = f"worst_e{epsilon}_{metric}"
             row |= {name: 100 * float(values.mean()), f"{name}_low": 100 * low, f"{name}_high": 100 * high}
+        fixed = worst_case(results, [cell for cell in at_epsilon if cell.protocol])
+        if fixed is not None:
+            names = (f"protocol_e{epsilon}_rank1", f"protocol_e{epsilon}_mAP")
+            row |= dict(zip(names, (100 * float(fixed.hit.mean()), 100 * float(fixed.ap.mean())), strict=True))
     for setting in plan:
         mine = over_seeds(c for c in cells if c.setting == setting)
         for kind in ("whitebox", "query", "transfer"):
