@@ -190,7 +190,7 @@ def undocumented(table: Path) -> set[str]:
         return columns - known
     patterns = {re.sub(r"_e\d+_", "_eE_", name) for name in columns}
     patterns = {
-        re.sub(r"^(?!worst).+_eE(_k\d+)?(_q\d+)?(_top\d+)?(_gallery|_both)?(_to_[a-z]+)?_", "ATTACK_B_", name)
+        re.sub(r"^(?!worst|protocol).+_eE(_k\d+)?(_q\d+)?(_top\d+)?(_gallery|_both)?(_to_[a-z]+)?_", "ATTACK_B_", name)
         for name in patterns
     }
     return patterns - known
