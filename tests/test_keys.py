@@ -85,7 +85,9 @@ def test_every_shipped_suite_is_pinned() -> None:
 
 @pytest.mark.parametrize("name", protocols.shipped())
 def test_protocols_are_pinned(name: str) -> None:
-    found = digest_of({label: entry.model_dump(exclude_unset=True) for label, entry in protocols.attacks(name).items()})[:12]
+    found = digest_of(
+        {label: entry.model_dump(exclude_unset=True) for label, entry in protocols.attacks(name).items()}
+    )[:12]
     assert found == PROTOCOLS.get(name), f"{name} has changed ({found}): a protocol never does; write the next version"
 
 
