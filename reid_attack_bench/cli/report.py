@@ -93,7 +93,7 @@ def write_and_show(result: Result, as_json: bool) -> None:
         print(json.dumps({"event": "report", "out": str(result.out), "files": [str(path) for path in written]}))
         return
     console = Console()
-    console.print(leaderboard_table(result.results, result.conclusions.board))
+    console.print(leaderboard_table(result.results, result.conclusions.board, console.width))
     for note in result.results.notes:
         console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False, soft_wrap=True)
     console.print(

@@ -12,7 +12,7 @@ from reid_attack_bench.report.results import Results, Setting
 from reid_attack_bench.report.rows import Row
 
 WIDTH = 120
-"""Width of the table in characters."""
+"""Largest width of the table in characters."""
 
 VICTIM_WIDTH = 24
 """Width of the victim column in characters; longer names are wrapped."""
@@ -40,8 +40,8 @@ def attack_pair(row: Row, setting: Setting) -> str:
     return pair(row, f"{name}_{own}_rank1", f"{name}_transfer_rank1", digits=0)
 
 
-def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
-    """`leaderboard` (see analysis.leaderboard) as a table of 120 characters, values in %.
+def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = WIDTH) -> Table:
+    """`leaderboard` (see analysis.leaderboard) as a table of at most `width` characters, values in %.
 
     Clean and worst case are Rank-1/mAP; attack columns are white-box/transfer Rank-1 at the headline epsilon. Attacks
     that do not fit are listed in the caption.
@@ -66,7 +66,7 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
     ]
     columns += [(f"worst\nε={epsilon}", [worst_pair(row, epsilon) for row in board], True) for epsilon in epsilons]
     names = columns[1][1]
-    room = WIDTH
+    room = min(width, WIDTH)
     for title, values, _ in columns:
         widest = max(len(word) for word in [*title.split("\n"), *values])
         room -= (min(widest, VICTIM_WIDTH) if title == "victim" else widest) + 1
@@ -74,11 +74,11 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame) -> Table:
     for setting in (each for each in plan if each.epsilon == results.headline_epsilon):
         values = [attack_pair(row, setting) for row in board]
         title = _folded(setting.variant)
-        width = max(len(word) for word in [*title.split("\n"), *values]) + 1
-        if width > room:
+        needed = max(len(word) for word in [*title.split("\n"), *values]) + 1
+        if needed > room:
             left_out.append(setting.variant)
             continue
-        room -= width
+        room -= needed
         columns.append((title, values, True))
     for title, _, right in columns:
         wide = min(max(len(name) for name in [*names, "victim"]), VICTIM_WIDTH) if title == "victim" else None

@@ -600,6 +600,13 @@ def test_terminal_table_fits_120_columns(results: Results) -> None:
     assert f"{row['clean_rank1']:.1f}/{row['clean_mAP']:.1f}" in line
     assert f"≤{row['worst_e8_rank1']:.1f}/{row['worst_e8_mAP']:.1f}" in line
     assert f" {row['odfa_e8_whitebox_rank1']:.0f}/{row['odfa_e8_transfer_rank1']:.0f}" in line
+    narrow = Console(width=80, file=io.StringIO(), color_system=None)
+    narrow.print(text.leaderboard_table(results, conclude.conclude(results).board, narrow.width))
+    shown = narrow.file.getvalue()
+    assert max(map(len, shown.splitlines())) <= 80
+    line = next(line for line in shown.splitlines() if "osnet_x0_25@plaza" in line)
+    assert f"≤{row['worst_e8_rank1']:.1f}/{row['worst_e8_mAP']:.1f}" in line, "whole"
+    assert "not shown:" in shown
     wide = make_results(models=("a",), attacks=tuple(ATTACKS), epsilons=(2, 4, 8, 16), missing=0)
     console = Console(width=120, file=io.StringIO(), color_system=None)
     console.print(text.leaderboard_table(wide, conclude.conclude(wide).board))
