@@ -108,7 +108,8 @@ def auto_pgd(
         rises, since = rises + current.above(last), since + 1
         better = current.above(best)
         best = current.where(better, best)
-        uphill = torch.where(better.view(-1, 1, 1, 1), direction, uphill)
+        if checks:
+            uphill = torch.where(better.view(-1, 1, 1, 1), direction, uphill)
         if update in checks:
             # "at most", as in the authors' code; the paper writes "fewer than"
             stuck = ~halved & (best.values == at_checkpoint)
