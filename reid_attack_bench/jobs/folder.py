@@ -107,6 +107,8 @@ def _check_needs(ready: ReadyAttack) -> None:
         )
     if isinstance(ready.attack, QueryAttack):
         raise BenchError(f"attack {ready.name} queries a retrieval system, which a folder is not: use a suite")
+    if ready.threat.impersonate:
+        raise BenchError(f"attack {ready.name} impersonates, and images of a folder have no identities: use a suite")
     if ready.threat.perturbs != "query":
         raise BenchError(f"attack {ready.name} perturbs {ready.threat.perturbs}, but images of a folder are queries")
 

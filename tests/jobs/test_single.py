@@ -16,8 +16,11 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from reid_attack_bench.attacks.noise import Noise
 from reid_attack_bench.cli import main as cli
 from reid_attack_bench.contracts import ThreatModel
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.jobs.folder import ReadyAttack, craft_folder
 from tests.conftest import TOY, tiny_document
 
 RECIPE, READY, LEARNER = (f"{TOY}:{name}" for name in ("ToyRecipe", "ToyVictim", "Learner"))
@@ -236,3 +239,9 @@ def test_another_model_is_not_taken_for_the_source(bench, tiny_yaml: Path, image
     craft = ("craft", "--attack", "x.safetensors", "--images", images, "--out", "adv", "--suite", tiny_yaml)
     assert "is not the model that the attack was fitted against" in bench(*craft, "--source", READY, fails=True)
     assert "was fitted for its budget" in bench(*craft, "--epsilon", 3, fails=True)
+
+
+def test_a_folder_has_nobody_to_impersonate(images: Path, tmp_path: Path) -> None:
+    ready = ReadyAttack("noise", Noise(), ThreatModel(impersonate="random"), None, None)
+    with pytest.raises(BenchError, match="attack noise impersonates, and images of a folder have no identities"):
+        craft_folder(ready, images, tmp_path / "adv")
