@@ -246,8 +246,10 @@ def lay_out(lines: list[Block], look: Look, heading: str, subheading: str, scale
             if i == 0:
                 axes.set_ylabel(SOURCE_AXIS if height > 1.9 else SOURCE_AXIS.replace(" (", "\n("), fontsize=9)
                 axes.yaxis.set_label_coords(-(left - (0.4 if layout.short else 0.24)) / width, 0.5)
-            if _below(blocks, b, i) is None:
-                axes.set_xlabel(TARGET_AXIS if width > 1.6 else TARGET_AXIS.replace(" (", "\n("), fontsize=9)
+            axis = TARGET_AXIS if width > 1.6 else TARGET_AXIS.replace(" (", "\n(")
+            narrow = max(text_width(line, 9) for line in axis.split("\n")) > width + _GAP
+            if _below(blocks, b, i) is None and not (i and narrow):  # would meet that of its left neighbour
+                axes.set_xlabel(axis, fontsize=9)
     first, last = layout.panels[0][0], layout.panels[-1][0]
     bar_height = min(last[1] + last[3] - first[1], 4.5)
     bar_axes = figure.add_axes(
