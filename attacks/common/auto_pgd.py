@@ -90,7 +90,7 @@ def auto_pgd(
         start: N×3×H×W, the first points; projected first.
         threat: the budget. A pixel budget keeps the positions whose change raises the objective most, to first order.
         steps: number of points, including the first.
-        schedule: see `Schedule`.
+        schedule: see `Schedule`. With "linear" a randomised source gets the last point, not the best.
     """
     current, direction = _evaluated(objective, source, threat.project(start, clean), gradient=steps > 1)
     best, uphill = current, direction
@@ -120,6 +120,9 @@ def auto_pgd(
             current = Points(torch.where(chosen, best.images, current.images), current.values, current.refused)
             direction = torch.where(chosen, uphill, direction)
             rises, since, at_checkpoint = torch.zeros_like(rises), 0, best.values
+    if schedule == "linear" and source.randomised:
+        # one draw against another: the largest value is the luckiest draw, while the last steps average over draws
+        return current.where(~current.refused | best.refused, best)
     return best
 
 

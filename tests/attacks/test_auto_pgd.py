@@ -107,6 +107,19 @@ def test_linear_steps_by_hand() -> None:
     assert seen == pytest.approx([0.5, 0.7, 0.525, 0.6125, 0.7], abs=1e-6)
 
 
+def test_of_a_randomised_source_the_last_point_is_kept() -> None:
+    source, clean = ToyVictim().eval().requires_grad_(False), images()
+    source.randomised = True
+    seen: list[torch.Tensor] = []
+
+    def lucky(points: torch.Tensor) -> torch.Tensor:
+        seen.append(points.detach())
+        return points.mean(dim=(1, 2, 3)) + (9.0 if len(seen) == 2 else 0.0)
+
+    found = auto_pgd(lucky, source, clean, clean, THREAT, steps=6, schedule="linear")
+    assert torch.equal(found.images, seen[-1])
+
+
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_steps_are_passes(steps: int) -> None:
     cost = Cost()
