@@ -132,6 +132,16 @@ class WithoutLogits(ToyVictim):
         return None
 
 
+@dataclass(frozen=True)
+class Stubborn(Attack):
+    """Has no form without logits."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients", "logits"})
+
+    def craft(self, source, batch, threat, generator, state=None):
+        return batch.images
+
+
 class NanVictim(ToyVictim):
     def embed(self, images):
         return super().embed(images) * float("nan")

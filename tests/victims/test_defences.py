@@ -312,7 +312,10 @@ def test_pretenders_look_robust_are_caught_and_are_broken(store) -> None:
     [
         ({"use": PRETEND}, "victim fake is a defence.*defends.*there: toy"),
         ({"use": PRETEND, "defends": "tpy"}, "victim fake is a defence"),
-        ({"use": PRETEND, "defends": "toy", "train_on": "plaza"}, "it defends toy: remove train_on"),
+        (
+            {"use": PRETEND, "defends": "toy", "train_on": "plaza"},
+            "a defence is trained on the data sets of its victim toy: remove train_on",
+        ),
         ({"use": f"{TOY}:ToyRecipe", "defends": "toy"}, "has no defend"),
         ({"use": "jpeg", "defends": "toy", "options": {"quality": 0}}, "quality must be a whole number from 1 to 95"),
     ],
@@ -386,7 +389,7 @@ def test_a_detector_that_no_attack_can_pass_is_unverified(store) -> None:
     }
     plain = {"metric_pgd": {"epsilon": 8, "options": {"steps": 2}}}
     for attacks, why in (
-        (plain, "no adaptive attack tried to pass it"),
+        (plain, "no adaptive attack tried to evade the detector"),
         ({"adaptive": {**plain["metric_pgd"], "use": "metric_pgd", "adaptive": True}}, "gives no suspicion"),
     ):
         changed["attacks"] = attacks
@@ -405,17 +408,19 @@ def test_a_doubtful_victim_stands_below_the_line(store) -> None:
     text = report_text(results, {}, concluded)
     board = text[text.index("## Leaderboard") : text.index("## Audit")]
     assert board.index("trained@plaza") < board.index("**unverified**") < board.index("rounded@plaza")
-    assert "| rounded@plaza | plaza | zero gradients | 100 % of an image" in text
+    assert "| rounded@plaza | plaza | zero gradients | 100 % of the image values" in text
     shown = [str(cell) for cell in leaderboard_table(results, concluded.board).columns[1].cells]
     assert "rounded@plaza (!)" in shown
     assert "toy@plaza" in shown
 
 
-def test_attacks_on_logits_pass_over_a_victim_without_any() -> None:
+def test_attacks_on_logits_take_their_other_form_on_a_victim_without_any_or_pass_over_it() -> None:
     changed = document()
     changed["victims"] |= {"ready": {"use": f"{TOY.parent / 'defended.py'}:Headless"}}
-    changed["attacks"] = {"pgd": {}, "metric_pgd": {}}
+    changed["attacks"] = {"pgd": {}, "metric_pgd": {}, "stubborn": {"use": f"{TOY}:Stubborn"}}
     cells = make_plan(parse.parse(changed)).cells
     reasons = {cell.attack: cell.impossible for cell in cells if cell.source == "ready"}
-    assert "ready has no logits, so it can only be a target of pgd" in reasons["pgd"]
+    assert "ready has no logits, so it can only be a target of stubborn" in reasons["stubborn"]
     assert reasons["metric_pgd"] == ""
+    assert reasons["pgd"] == ""
+    assert {cell.needs for cell in cells if cell.source == "ready" and cell.attack == "pgd"} == {("gradients",)}
