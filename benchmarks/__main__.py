@@ -26,7 +26,7 @@ COLUMNS = ("topic", "what", "against", "figure", "low", "high", "unit", "target"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"one of {', '.join(TOPICS)}; all by default")
-    parser.add_argument("--out", type=Path, help="write benchmarks.csv and README.md there")
+    parser.add_argument("--out", type=Path, help="write benchmarks.csv and README.md there; other topics stay")
     arguments = parser.parse_args()
     unknown = set(arguments.topics) - set(TOPICS)
     if unknown:
@@ -38,8 +38,24 @@ def main() -> None:
             lines.append(line)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
+        lines += _kept(arguments.out / "benchmarks.csv", {line.topic for line in lines})
+        lines.sort(key=lambda line: TOPICS.index(line.topic))
         (arguments.out / "benchmarks.csv").write_text(_csv(lines))
         (arguments.out / "README.md").write_text(_page(lines))
+
+
+def _kept(path: Path, measured: set[str]) -> list[Line]:
+    """Lines of topics that were not measured now."""
+    if not path.is_file():
+        return []
+    kept = []
+    for row in csv.DictReader(path.read_text().splitlines()):
+        if row["topic"] in set(TOPICS) - measured:
+            value, low, high = (float(row[name]) for name in ("figure", "low", "high"))
+            met = {"True": True, "False": False, "": None}[row["met"]]
+            about = (row["topic"], row["what"], row["against"])
+            kept.append(Line(*about, value, low, high, row["unit"], row["target"], met, int(row["runs"]), row["note"]))
+    return kept
 
 
 def machine() -> str:

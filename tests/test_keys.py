@@ -40,6 +40,7 @@ PINNED = {
     "paper-perception": ("9fb7f54aeb07", "0d3f332aa1c5"),
     "paper-pixels": ("68257dc2001f", "aabd22ebe550"),
     "paper-whitebox": ("5aee0ba9507e", "29fe17de3c65"),
+    "queries": ("5065d83b71a2", "e7b9caa29fd1"),
     "quick": ("0f67b1556930", "44eb3ed26cbe"),
     "released-vs-paper": ("3242c3fccd98", "6328b3e9f5a0"),
     "standard": ("598c5bfb5ca4", "d80ebde3f6f4"),
