@@ -13,6 +13,7 @@ import io
 import math
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,10 +39,11 @@ def main() -> None:
             lines.append(line)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        lines += _kept(arguments.out / "benchmarks.csv", {line.topic for line in lines})
-        lines.sort(key=lambda line: TOPICS.index(line.topic))
+        kept = _kept(arguments.out / "benchmarks.csv", {line.topic for line in lines})
+        lines = sorted([*lines, *kept], key=lambda line: TOPICS.index(line.topic))
+        earlier = list(dict.fromkeys(line.topic for line in kept))
         (arguments.out / "benchmarks.csv").write_text(_csv(lines))
-        (arguments.out / "README.md").write_text(_page(lines))
+        (arguments.out / "README.md").write_text(_page(lines, earlier))
 
 
 def _kept(path: Path, measured: set[str]) -> list[Line]:
@@ -92,11 +94,12 @@ def _csv(lines: list[Line]) -> str:
     return text.getvalue()
 
 
-def _page(lines: list[Line]) -> str:
+def _page(lines: list[Line], earlier: Sequence[str] = ()) -> str:
+    kept = f" Kept from an earlier run, perhaps on another machine: {', '.join(earlier)}." if earlier else ""
     text = [
         "# Benchmarks",
         "",
-        f"Written by `make bench` on: {machine()}. Medians with [smallest, largest] over the runs of each line.",
+        f"Written by `make bench` on: {machine()}. Medians with [smallest, largest] over the runs of each line.{kept}",
         "",
         "| topic | what | against | figure | target | | runs | note |",
         "|---|---|---|--:|---|---|--:|---|",
