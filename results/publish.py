@@ -1,6 +1,6 @@
 """Copy finished runs into this folder, reduced in size: python results/publish.py runs/quick …
 
-Copied: report.md, report.html if it is small, CSVs, tables/, the manifest, the plots overview, curve and visibility in
+Copied: report.md, report.html if it is small, CSVs, tables/, the manifest, the plots overview, cost, curve and visibility in
 fewer colours, and one sheet of example images at half its size. Left out: the heat map of each attack and the PDFs,
 which `reid-attack-bench report` writes again from a store; report.md links only what is copied. README.md is always
 written again, also if no run is given.
@@ -22,7 +22,7 @@ from PIL import Image
 from reid_attack_bench.report.markdown import PDF_NOTE
 
 HERE = Path(__file__).parent
-PLOTS = ("overview", "curve_", "visibility")
+PLOTS = ("overview", "cost_", "curve_", "visibility")
 PLOT_COLOURS = 128
 SHEETS, SHEET_SIZE, SHEET_QUALITY = 1, 0.5, 40
 """Sheets of a run that are copied, first by name; their scale; WebP quality that keeps the noise visible."""
