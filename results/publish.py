@@ -1,9 +1,9 @@
 """Copy finished runs into this folder, reduced in size: python results/publish.py runs/quick …
 
-Copied: report.md, report.html if it is small, CSVs, tables/, the manifest, the plots overview, cost, curve and visibility in
-fewer colours, and one sheet of example images at half its size. Left out: the heat map of each attack and the PDFs,
-which `reid-attack-bench report` writes again from a store; report.md links only what is copied. README.md is always
-written again, also if no run is given.
+Copied: report.md, report.html if it is small, CSVs, tables/, the manifest, the plots overview, cost, curve and
+visibility in fewer colours, and one sheet of example images at half its size. Left out: the heat map of each attack
+and the PDFs, which `reid-attack-bench report` writes again from a store; report.md links only what is copied.
+README.md is always written again, also if no run is given.
 """
 
 from __future__ import annotations
