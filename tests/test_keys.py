@@ -48,7 +48,7 @@ PINNED = {
 """Suite → digest of the keys, digest of the seeds, of all its steps, at both sizes where it has two."""
 
 
-PROTOCOLS = {"reid-standard-1": "07c314e24670", "reid-standard-1-small": "9dbc426089a5"}
+PROTOCOLS = {"reid-standard-1": "90427f41dbaa", "reid-standard-1-small": "9dbc426089a5"}
 """Protocol → digest of its attacks."""
 
 
