@@ -79,7 +79,8 @@ def test_help_does_not_import_torch() -> None:
     ("arguments", "expected"),
     [
         (("run", ""), set(parse.shipped())),
-        (("run", "qu"), {"quick"}),
+        (("run", "qui"), {"quick"}),
+        (("run", "quick", "--protocol", "reid-standard-1-"), {"reid-standard-1-small"}),
         (("evaluate", "--suite", "min"), {"minute"}),
         (("evaluate", "--victim", ""), set(registry.available("victim"))),
         (("evaluate", "--device", "c"), {"cpu", "cuda", "cuda:0"}),
