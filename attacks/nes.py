@@ -58,10 +58,6 @@ class NES(QueryAttack):
             raise BenchError(f"nes: samples must be even, not {self.samples}, because queries are asked in pairs")
 
     @property
-    def craft_work(self) -> float:
-        return 1000.0
-
-    @property
     def needs(self) -> frozenset[Need]:
         return needs_of(self.margin)
 

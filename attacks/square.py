@@ -118,10 +118,6 @@ class Square(QueryAttack):
         check_settings(self, "square")
 
     @property
-    def craft_work(self) -> float:
-        return 1000.0
-
-    @property
     def needs(self) -> frozenset[Need]:
         return needs_of(self.margin)
 

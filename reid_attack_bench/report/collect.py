@@ -11,7 +11,7 @@ import numpy as np
 from reid_attack_bench.files import digest_of
 from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import costs, retrieval
-from reid_attack_bench.report.record import CellRecord, CleanRecord, RunRecord
+from reid_attack_bench.report.record import CellRecord, CleanRecord, RunRecord, threat_columns
 from reid_attack_bench.report.results import (
     NOT_APPLICABLE,
     CellRow,
@@ -138,13 +138,7 @@ class _Collector:
         impossible = NOT_APPLICABLE + cell.impossible if cell.impossible else ""
         return CellRow(
             **{name: getattr(cell, name) for name in _CELL_FIELDS},
-            epsilon=cell.threat.epsilon,
-            pixels=cell.threat.pixels,
-            perturbs=cell.threat.perturbs,
-            sees=cell.threat.sees,
-            query_budget=cell.threat.queries,
-            top=cell.threat.top if cell.threat.sees == "ranking" else None,
-            impersonate=cell.threat.impersonate or "",
+            **threat_columns(cell.threat),
             queries=None if before is None or after is None else after["queries"],
             seed=self.record.suite.seed if cell.seed is None else cell.seed,
             status=impossible or self.status(cell.rank_key, after),

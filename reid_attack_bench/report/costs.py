@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from reid_attack_bench.report.record import CellRecord, RunRecord, StepRecord
+from reid_attack_bench.report.record import CellRecord, RunRecord, StepRecord, threat_columns
 from reid_attack_bench.report.results import CostRow, Setting
 
 FactsOf = Callable[[str, str], "Mapping[str, Any] | None"]
@@ -54,7 +54,7 @@ def table(rows: Iterable[CostRow]) -> pd.DataFrame:
 
 
 def _row(cell: CellRecord, seed: int, steps: Mapping[str, StepRecord], facts_of: FactsOf) -> CostRow:
-    threat, craft = cell.threat, steps.get(cell.craft_key)
+    craft = steps.get(cell.craft_key)
     images = _images(cell, facts_of)
     fit = steps.get(craft.inputs.get("fit", "")) if craft else None
     fitted = (facts_of("fit", fit.key) if fit else None) or {}
@@ -62,18 +62,11 @@ def _row(cell: CellRecord, seed: int, steps: Mapping[str, StepRecord], facts_of:
     seconds = craft.seconds if craft else None
     return CostRow(
         attack=cell.attack,
-        epsilon=threat.epsilon,
-        pixels=threat.pixels,
-        perturbs=threat.perturbs,
-        sees=threat.sees,
-        query_budget=threat.queries,
-        top=threat.top if threat.sees == "ranking" else None,
-        impersonate=threat.impersonate or "",
+        **threat_columns(cell.threat) | {name: per_image.get(name) for name in _STORED},
         source=cell.source,
         dataset=cell.dataset,
         seed=seed,
         images=images,
-        **{name: per_image.get(name) for name in _STORED},
         seconds_per_image=round(seconds / images, 6) if seconds is not None and images else None,
         fit_forward_passes=fitted.get("forward_passes"),
         fit_backward_passes=fitted.get("backward_passes"),

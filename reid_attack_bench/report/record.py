@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import BenchError
@@ -79,6 +80,19 @@ class CellRecord:
     features_key: str = ""
     rank_key: str = ""
     impossible: str = ""
+
+
+def threat_columns(threat: ThreatModel) -> dict[str, Any]:
+    """Columns of tables for a threat model, without the evaluated targets; None and "" where they do not apply."""
+    return {
+        "epsilon": threat.epsilon,
+        "pixels": threat.pixels,
+        "perturbs": threat.perturbs,
+        "sees": threat.sees,
+        "query_budget": threat.queries,
+        "top": threat.top if threat.sees == "ranking" else None,
+        "impersonate": threat.impersonate or "",
+    }
 
 
 @dataclass(frozen=True)

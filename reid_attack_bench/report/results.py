@@ -11,7 +11,7 @@ import numpy as np
 
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.metrics import catalogue
-from reid_attack_bench.report.record import RunRecord
+from reid_attack_bench.report.record import RunRecord, threat_columns
 
 NOT_APPLICABLE = "not applicable: "
 
@@ -76,11 +76,18 @@ class Setting:
     @classmethod
     def of(cls, attack: str, threat: ThreatModel) -> Setting:
         """The setting of an attack, by its label, under `threat`."""
-        top = threat.top if threat.sees == "ranking" else 0
-        return cls(
-            attack, threat.epsilon, threat.pixels or 0, threat.perturbs, threat.queries or 0, top,
-            threat.impersonate or "",
-        )  # fmt: skip
+        return cls._from(attack, threat_columns(threat))
+
+    @classmethod
+    def _from(cls, attack: str, threat: Mapping[str, Any]) -> Setting:
+        """The setting of an attack and of its columns, as `threat_columns` gives them."""
+        limits = (threat["query_budget"] or 0, threat["top"] or 0, threat["impersonate"])
+        return cls(attack, threat["epsilon"], threat["pixels"] or 0, threat["perturbs"], *limits)
+
+    @classmethod
+    def of_row(cls, row: CellRow | CostRow) -> Setting:
+        """The setting of a row."""
+        return cls._from(row.attack, vars(row))
 
     @property
     def budget(self) -> str:
@@ -157,10 +164,7 @@ class CellRow:
 
     @property
     def setting(self) -> Setting:
-        return Setting(
-            self.attack, self.epsilon, self.pixels or 0, self.perturbs, self.query_budget or 0, self.top or 0,
-            self.impersonate,
-        )  # fmt: skip
+        return Setting.of_row(self)
 
     @property
     def place(self) -> tuple[Setting, str, str, str]:
@@ -289,10 +293,7 @@ class CostRow:
 
     @property
     def setting(self) -> Setting:
-        return Setting(
-            self.attack, self.epsilon, self.pixels or 0, self.perturbs, self.query_budget or 0, self.top or 0,
-            self.impersonate,
-        )  # fmt: skip
+        return Setting.of_row(self)
 
 
 @dataclass(frozen=True)
