@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from reid_attack_bench.metrics.catalogue import comparable
-from reid_attack_bench.suites.suite import EOT_SAMPLES, PRECISIONS, RELATIONS
+from reid_attack_bench.suites.suite import CONTROL, EOT_SAMPLES, PRECISIONS, RELATIONS
 from reid_attack_bench.validation import Document, OneOf, OneOrMany, json_schema, mistake, pattern, shown
 
 ROLES = ("source", "white-box", "target")
@@ -195,6 +195,7 @@ class ContenderDocument(Document):
     attack: str = Field(description="label of the attack")
     epsilon: Epsilon | None = Field(None, description="required if the attack has several")
     pixels: Pixels = Field(None, description="required if the attack has several")
+    queries: Annotated[int, Field(ge=1)] | None = Field(None, description="required if the attack has several")
 
     @model_validator(mode="before")
     @classmethod
@@ -203,11 +204,12 @@ class ContenderDocument(Document):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string", "description": "label of the attack"}, handler(schema)]}
+        best = {"const": CONTROL, "description": "the best control: random changes of the budget of the other side"}
+        return {"anyOf": [best, {"type": "string", "description": "label of the attack"}, handler(schema)]}
 
 
 class FindingDocument(Document):
-    """A claim about two attacks: a measure is lower under one than under the other."""
+    """A claim about two attacks, or an attack and the best control: a measure is lower under one than the other."""
 
     claim: str = Field(min_length=1, description="the claim in words")
     lower: ContenderDocument | None = None

@@ -22,7 +22,7 @@ from reid_attack_bench.suites.document import (
     VictimDocument,
     epsilon_steps,
 )
-from reid_attack_bench.suites.suite import OTHERS, AttackEntry, Claim, Contender, Suite, VictimEntry
+from reid_attack_bench.suites.suite import CONTROL, OTHERS, AttackEntry, Claim, Contender, Suite, VictimEntry
 from reid_attack_bench.validation import checked, read_yaml
 
 T = TypeVar("T")
@@ -67,6 +67,8 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
         **_protocol(top.protocol, size, attacks),
         **{label: _attack(label, entry, size) for label, entry in attacks.items()},
     }
+    if CONTROL in entries:
+        raise BenchError(f"attacks.{CONTROL}: findings call the best control by that name: choose another label")
     smallest = min(threat.epsilon for entry in entries.values() for threat in entry.threats)
     claims = (_claims(f"findings[{i}]", each, entries, size) for i, each in enumerate(top.findings))
     return Suite(
@@ -99,7 +101,11 @@ def with_protocol(suite: Suite, name: str) -> Suite:
     findings = tuple(
         claim
         for claim in suite.findings
-        if all((side.attack, threat) in known for side in (claim.lower, claim.higher) for threat in side.threats)
+        if all(
+            side.attack == CONTROL or (side.attack, threat) in known
+            for side in (claim.lower, claim.higher)
+            for threat in side.threats
+        )
     )
     return replace(suite, attacks=tuple(entries.values()), findings=findings, protocol=name)
 
@@ -246,9 +252,25 @@ def _claims(
 ) -> Iterator[Claim]:
     """One claim, or for `ascending: [a, b, c]` one for each pair of neighbours."""
     sides = entry.ascending or [side for side in (entry.lower, entry.higher) if side is not None]
-    contenders = [_contender(where, side, attacks, image_size, curve=bool(entry.at_equal)) for side in sides]
+    curve = bool(entry.at_equal)
+    contenders = [
+        None if side.attack == CONTROL else _contender(where, side, attacks, image_size, curve=curve) for side in sides
+    ]
+    if any(each is None and side.model_fields_set > {"attack"} for each, side in zip(contenders, sides, strict=True)):
+        raise BenchError(f"{where}: {CONTROL} has the budget of the other side: give the attack alone")
     for lower, higher in itertools.pairwise(contenders):
-        yield Claim(entry.claim, lower, higher, entry.measure, entry.relation, entry.at_equal)
+        if lower is None and higher is None:
+            raise BenchError(f"{where}: both sides are {CONTROL}: name an attack of the suite for one of them")
+        if curve and (lower is None or higher is None):
+            raise BenchError(f"{where}: {CONTROL} is one value at a budget, not a curve: remove at_equal")
+        pair = (lower or _control(higher), higher or _control(lower))
+        yield Claim(entry.claim, *pair, entry.measure, entry.relation, entry.at_equal)
+
+
+def _control(other: Contender | None) -> Contender:
+    """The best control of the budget of the other side."""
+    assert other is not None
+    return Contender(CONTROL, other.threats)
 
 
 def _contender(
@@ -261,18 +283,19 @@ def _contender(
 ) -> Contender:
     label, given = entry.attack, entry.model_fields_set
     if label not in attacks:
-        raise BenchError(f"{where}: no attack '{label}' in this suite: {nearest(label, attacks)}")
+        raise BenchError(f"{where}: no attack '{label}' in this suite: {nearest(label, [*attacks, CONTROL])}")
     budget = _pixel_count(entry.pixels, image_size)
     threats = tuple(
         threat
         for threat in attacks[label].threats
         if ("epsilon" not in given or threat.epsilon == entry.epsilon)
         and ("pixels" not in given or threat.pixels == budget)
+        and ("queries" not in given or threat.queries == entry.queries)
     )
     if curve and len(threats) < 2:
         raise BenchError(f"{where}: at_equal needs a curve, but attack {label} has {len(threats)} threat model there")
     if not curve and len(threats) != 1:
         raise BenchError(
-            f"{where}: attack {label} has {len(threats)} such threat models: name one with epsilon and pixels"
+            f"{where}: attack {label} has {len(threats)} such threat models: name one with epsilon, pixels and queries"
         )
     return Contender(label, threats)

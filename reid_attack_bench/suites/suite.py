@@ -19,6 +19,9 @@ PRECISIONS = ("float32", "bfloat16")
 OTHERS = "others"
 """In AttackEntry.sources: for each target all sources but itself."""
 
+CONTROL = "control"
+"""In Contender.attack: the best control of the budget of the other side."""
+
 EOT_SAMPLES = 8
 """Number of draws of a randomised victim averaged by `adaptive: true`."""
 
@@ -82,7 +85,10 @@ class AttackEntry:
 
 @dataclass(frozen=True)
 class Contender:
-    """One side of a claim: an attack of the suite under one of its threat models, or under several as a curve."""
+    """One side of a claim: an attack of the suite under one of its threat models, or under several as a curve.
+
+    attack CONTROL: the best control, random changes of the same budget; `threats` are then those of the other side.
+    """
 
     __pydantic_config__ = _WHOLE
     attack: str
@@ -201,7 +207,7 @@ def _claims_at(claim: Claim, before: Mapping[str, set[int]], chosen: tuple[int, 
         ]
         if all(len(curve.threats) > 1 for curve in curves):
             yield replace(claim, lower=curves[0], higher=curves[1])
-    elif len({*before[claim.lower.attack], *before[claim.higher.attack]}) == 1:
+    elif len(set().union(*(before[side.attack] for side in sides if side.attack != CONTROL))) == 1:
         for epsilon in chosen:
             lower, higher = (replace(side, threats=_at(side.threats, [epsilon])) for side in sides)
             yield replace(claim, lower=lower, higher=higher)

@@ -6,6 +6,7 @@ import pytest
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.suites import parse
+from reid_attack_bench.suites.suite import CONTROL
 
 
 @pytest.mark.parametrize("name", parse.shipped())
@@ -141,6 +142,21 @@ def test_other_data_take_the_place_of_the_suite_s(tiny) -> None:
              "findings": [{"claim": "x", "lower": "pgd", "higher": "fgsm", "measure": "ssim", "at_equal": "mAP"}]},
             "needs a curve",
         ),
+        (
+            {"extends": "quick", "attacks": {"pgd": {"epsilon": [4, 8]}, "fgsm": {}},
+             "findings": [{"claim": "x", "lower": "pgd", "higher": "control", "measure": "ssim", "at_equal": "mAP"}]},
+            "control is one value at a budget, not a curve",
+        ),
+        (
+            {"extends": "quick", "findings": [{"claim": "x", "ascending": ["control", "control"]}]},
+            "both sides are control",
+        ),
+        (
+            {"extends": "quick", "attacks": {"pgd": {"epsilon": 8}},
+             "findings": [{"claim": "x", "lower": "pgd", "higher": {"attack": "control", "epsilon": 8}}]},
+            "control has the budget of the other side",
+        ),
+        ({"extends": "quick", "attacks": {"control": {"use": "noise"}}}, "findings call the best control by that name"),
     ],
 )  # fmt: skip
 def test_mistakes_in_what_a_suite_is_made_of(document, says: str) -> None:
@@ -165,6 +181,32 @@ def test_findings_name_their_threat_models(tiny) -> None:
     first, second, curve = parse.parse(tiny).findings
     assert [[t.epsilon for t in f.lower.threats + f.higher.threats] for f in (first, second)] == [[16, 8], [8, 4]]
     assert [t.epsilon for t in curve.higher.threats] == [4, 8, 16]
+
+
+def test_a_finding_may_name_a_number_of_queries(tiny) -> None:
+    tiny["attacks"]["square"] = {"epsilon": 8, "sees": "embedding", "access": "white-box", "queries": [10, 100]}
+    tiny["findings"] = [
+        {"claim": "more", "ascending": [{"attack": "square", "queries": 100}, {"attack": "square", "queries": 10}]}
+    ]
+    (claim,) = parse.parse(tiny).findings
+    assert [[threat.queries for threat in side.threats] for side in (claim.lower, claim.higher)] == [[100], [10]]
+    tiny["findings"] = [{"claim": "more", "lower": "square", "higher": "pgd"}]
+    with pytest.raises(BenchError, match="square has 2 such threat models: name one with epsilon, pixels and queries"):
+        parse.parse(tiny)
+
+
+def test_a_finding_may_name_the_best_control(tiny) -> None:
+    """It has the budget of the other side, through JSON, other epsilons and other protocols."""
+    tiny["attacks"]["pgd"] = {"epsilon": 16, "pixels": 100}
+    tiny["attacks"].pop("noise", None)
+    tiny["findings"] = [{"claim": "transfers", "lower": "pgd", "higher": "control", "relation": "cross-model"}]
+    suite = parse.parse(tiny)
+    (claim,) = suite.findings
+    assert (claim.higher.attack, claim.higher.threats) == (CONTROL, claim.lower.threats)
+    assert [(threat.epsilon, threat.pixels) for threat in claim.higher.threats] == [(16, 100)]
+    assert parse.from_json(parse.to_json(suite)) == suite
+    assert [c.higher.threats[0].epsilon for c in suite.with_epsilons([4, 8]).findings] == [4, 8]
+    assert parse.with_protocol(suite, "reid-standard-1-small").findings == suite.findings
 
 
 def test_seeds_of_an_attack_share_everything_but_the_attack(tiny) -> None:
