@@ -28,9 +28,9 @@ from tests.conftest import TOY
 
 PINNED = {
     "decoder": ("e21ccc5e4625", "05ace43c2f0e"),
-    "defended": ("8a9375149d6e", "7eefe65fae57"),
+    "defended": ("1a6a444f2b51", "5307f70b23ad"),
     "full-width": ("2971fd73099b", "7beb34f6af57"),
-    "minute": ("47aa23b5642f", "12ed2132cec7"),
+    "minute": ("87a8cd8c279f", "715432cc132a"),
     "paper-cross-both": ("8471a9081a65", "9d0eb72b010e"),
     "paper-cross-dataset": ("fa99c2271b1d", "026c9f1ad43e"),
     "paper-cross-model": ("04035b1a1f68", "39cd2336bd91"),
@@ -41,14 +41,19 @@ PINNED = {
     "paper-pixels": ("68257dc2001f", "aabd22ebe550"),
     "paper-whitebox": ("5aee0ba9507e", "29fe17de3c65"),
     "queries": ("5065d83b71a2", "e7b9caa29fd1"),
-    "quick": ("0f67b1556930", "44eb3ed26cbe"),
+    "quick": ("96efd1d26eea", "6ad37b6d4050"),
     "released-vs-paper": ("3242c3fccd98", "6328b3e9f5a0"),
     "standard": ("598c5bfb5ca4", "d80ebde3f6f4"),
 }
 """Suite → digest of the keys, digest of the seeds, of all its steps, at both sizes where it has two."""
 
 
-PROTOCOLS = {"reid-standard-1": "90427f41dbaa", "reid-standard-1-small": "9dbc426089a5"}
+PROTOCOLS = {
+    "reid-standard-1": "90427f41dbaa",
+    "reid-standard-1-small": "9dbc426089a5",
+    "reid-standard-2": "0563d3814545",
+    "reid-standard-2-small": "7c97c83b41b0",
+}
 """Protocol → digest of its attacks."""
 
 

@@ -83,7 +83,7 @@ def run_options(function: Any) -> Any:
             ),
             click.option(
                 "--protocol", metavar="NAME", shell_complete=complete.protocols,
-                help="Fixed set of attacks, such as reid-standard-1.  [default: the suite's]",
+                help="Fixed set of attacks, such as reid-standard-2.  [default: the suite's]",
             ),
             click.option("--compile", is_flag=True, help="Apply torch.compile to victims."),
             click.option(

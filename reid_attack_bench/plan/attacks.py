@@ -40,6 +40,7 @@ def plan_attacks(suite: Suite) -> list[AttackRun]:
                 with_seed=bool(entry.seeds),
                 defended_only=entry.defended_only,
                 protocol=entry.protocol,
+                relations=entry.relations,
             )
             for threat, seed in itertools.product(entry.threats, entry.seeds or (suite.seed,))
         ]

@@ -139,10 +139,8 @@ class _Planner:
         if run.defended_only and not source.defended:
             return
         evaluated = [target for target in targets if source.attacks(target, run.threat)]
-        if self.suite.relations:
-            evaluated = [
-                target for target in evaluated if source.relation_to(target, name, self.data) in self.suite.relations
-            ]
+        for wanted in filter(None, (self.suite.relations, run.relations)):
+            evaluated = [target for target in evaluated if source.relation_to(target, name, self.data) in wanted]
         if not evaluated:
             return
         rows = [self.clean_row(target, name) for target in evaluated]

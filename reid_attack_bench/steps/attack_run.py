@@ -19,7 +19,7 @@ class AttackRun:
         use: the attack and its settings.
         adaptive: draws of a randomised source to average when the attack adapts to its defence; 0 without adaptation.
         with_seed: the label names the seed, since the attack runs with several.
-        defended_only, protocol: as in AttackEntry.
+        defended_only, protocol, relations: as in AttackEntry.
     """
 
     name: str
@@ -30,6 +30,7 @@ class AttackRun:
     with_seed: bool = False
     defended_only: bool = False
     protocol: str = ""
+    relations: tuple[str, ...] = ()
 
     @property
     def attack(self) -> Attack:

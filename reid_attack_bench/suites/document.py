@@ -169,6 +169,9 @@ class PresetDocument(Document):
         0, description="true, or the number of draws of a randomised source to average"
     )
     defended_only: bool = Field(False, description="craft on defended sources only")
+    relations: Annotated[list[Relation], OneOrMany()] = Field(
+        default_factory=list, description="restrict its cells to these relations, of those of the suite; default: all"
+    )
     sources: Annotated[list[str], AfterValidator(_no_source_twice), OneOrMany()] = Field(
         default_factory=list,
         description="labels of sources, MODEL or MODEL@DATASET, to craft on all at once; others: all but the target; "

@@ -237,6 +237,7 @@ def _attack(label: str, entry: AttackDocument, image_size: tuple[int, int]) -> A
         entry.adaptive,
         entry.defended_only,
         sources=tuple(entry.sources),
+        relations=tuple(entry.relations),
     )
 
 

@@ -67,6 +67,7 @@ class AttackEntry:
             it is not.
         defended_only: craft on defended sources only, for adaptive attacks, which are the plain ones elsewhere.
         protocol: name of the protocol that the attack belongs to; empty for an attack of the suite's own.
+        relations: restrict its cells to these, of those of the suite, see RELATIONS; empty for all.
         sources: empty to craft it on each source of the suite alone; labels of sources, MODEL or MODEL@DATASET, to
             craft it on all of these at once; OTHERS to craft it for each target on all sources but that target at once.
     """
@@ -81,6 +82,7 @@ class AttackEntry:
     defended_only: bool = False
     protocol: str = ""
     sources: tuple[str, ...] = ()
+    relations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

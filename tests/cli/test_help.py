@@ -80,7 +80,7 @@ def test_help_does_not_import_torch() -> None:
     [
         (("run", ""), set(parse.shipped())),
         (("run", "qui"), {"quick"}),
-        (("run", "quick", "--protocol", "reid-standard-1-"), {"reid-standard-1-small"}),
+        (("run", "quick", "--protocol", "reid-standard-2-"), {"reid-standard-2-small"}),
         (("evaluate", "--suite", "min"), {"minute"}),
         (("evaluate", "--victim", ""), set(registry.available("victim"))),
         (("evaluate", "--device", "c"), {"cpu", "cuda", "cuda:0"}),

@@ -12,7 +12,7 @@ from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.suites.document import AttackDocument, ProtocolDocument
 from reid_attack_bench.validation import checked, read_yaml
 
-STANDARD = "reid-standard-1"
+STANDARD = "reid-standard-2"
 """The current protocol."""
 
 
