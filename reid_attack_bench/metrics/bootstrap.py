@@ -1,4 +1,8 @@
-"""Confidence intervals of a mean over queries, by the percentile bootstrap (Efron and Tibshirani, 1993)."""
+"""Confidence intervals of a mean over queries, by the percentile bootstrap (Efron and Tibshirani, 1993).
+
+Queries of one person are alike, so by default whole identities are resampled (the cluster bootstrap; Davison and
+Hinkley, 1997, section 3.8). Resampling queries as if they were independent gives intervals that are too narrow.
+"""
 
 from __future__ import annotations
 
@@ -9,44 +13,94 @@ from reid_attack_bench.errors import BenchError
 _DRAWS = 100_000  # random indices drawn at a time; they fit in the cache of a CPU
 
 
-def interval(values: np.ndarray, *, seed: int, samples: int = 2000, level: float = 0.95) -> tuple[float, float]:
+def interval(
+    values: np.ndarray,
+    identities: np.ndarray | None = None,
+    *,
+    seed: int,
+    samples: int = 2000,
+    level: float = 0.95,
+    exact: bool = True,
+) -> tuple[float, float]:
     """Confidence interval (low, high) of the mean of `values`, in the units of `values`.
 
-    Queries are drawn with replacement and averaged, `samples` times; the bounds are two quantiles of these means.
-    The interval covers the choice of queries only, not the training of the victim, the gallery or the seed of the
-    attack. To compare two attacks on the same queries, pass their difference per query: whether their two intervals
-    overlap says little.
+    Identities are drawn with replacement, each with all its queries, and the mean over these queries is taken,
+    `samples` times; the bounds are two quantiles of these means. The interval covers the choice of people only, not the
+    training of the victim, the gallery or the seed of the attack. To compare two attacks on the same queries, pass
+    their difference per query: whether their two intervals overlap says little.
 
     Args:
         values: one number per query, such as `Ranking.ap` or `Ranking.hits[:, 0]`; NaN (no correct match) is dropped.
+        identities: identity of each query, N. None, or one identity in all, resamples queries: right where no two
+            queries are of one person.
         seed: the same seed gives the same bounds.
         samples: number of resamples.
         level: confidence, between 0 and 1.
+        exact: `values` are shares in [0, 1]. If all are 0, or all are 1, every resample is the same; the bounds are
+            then those of Clopper and Pearson (1934) for as many independent queries. Set it to False for differences.
 
     Raises:
-        BenchError: there is no value, or `level` or `samples` is out of range.
+        BenchError: there is no value, `level` or `samples` is out of range, or `identities` is of another length.
     """
-    low, high = intervals(np.asarray(values).reshape(-1, 1), seed=seed, samples=samples, level=level)[0]
+    columns = np.asarray(values).reshape(-1, 1)
+    low, high = intervals(columns, identities, seed=seed, samples=samples, level=level, exact=exact)[0]
     return float(low), float(high)
 
 
-def intervals(values: np.ndarray, *, seed: int, samples: int = 2000, level: float = 0.95) -> np.ndarray:
+def intervals(
+    values: np.ndarray,
+    identities: np.ndarray | None = None,
+    *,
+    seed: int,
+    samples: int = 2000,
+    level: float = 0.95,
+    exact: bool = True,
+) -> np.ndarray:
     """Intervals of all columns of N×C `values`, from the same resamples: float64 C×2, equal to `interval` of each.
 
     A query with NaN in any column is dropped from all.
     """
     values = np.asarray(values, dtype=np.float64)
-    values = values[~np.isnan(values).any(axis=1)]
+    if identities is not None and np.shape(identities) != values.shape[:1]:
+        raise BenchError(f"{len(values)} values have identities of shape {np.shape(identities)}: pass one for each")
+    kept = ~np.isnan(values).any(axis=1)
+    values, identities = values[kept], None if identities is None else np.asarray(identities)[kept]
     if len(values) == 0:
         raise BenchError("a confidence interval needs at least one query with a correct match in the gallery")
     if not 0.0 < level < 1.0 or samples < 1:
         raise BenchError(f"level must lie between 0 and 1 and samples be positive, not {level} and {samples}")
-    rng = np.random.default_rng(seed)
+    columns, sizes = _per_identity(values, identities)
+    means = _resampled(columns, sizes, samples, np.random.default_rng(seed))
+    bounds = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=1).T
+    if exact:
+        least = ((1.0 - level) / 2.0) ** (1.0 / len(values))
+        bounds[(values == 0.0).all(axis=0)] = 0.0, 1.0 - least
+        bounds[(values == 1.0).all(axis=0)] = least, 1.0
+    return bounds
+
+
+def _per_identity(values: np.ndarray, identities: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Sums over the queries of each identity, C×K, and their number, K; None where each has one."""
     columns = np.ascontiguousarray(values.T)
+    if identities is None:
+        return columns, None
+    _, first, group = np.unique(identities, return_index=True, return_inverse=True)
+    if len(first) in (1, len(values)):
+        return columns, None
+    group = first.argsort().argsort()[group]  # in order of appearance, so that names do not matter
+    return np.stack([np.bincount(group, weights=column) for column in columns]), np.bincount(group).astype(float)
+
+
+def _resampled(columns: np.ndarray, sizes: np.ndarray | None, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of C×K `columns` over `samples` resamples of K, C×samples; weighted by `sizes`."""
+    count = columns.shape[1]
     means = np.empty((len(columns), samples))
-    step = max(1, _DRAWS // len(values))
+    step = max(1, _DRAWS // count)
     for start in range(0, samples, step):
-        drawn = rng.integers(0, len(values), size=(min(step, samples - start), len(values)))
+        part = slice(start, min(start + step, samples))
+        drawn = rng.integers(0, count, size=(part.stop - start, count))
         for column, into in zip(columns, means, strict=True):
-            column.take(drawn).mean(axis=1, out=into[start : start + step])
-    return np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=1).T
+            column.take(drawn).mean(axis=1, out=into[part])
+        if sizes is not None:
+            means[:, part] /= sizes.take(drawn).mean(axis=1)
+    return means

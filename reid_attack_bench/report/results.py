@@ -11,6 +11,7 @@ import numpy as np
 
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.metrics import catalogue
+from reid_attack_bench.report.per_query import PerQuery
 from reid_attack_bench.report.record import RunRecord, threat_columns
 
 NOT_APPLICABLE = "not applicable: "
@@ -215,15 +216,6 @@ class CleanRow:
 
 def _fields(row: CellRow | CleanRow) -> dict[str, Any]:
     return {name: value for name, value in vars(row).items() if name != "values"}
-
-
-@dataclass(frozen=True)
-class PerQuery:
-    """Per-query outcome of a ranking. hit: float N, Rank-1 hit in [0, 1]; ap: float N in [0, 1]; valid: bool N."""
-
-    hit: np.ndarray
-    ap: np.ndarray
-    valid: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,6 @@ def _difference(results: Results, higher: _Arm, lower: _Arm) -> tuple[float, flo
     """(mAP of `higher` minus `lower` paired over queries in points, lower end of its interval, both as text)."""
     per_query = 100.0 * (higher.ap - lower.ap)
     mean = float(np.nanmean(per_query))
-    low, high = interval(per_query, seed=results.seed)
+    low, high = interval(per_query, seed=results.seed, exact=False)
     text = f"mAP {higher.mean_ap:.1f} against {lower.mean_ap:.1f}, difference {mean:.1f} [{low:.1f}, {high:.1f}]"
     return mean, low, text
