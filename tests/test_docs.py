@@ -30,13 +30,13 @@ from click.testing import CliRunner
 from reid_attack_bench import registry
 from reid_attack_bench.attacks.common.transfer import GradientOptions, TransferOptions
 from reid_attack_bench.attacks.misranking.released import BEHAVIOURS
+from reid_attack_bench.checks import check as conformance
 from reid_attack_bench.cli import main as cli
 from reid_attack_bench.cli import options
 from reid_attack_bench.contracts import ThreatModel, Victim
 from reid_attack_bench.data import catalogue as datasets
 from reid_attack_bench.data.readers import torchreid as real
 from reid_attack_bench.jobs import folder
-from reid_attack_bench.jobs.check_victim import check as conformance
 from reid_attack_bench.report.analysis import audit, compare, defences, findings
 from reid_attack_bench.report.results import CostRow, cell_columns, clean_columns
 from reid_attack_bench.steps.kinds import STEP_VERSIONS

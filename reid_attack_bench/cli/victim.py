@@ -19,7 +19,7 @@ from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, load_suite, parse_s
 from reid_attack_bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from reid_attack_bench.jobs.check_victim.subject import CheckResult
+    from reid_attack_bench.checks.result import CheckResult
 
 _COLOURS = {"ok": "green", "note": "yellow", "fault": "red"}
 
@@ -68,9 +68,10 @@ def check_victim_command(
 
     VICTIM is FILE.py:NAME or a registered name. No attack is run. The exit status is 1 if there is a fault.
     """
+    from reid_attack_bench.checks.check import check
+    from reid_attack_bench.checks.subject import sample
     from reid_attack_bench.execute.device import resolve_device
-    from reid_attack_bench.jobs.check_victim.check import check
-    from reid_attack_bench.jobs.check_victim.subject import find_victim, sample
+    from reid_attack_bench.jobs.check_victim import find_victim
 
     suite = load_suite(suite_name)
     model = find_victim(victim, parse_settings(settings), suite if source_label else None)

@@ -18,6 +18,7 @@ class CleanRow:
     Attributes:
         victim: label of the model, MODEL or MODEL@DATASET.
         home: `dataset` is the training data set of the victim.
+        check_key: of the checks of the victim, on its training data set; on all its rows.
     """
 
     victim: str
@@ -27,6 +28,7 @@ class CleanRow:
     victim_key: str
     features_key: str
     rank_key: str
+    check_key: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Plan:
         """Keys to make: those in `wanted`, or those that the report reads. All other steps only serve them."""
         if self.wanted:
             return list(self.wanted)
-        wanted = [row.rank_key for row in self.clean]
+        wanted = [key for row in self.clean for key in (row.rank_key, row.check_key)]
         for cell in self.cells:
             wanted += [key for key in (cell.craft_key, cell.measure_key, cell.rank_key) if key]
         return list(dict.fromkeys(wanted))

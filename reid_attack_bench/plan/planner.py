@@ -18,6 +18,7 @@ from reid_attack_bench.plan.sources import PlannedSource, sources_of
 from reid_attack_bench.plan.victims import PlannedVictim, plan_victims
 from reid_attack_bench.registry import Plugin
 from reid_attack_bench.steps.attack_run import AttackRun
+from reid_attack_bench.steps.check import check_step
 from reid_attack_bench.steps.craft import craft_step
 from reid_attack_bench.steps.data import data_step, source_of
 from reid_attack_bench.steps.embed import clean_step, features_step
@@ -124,9 +125,14 @@ class _Planner:
             data, home = self.data[name], victim.home == name
             features = self.add(clean_step(victim.step, data, self.passes, () if home else self._gate(victim)))
             rank = self.add(clean_rank_step(features, victim.step, data, victim.expected_rank1 if home else 0.0))
-            keys = (victim.step.key, features.key, rank.key)
+            keys = (victim.step.key, features.key, rank.key, self._check(victim).key)
             self.clean[victim.label, name] = CleanRow(victim.label, name, source_of(data).synthetic, home, *keys)
         return self.clean[victim.label, name]
+
+    def _check(self, victim: PlannedVictim) -> Step:
+        """The checks of a victim on its training data set; on the first of the suite where that is unknown."""
+        home = victim.home if victim.home in self.data else next(iter(self.data))
+        return self.add(check_step(victim.step, self.data[home], self.suite.batch_size))
 
     def _gate(self, victim: PlannedVictim) -> tuple[str, ...]:
         """The clean ranking at home: if it fails, the victim is neither source nor target."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reid_attack_bench.checks.result import CheckResult, not_checked
 from reid_attack_bench.files import digest_of
 from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import costs, retrieval
@@ -129,7 +130,16 @@ class _Collector:
             values=_known(measured),
             features_key=row.features_key,
             rank_key=row.rank_key,
+            checks=self.checks(row.check_key),
         )
+
+    def checks(self, key: str) -> tuple[CheckResult, ...]:
+        """Notes and faults of the checks of a victim."""
+        facts = self.unchecked("check", key)
+        if facts is None:
+            return (not_checked(self.status(key, None) if key else "run by a version without these checks"),)
+        found = (CheckResult(**result) for result in facts["results"])
+        return tuple(result for result in found if result.level != "ok")
 
     def cell(self, cell: CellRecord) -> CellRow:
         before = self.ranking("clean-rank", cell.clean_rank_key)

@@ -53,6 +53,7 @@ class CleanRecord:
     victim_key: str
     features_key: str
     rank_key: str
+    check_key: str = ""
 
 
 @dataclass(frozen=True)

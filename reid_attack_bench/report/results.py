@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from reid_attack_bench.checks.result import CheckResult
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report.per_query import PerQuery
@@ -183,7 +184,7 @@ class CellRow:
 
 @dataclass(frozen=True)
 class CleanRow:
-    """A victim on a data set without attack. Fields as in `clean_columns`; values: column → value."""
+    """A victim on a data set without attack. Fields as in `clean_columns`; checks: only notes and faults."""
 
     victim: str
     dataset: str
@@ -200,6 +201,7 @@ class CleanRow:
     values: Mapping[str, float]
     features_key: str = ""
     rank_key: str = ""
+    checks: tuple[CheckResult, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -215,7 +217,7 @@ class CleanRow:
 
 
 def _fields(row: CellRow | CleanRow) -> dict[str, Any]:
-    return {name: value for name, value in vars(row).items() if name != "values"}
+    return {name: value for name, value in vars(row).items() if name not in ("values", "checks")}
 
 
 @dataclass(frozen=True)
@@ -323,12 +325,10 @@ class Results:
 
     @property
     def suite(self) -> str:
-        """Name of the suite."""
         return self.record.suite.name
 
     @property
     def seed(self) -> int:
-        """Seed of the run."""
         return self.record.suite.seed
 
     @property

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from reid_attack_bench.checks.embed import embed
 from reid_attack_bench.contracts import State, Victim, to_float
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.steps.artefacts import REFUSED, read_crafted
 from reid_attack_bench.steps.data import images_attacked
-from reid_attack_bench.steps.examine import embed
 from reid_attack_bench.steps.passes import Note, inference, with_smaller_batches
 from reid_attack_bench.steps.step import Facts, Progress, Step, perturbs_of
 from reid_attack_bench.steps.workspace import Workspace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from reid_attack_bench.checks.embed import embed
 from reid_attack_bench.contracts import Victim
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.steps.step import Facts
@@ -48,19 +49,3 @@ def examine(victim: Victim, device: torch.device) -> Facts:
     if logits is not None and (logits.ndim != 2 or len(logits) != 2):
         raise VictimError(f"victim {name}: logits returned shape {tuple(logits.shape)} for 2 images, expected 2×K")
     return {**found, "zero_gradient": float((gradient == 0).float().mean())}
-
-
-def embed(victim: Victim, images: torch.Tensor, name: str, first_index: int = 0) -> torch.Tensor:
-    """`victim.embed`, checked: N×D, floating point, finite."""
-    embeddings = victim.embed(images)
-    if not isinstance(embeddings, torch.Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
-        got = tuple(embeddings.shape) if isinstance(embeddings, torch.Tensor) else type(embeddings).__name__
-        raise VictimError(f"victim {name}: embed returned {got} for {len(images)} images, expected {len(images)}×D")
-    if not embeddings.is_floating_point():
-        raise VictimError(f"victim {name}: embed returned {embeddings.dtype}, expected a floating-point tensor")
-    bad = ~torch.isfinite(embeddings).all(dim=1)
-    if bad.any():
-        raise VictimError(
-            f"victim {name}: embed returned NaN or infinity for image {first_index + int(bad.nonzero()[0])}"
-        )
-    return embeddings

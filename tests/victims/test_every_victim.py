@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load, save
 
 from reid_attack_bench import registry
+from reid_attack_bench.checks.check import check
 from reid_attack_bench.contracts import (
     Defence,
     FitContext,
@@ -26,7 +27,6 @@ from reid_attack_bench.contracts import (
     to_float,
     weights_digest,
 )
-from reid_attack_bench.jobs.check_victim.check import check
 from reid_attack_bench.steps.examine import examine
 from reid_attack_bench.victims.torchreid_zoo import untrained_model
 from tests.plugins.toy import ToyVictim

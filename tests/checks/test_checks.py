@@ -11,11 +11,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from reid_attack_bench.checks.check import check
+from reid_attack_bench.checks.result import CheckResult
+from reid_attack_bench.checks.subject import sample
 from reid_attack_bench.cli import main as cli
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.jobs.check_victim.check import check
-from reid_attack_bench.jobs.check_victim.subject import CheckResult, ready, sample
+from reid_attack_bench.jobs.check_victim import ready
 from reid_attack_bench.jobs.skeleton import MyDefence
 from tests.conftest import TOY
 from tests.plugins import malformed

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reid_attack_bench.adversary.adaptive import shadowed_purify
-from reid_attack_bench.jobs.check_victim.subject import BATCH, Observation, Subject, fault, kind_of, note, ok
+from reid_attack_bench.checks.subject import BATCH, Observation, Subject, fault, kind_of, note, ok
 
 REFUSED = 0.2
 """Largest share of rejected clean images without a note."""

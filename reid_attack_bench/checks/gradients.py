@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from reid_attack_bench.jobs.check_victim.subject import MOVED, Observation, Subject, fault, note, ok, same_draw
-from reid_attack_bench.report.analysis.audit import ZERO_GRADIENTS
-from reid_attack_bench.steps.examine import embed
+from reid_attack_bench.checks.embed import embed
+from reid_attack_bench.checks.subject import MOVED, Observation, Subject, fault, note, ok, same_draw
 
 WRONG_GRADIENT = 0.3
 """Relative error against finite differences above which a gradient is examined; kinks cause 0.1 or 0.2."""
+
+ZERO_GRADIENTS = 0.5
+"""Share of image values without a gradient from which there is a note."""
 
 _STEPS = (
     2 / 255,

@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import torch
 
-from reid_attack_bench.contracts import Victim, to_float
-from reid_attack_bench.errors import BenchError, VictimError
-from reid_attack_bench.jobs.check_victim.defences import purify, rejects
-from reid_attack_bench.jobs.check_victim.gradients import gradient
-from reid_attack_bench.jobs.check_victim.inputs import distance, other_input, ranking
-from reid_attack_bench.jobs.check_victim.outputs import (
+from reid_attack_bench.checks.defences import purify, rejects
+from reid_attack_bench.checks.gradients import gradient
+from reid_attack_bench.checks.inputs import distance, other_input, ranking
+from reid_attack_bench.checks.outputs import (
     batch_independence,
     declarations,
     determinism,
@@ -27,7 +25,10 @@ from reid_attack_bench.jobs.check_victim.outputs import (
     side_effects,
     speed,
 )
-from reid_attack_bench.jobs.check_victim.subject import CheckResult, Observation, Subject
+from reid_attack_bench.checks.result import CheckResult
+from reid_attack_bench.checks.subject import BATCH, Observation, Subject
+from reid_attack_bench.contracts import Victim, to_float
+from reid_attack_bench.errors import BenchError, VictimError
 
 
 def check(
@@ -37,6 +38,8 @@ def check(
     cameras: np.ndarray,
     *,
     device: torch.device | str = "cpu",
+    batch_size: int = BATCH,
+    timed: bool = True,
 ) -> list[CheckResult]:
     """Check `victim` against its contract and for common mistakes.
 
@@ -46,6 +49,8 @@ def check(
     Args:
         images: clean images, uint8 RGB N×H×W×3; a few dozen identities with at least two images each are enough.
         identities, cameras: int N.
+        batch_size: images per batch when attacks are crafted; gradients are checked at this size.
+        timed: include the check "speed", whose result differs from run to run.
 
     Returns:
         Results of the checks, in order. If embed does not return embeddings, nothing else is checked.
@@ -54,9 +59,11 @@ def check(
         BenchError: no identity is seen by two cameras, so images cannot be ranked.
     """
     victim.to(device).eval().requires_grad_(False)
-    subject = Subject(victim, to_float(images, device), np.asarray(identities), np.asarray(cameras))
+    subject = Subject(victim, to_float(images, device), np.asarray(identities), np.asarray(cameras), batch_size)
     results: list[CheckResult] = []
     for name, function in _CHECKS.items():
+        if name == "speed" and not timed:
+            continue
         results += _attempt(name, function, subject)
         if results[-1:] and results[-1].name == "output" and results[-1].level == "fault":
             break
@@ -72,7 +79,7 @@ def _attempt(
             yield CheckResult(name, level, evidence, advice)
     except VictimError as error:
         yield CheckResult(name, "fault", str(error), "embed must work for every batch of clean images")
-    except BenchError:
+    except (BenchError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # the user's code may raise anything
         reason = " ".join(str(error).split())[:300]

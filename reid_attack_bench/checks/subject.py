@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reid_attack_bench import registry
-from reid_attack_bench.contracts import Defence, Distance, Recipe, Victim, distances
+from reid_attack_bench.checks.embed import embed
+from reid_attack_bench.checks.other_inputs import INPUTS
+from reid_attack_bench.checks.result import Level
+from reid_attack_bench.contracts import Distance, Victim, distances
 from reid_attack_bench.data.split import Split
-from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.jobs.check_victim.other_inputs import INPUTS
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.metrics.ranking import rank
-from reid_attack_bench.steps.examine import embed
-from reid_attack_bench.suites.suite import Suite
-
-Level = Literal["ok", "note", "fault"]
 
 MOVED = 0.01
 """Largest change of an embedding attributed to rounding, relative to the distance between different images."""
@@ -31,24 +27,8 @@ BATCH = 32
 
 FEW = 8  # images used by most checks
 
-Observation = tuple[Level, str, str]  # level, evidence, advice
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """Result of one check.
-
-    Attributes:
-        name: name of the check.
-        level: "ok", "note" (hint for the user) or "fault".
-        evidence: observation, with values.
-        advice: how to fix it; empty if nothing is wrong.
-    """
-
-    name: str
-    level: Level
-    evidence: str
-    advice: str = ""
+Observation = tuple[Level, str, str]
+"""Level, evidence and advice of a check."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +49,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Subject:
-    """The victim under test, with images N×3×H×W in [0, 1] on its device and int64 N labels."""
+    """The victim under test, with images N×3×H×W in [0, 1] on its device and int64 N labels.
+
+    batch_size: images per batch when attacks are crafted.
+    """
 
     victim: Victim
     images: Tensor
     identities: np.ndarray
     cameras: np.ndarray
+    batch_size: int = BATCH
 
     @property
     def name(self) -> str:
@@ -88,7 +72,12 @@ class Subject:
     def embed(self, images: Tensor) -> Tensor:
         """Validated embeddings of copies of the images, without gradients, in batches."""
         with torch.no_grad():
-            return torch.cat([embed(self.victim, part.clone(), self.name).float() for part in images.split(BATCH)])
+            return torch.cat(
+                [
+                    embed(self.victim, part.clone(), self.name).float()
+                    for part in images.split(min(BATCH, self.batch_size))
+                ]
+            )
 
     @functools.cached_property
     def few(self) -> Tensor:
@@ -166,41 +155,6 @@ def sample(query: Split, gallery: Split, queries: int = 64, matches: int = 2) ->
         np.concatenate((query.identities[spread], gallery.identities[chosen])),
         np.concatenate((query.cameras[spread], gallery.cameras[chosen])),
     )
-
-
-def find_victim(name: str, options: Mapping[str, Any], suite: Suite | None = None) -> Victim:
-    """A ready victim by name.
-
-    Args:
-        name: registered name, FILE.py:NAME, or with a suite the label of one of its victims.
-        options: settings; they override those of the suite.
-        suite: suite of which `name` is a label.
-
-    Raises:
-        BenchError: an unknown victim, or one that must be trained first.
-    """
-    if suite is not None:
-        entries = {entry.label: entry for entry in suite.victims}
-        if name not in entries:
-            raise BenchError(f"suite {suite.name} has no victim '{name}': {nearest(name, entries)}")
-        name, options = entries[name].use, {**entries[name].options, **options}
-    return ready(registry.find("victim", name).build(options), name)
-
-
-def ready(subject: Any, key: str) -> Victim:
-    """`subject` itself if it is a victim that needs no training.
-
-    Raises:
-        BenchError: it must be trained first, or it is not a victim.
-    """
-    if isinstance(subject, Victim):
-        return subject
-    if isinstance(subject, (Recipe, Defence)):
-        what = "is a defence of another victim" if isinstance(subject, Defence) else "must be trained first"
-        raise BenchError(
-            f"check-victim requires a trained model, but {key} {what}: it is checked when a suite makes it"
-        )
-    raise BenchError(f"{key} is a {type(subject).__name__}, not a reid_attack_bench.contracts.Victim")
 
 
 def ok(evidence: str) -> Observation:

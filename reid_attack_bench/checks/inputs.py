@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from reid_attack_bench.checks.other_inputs import INPUTS, SWAPPED, UNDONE
+from reid_attack_bench.checks.subject import Observation, Subject, fault, note, ok
 from reid_attack_bench.contracts import Distance
-from reid_attack_bench.jobs.check_victim.other_inputs import INPUTS, SWAPPED, UNDONE
-from reid_attack_bench.jobs.check_victim.subject import Observation, Subject, fault, note, ok
 
 BETTER = 5.0
 """Gain in mAP points, beyond chance, from which another form of input is reported as a note."""

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reid_attack_bench.contracts import Distance, weights_digest
-from reid_attack_bench.jobs.check_victim.subject import (
+from reid_attack_bench.checks.subject import (
     BATCH,
     MOVED,
     Observation,
@@ -24,6 +23,7 @@ from reid_attack_bench.jobs.check_victim.subject import (
     ok,
     type_of,
 )
+from reid_attack_bench.contracts import Distance, weights_digest
 
 
 def declarations(subject: Subject) -> Iterator[Observation]:
