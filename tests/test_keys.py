@@ -27,23 +27,23 @@ from reid_attack_bench.suites.suite import Suite, VictimEntry
 from tests.conftest import TOY
 
 PINNED = {
-    "decoder": ("ab2de6d8c2b9", "548cb52d91aa"),
+    "decoder": ("c93cbd2a6595", "548cb52d91aa"),
     "defended": ("342af21d83ef", "4487f4c06a6e"),
-    "full-width": ("e47ef1c6a91b", "4194a971d493"),
+    "full-width": ("ae11a2dc6bad", "4194a971d493"),
     "minute": ("86cbd1ff06fd", "87324054f200"),
-    "paper-cross-both": ("4f169ac438fe", "2334ddad9754"),
-    "paper-cross-dataset": ("da2cb5407deb", "aa8d73865ae0"),
-    "paper-cross-model": ("26b1a11d84e5", "d2e5293b2888"),
-    "paper-discriminator": ("e7493eebdddc", "6e13c7257b5f"),
-    "paper-epsilon": ("f73b1d829754", "638e5a655e3d"),
-    "paper-objectives": ("972ad66bb93a", "c44803595328"),
-    "paper-perception": ("afe51b863ab0", "832ff36953d2"),
-    "paper-pixels": ("6bc0db8c5b7c", "ecaa8ad189dd"),
-    "paper-whitebox": ("8a5de7a3d4c1", "3d22aa958c6f"),
+    "paper-cross-both": ("3ef90446bea1", "2334ddad9754"),
+    "paper-cross-dataset": ("40f888b2bd84", "aa8d73865ae0"),
+    "paper-cross-model": ("9916bc4fe193", "d2e5293b2888"),
+    "paper-discriminator": ("32e1db974799", "6e13c7257b5f"),
+    "paper-epsilon": ("98cc9fb68828", "638e5a655e3d"),
+    "paper-objectives": ("bdbe4f3abb7c", "c44803595328"),
+    "paper-perception": ("b1ab5a2bd0af", "832ff36953d2"),
+    "paper-pixels": ("e4902efa638f", "ecaa8ad189dd"),
+    "paper-whitebox": ("2b07c031095a", "3d22aa958c6f"),
     "queries": ("ca8b45bbc51e", "6f7d035d9c33"),
-    "quick": ("9f2b4f241525", "15ef1a482f4b"),
-    "released-vs-paper": ("c7310abec8e2", "c14a373543c6"),
-    "standard": ("8b57fb5d0f18", "1a6712acfdfc"),
+    "quick": ("6dec02fe9d21", "15ef1a482f4b"),
+    "released-vs-paper": ("bc0b5f88c5f5", "eeac11328094"),
+    "standard": ("cef57c6d7e88", "08a631be4f34"),
 }
 """Suite → digest of the keys, digest of the seeds, of all its steps, at both sizes where it has two."""
 

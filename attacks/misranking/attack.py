@@ -33,7 +33,7 @@ class MisRanking(Settings, LearnedAttack):
     """
 
     citation: ClassVar[str] = "Wang et al., CVPR 2020, arXiv 2004.04199"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def without_logits(self) -> MisRanking | None:
         """The same with `misclassification_weight` 0; None if no mis-ranking loss is left."""

@@ -57,10 +57,12 @@ class Discriminator(nn.Module):
     Args:
         width: channels after each first convolution (64 in the paper).
         normalisation: "batch" or "instance".
+        zero_padding: whether the image pyramid is padded with zeros, as released, instead of its border.
     """
 
-    def __init__(self, width: int = 64, normalisation: Normalisation = "batch") -> None:
+    def __init__(self, width: int = 64, normalisation: Normalisation = "batch", *, zero_padding: bool = False) -> None:
         super().__init__()
+        self.padding = "constant" if zero_padding else "replicate"
         self.scales = nn.ModuleList(SubDiscriminator(width, normalisation) for _ in range(3))
 
     def forward(self, clean: Tensor, other: Tensor) -> list[list[Tensor]]:
@@ -69,7 +71,7 @@ class Discriminator(nn.Module):
         outputs: list[list[Tensor]] = []
         for index, scale in enumerate(self.scales):
             if index:
-                padded = functional.pad(pair, same_padding(pair, 3, 2), mode="replicate")
+                padded = functional.pad(pair, same_padding(pair, 3, 2), mode=self.padding)
                 pair = functional.avg_pool2d(padded, 3, 2)
             outputs.append(scale(pair))
         return outputs

@@ -25,9 +25,10 @@ class Networks(nn.Module):
         self.generator = Generator(
             settings.width, settings.residual_blocks, settings.normalisation, settings.upsampling
         )
-        judge = Discriminator if settings.discriminator == "multi-stage" else PatchGAN
-        self.discriminator = judge(settings.discriminator_width, settings.normalisation)
+        self.discriminator = _discriminator(settings)
         self.mask_head = MaskHead(settings.discriminator_width, settings.normalisation) if masked else None
+        if "spectral_dimension" in self.behaviours:
+            released.normalise_by_rows(self)
         if "unit_initialisation" in self.behaviours:
             released.initialise(self)
 
@@ -73,7 +74,7 @@ class Networks(nn.Module):
             unmasked = self._valid(clean + noise.detach())
             with self.autocast(clean.device):
                 with torch.no_grad():  # the mask does not train the discriminator
-                    maps = self.discriminator(clean, unmasked)
+                    maps = self.judged(clean, unmasked)
                 logits = self.mask_head(maps, (clean.shape[-2], clean.shape[-1]))
             logits = logits.float()
             kept = threat.pixels if pixels is None else pixels
@@ -86,11 +87,20 @@ class Networks(nn.Module):
                 noise = noise * straight_through_top_k(logits + drawn, kept)
         return self._valid(clean + noise)
 
+    def judged(self, clean: Tensor, other: Tensor) -> list[list[Tensor]]:
+        """Feature and score maps of the discriminator for pairs of N×3×H×W in [0, 1]."""
+        return self.discriminator(self._scaled(clean), self._scaled(other))
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        """The input of generator and discriminator, which map [0, 1] to [−1, 1] themselves."""
+        return released.imagenet_normalised(images) if "normalised_input" in self.behaviours else images
+
     def _noise(self, clean: Tensor, radius: float) -> Tensor:
         """Unmasked noise, float32 N×3×H×W within ±radius."""
         asymmetric, straight = (name in self.behaviours for name in ("asymmetric_bound", "straight_through"))
+        shown = self._scaled(clean)
         with self.autocast(clean.device):
-            output = self.generator.before_tanh(clean) if asymmetric or straight else self.generator(clean)
+            output = self.generator.before_tanh(shown) if asymmetric or straight else self.generator(shown)
         if asymmetric or straight:
             return released.bounded_noise(
                 output.float(), radius, asymmetric_bound=asymmetric, straight_through=straight
@@ -100,6 +110,13 @@ class Networks(nn.Module):
     def _valid(self, images: Tensor) -> Tensor:
         """Clamp to [0, 1], except in training with the behaviour "unclamped"."""
         return images if self.training and "unclamped" in self.behaviours else images.clamp(0.0, 1.0)
+
+
+def _discriminator(settings: Settings) -> Discriminator | PatchGAN:
+    if settings.discriminator == "patchgan":
+        return PatchGAN(settings.discriminator_width, settings.normalisation)
+    zeros = "zero_padded_pyramid" in settings.behaviours
+    return Discriminator(settings.discriminator_width, settings.normalisation, zero_padding=zeros)
 
 
 def fresh_networks(

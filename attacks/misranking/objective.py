@@ -73,15 +73,12 @@ class Objective:
         return losses.perception_loss(clean, adversarial, self.settings.perception)
 
     def _scores(self, clean: Tensor, adversarial: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Score maps of the pairs (clean, adversarial), and of real pairs: two clean images of one person."""
-        discriminator = self.networks.discriminator
-        first, other = clean, clean.unflatten(0, (-1, self.settings.batch_instances)).roll(1, dims=1).flatten(0, 1)
-        if self._does("different_people"):
-            half = len(clean) // 2  # at least K positions apart, so never the same identity
-            first, other = clean[:half], clean[half : 2 * half]
-        with _running_statistics_kept(discriminator), self.networks.autocast(clean.device):
-            fake = score_maps(discriminator(clean, adversarial))
-            real = score_maps(discriminator(first, other))
+        """Score maps of the pairs (clean, adversarial), and of the real pairs of clean images."""
+        networks = self.networks
+        first, other = real_pairs(clean, self.settings)
+        with _running_statistics_kept(networks.discriminator), networks.autocast(clean.device):
+            fake = score_maps(networks.judged(clean, adversarial))
+            real = score_maps(networks.judged(first, other))
         return (fake[-1:], real[-1:]) if self._does("quarter_scale") else (fake, real)
 
     def _reid_terms(
@@ -139,6 +136,18 @@ class Objective:
             target = losses.misclassification_target(clean_logits, true, smoothing)
         loss = losses.misclassification_loss(adversarial_logits, target)
         return loss.log() if self._does("log_losses") else loss
+
+
+def real_pairs(clean: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """First and second images of the real pairs, from a P×K batch in groups of K images of one identity.
+
+    Two different people: the first half of the batch with the second, N // 2 pairs. The same person: each of the N
+    images with the one before it in its group.
+    """
+    if settings.real_pairs == "same":
+        return clean, clean.unflatten(0, (-1, settings.batch_instances)).roll(1, dims=1).flatten(0, 1)
+    half = len(clean) // 2  # at least K positions apart, so never the same identity
+    return clean[:half], clean[half : 2 * half]
 
 
 def _outputs(source: Victim, images: Tensor, embeddings: bool, logits: bool) -> tuple[Tensor | None, Tensor | None]:

@@ -29,7 +29,9 @@ BEHAVIOURS: dict[str, str] = {
     "batch_smoothing": "label smoothing leaves out the classes of the whole batch in every row",
     "normalised_ms_ssim": "MS-SSIM of ImageNet-normalised images, range 2, one value a batch, coarsest scale 4 times",
     "quarter_scale": "both GAN losses use the quarter scale only, so the other two scales are never trained",
-    "different_people": "the real pairs of the discriminator show two different people",
+    "zero_padded_pyramid": "the discriminator's image pyramid is padded with zeros before it is averaged",
+    "normalised_input": "generator and discriminator take ImageNet-normalised images",
+    "spectral_dimension": "the spectral norm of a transposed convolution is that of its weight by input channels",
     "untrained_mask": "the mask head stays at its initialisation",
     "gumbel_at_test": "crafting adds Gumbel noise, so two runs choose different pixels",
     "asymmetric_bound": "noise is an image minus the ImageNet mean, rescaled to epsilon per image and channel",
@@ -38,6 +40,12 @@ BEHAVIOURS: dict[str, str] = {
     "unclamped": "training uses adversarial images outside [0, 1]",
 }
 """Name → behaviour of the released code."""
+
+RENAMED = {
+    "different_people": "real pairs of two people are the paper's and the default, so leave it out (pairs of one "
+    "person: `real_pairs: same`)"
+}
+"""Names of earlier versions → what to write instead."""
 
 
 def misranking_loss(
@@ -179,6 +187,24 @@ def initialise(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, 1.0)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def normalise_by_rows(network: nn.Module) -> None:
+    """Take the spectral norm of transposed convolutions over dimension 0 of the weight, in place.
+
+    That dimension is the input channels of a transposed convolution. PyTorch's `spectral_norm` takes the output
+    channels, dimension 1; the released code takes dimension 0 of every weight.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.ConvTranspose2d) and nn.utils.parametrize.is_parametrized(module):
+            nn.utils.parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+            nn.utils.parametrizations.spectral_norm(module, dim=0)
+
+
+def imagenet_normalised(images: Tensor) -> Tensor:
+    """N×3×H×W in [0, 1] → y such that 2y − 1, which the networks compute, is the ImageNet-normalised image."""
+    normalised = (images - _per_channel(IMAGENET_MEAN, images)) / _per_channel(IMAGENET_STD, images)
+    return (normalised + 1.0) / 2.0
 
 
 def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:

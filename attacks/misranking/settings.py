@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from reid_attack_bench.contracts import Need
+from reid_attack_bench.contracts import ADDED_LATER, Need
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.validation import Count, NonNegative, Positive, Share, check_settings
 
 from ..common.generator import Normalisation, Upsampling
 from . import losses
 from .discriminators import Discrimination
-from .released import BEHAVIOURS
+from .released import BEHAVIOURS, RENAMED
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
@@ -46,14 +46,15 @@ class Settings:
         references: images that adversarial anchors are compared with: "adversarial" (the paper) or "clean", which is
             closer to an evaluation where one side is attacked.
         gan_weight: weight of the GAN loss; 0 trains without a discriminator.
+        real_pairs: what the discriminator learns as real: two clean images of "different" people (the paper), or of the
+            "same" person.
         reid_weight: common weight of the two ReID losses (the released code uses 2 for PCB).
         misranking_weight: ζ, weight of the mis-ranking loss.
         misclassification_weight: weight of the misclassification loss; 0 for a source without logits.
         label_smoothing: δ of the misclassification target.
         perception, perception_weight: similarity measure of the perception loss, and its weight η.
-        pixel_schedule: with a budget of k pixels, "direct" trains with k from the start; "annealed" decreases from all
-            pixels to k geometrically over the first half of the steps, which lowered Rank-1 further with every seed
-            (results/paper-pixels). Crafting always uses k.
+        pixel_schedule: with a budget of k pixels, "direct" (the paper) trains with k from the start; "annealed"
+            decreases from all pixels to k geometrically over the first half of the steps. Crafting always uses k.
         held_out: share of the training identities, at least 4, used for validation instead of training. The white-box
             attack on their images is evaluated regularly, and the weights with the lowest mAP are returned. 0 trains on
             all identities and returns the last weights. (The released code selects weights on the test set.)
@@ -80,13 +81,14 @@ class Settings:
     distance: Literal["victim", "cosine", "euclidean"] = "victim"
     references: Literal["adversarial", "clean"] = "adversarial"
     gan_weight: NonNegative = 1.0
+    real_pairs: Literal["different", "same"] = field(default="different", metadata=ADDED_LATER)
     reid_weight: NonNegative = 10.0
     misranking_weight: NonNegative = 1.0
     misclassification_weight: NonNegative = 1.0
     label_smoothing: Share = 0.1
     perception: losses.Perception = "ms-ssim"
     perception_weight: NonNegative = 0.1
-    pixel_schedule: Literal["direct", "annealed"] = "annealed"
+    pixel_schedule: Literal["direct", "annealed"] = "direct"
     held_out: Share = 0.1
     check_every: Count = 25
     patience: Annotated[int, Field(ge=0)] = 0
@@ -131,6 +133,14 @@ class Settings:
                 "quarter_scale" in on and self.discriminator == "patchgan",
                 "quarter_scale requires discriminator multi-stage: patchgan has a single scale",
             ),
+            (
+                self.variant == "released" and self.real_pairs == "same",
+                "variant released requires real_pairs different, the pairs of the paper and of the released code",
+            ),
+            (
+                self.variant == "released" and self.pixel_schedule == "annealed",
+                "variant released requires pixel_schedule direct: the released code does not anneal",
+            ),
         ):
             if clash:
                 raise BenchError(f"misranking: {reason}")
@@ -154,6 +164,8 @@ class Settings:
 def _in_order(names: Sequence[str]) -> tuple[str, ...]:
     """Behaviours without repetition, in the order of `BEHAVIOURS`, so that equal sets are equal settings."""
     for name in names:
+        if name in RENAMED:
+            raise BenchError(f"misranking: '{name}' is no longer a behaviour of `released`: {RENAMED[name]}")
         if name not in BEHAVIOURS:
             raise BenchError(f"misranking: the released code has no behaviour '{name}': {nearest(name, BEHAVIOURS)}")
     return tuple(name for name in BEHAVIOURS if name in names)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reid_attack_bench.adversary import budget
-from reid_attack_bench.attacks.misranking import MisRanking, attack, losses, released
+from reid_attack_bench.attacks.misranking import MisRanking, attack, losses, objective, released
 from reid_attack_bench.attacks.misranking.discriminators import score_maps
 from reid_attack_bench.attacks.misranking.networks import Networks, fresh_networks
 from reid_attack_bench.attacks.misranking.objective import Losses, Objective
@@ -204,10 +204,10 @@ def test_normalised_ms_ssim() -> None:
 
 def test_quarter_scale_alone_is_read_and_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     now, objective, clean, _ = evaluate(only("quarter_scale"))
-    other = clean[[1, 0, 3, 2, 5, 4]]
     with torch.no_grad():
         adversarial = (clean + 16 / 255 * objective.networks.generator(clean)).clamp(0, 1)
-        fake, real = (score_maps(objective.networks.discriminator(clean, x))[2] for x in (adversarial, other))
+        pairs = ((clean, adversarial), (clean[:3], clean[3:]))
+        fake, real = (score_maps(objective.networks.discriminator(*pair))[2] for pair in pairs)
     assert now.parts["gan"].item() == pytest.approx((fake - 1).square().mean().item(), rel=1e-5)
     expected = ((real - 1).square().mean() + fake.square().mean()).item() / 2
     assert now.discriminator.item() == pytest.approx(expected, rel=1e-5)
@@ -216,15 +216,76 @@ def test_quarter_scale_alone_is_read_and_learns(monkeypatch: pytest.MonkeyPatch)
     assert {name for name in learnt if "scales" in name} == {"discriminator.scales.2"}
 
 
-def test_different_people_are_the_real_pair() -> None:
-    now, objective, clean, identities = evaluate(only("different_people"))
-    assert (identities[:3] != identities[3:]).all()
+@pytest.mark.parametrize(("settings_", "same"), [({}, False), ({"real_pairs": "same"}, True)])
+def test_the_real_pair_is_two_people_or_one(settings_: dict[str, object], same: bool) -> None:
+    now, objective, clean, identities = evaluate(changed(TINY, **settings_))
+    first, other = (range(6), [1, 0, 3, 2, 5, 4]) if same else (range(3), range(3, 6))
+    assert ((identities[list(first)] == identities[list(other)]) == same).all()
     with torch.no_grad():
         adversarial = (clean + 16 / 255 * objective.networks.generator(clean)).clamp(0, 1)
         fake = score_maps(objective.networks.discriminator(clean, adversarial))
-        real = score_maps(objective.networks.discriminator(clean[:3], clean[3:]))
+        real = score_maps(objective.networks.discriminator(clean[list(first)], clean[list(other)]))
     assert now.discriminator.item() == pytest.approx(losses.discriminator_gan_loss(real, fake).item(), rel=1e-5)
-    assert now.discriminator.item() != pytest.approx(evaluate(TINY)[0].discriminator.item(), rel=1e-4)
+    differs = changed(TINY, real_pairs="different" if same else "same")
+    assert now.discriminator.item() != pytest.approx(evaluate(differs)[0].discriminator.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("people", "each"), [(2, 2), (3, 3), (5, 3), (8, 4)])
+def test_real_pairs_of_two_people_never_show_one(people: int, each: int) -> None:
+    identities = torch.arange(people).repeat_interleave(each).view(-1, 1, 1, 1)
+    config = changed(TINY, batch_identities=people, batch_instances=each)
+    first, other = objective.real_pairs(identities, config)
+    assert (first != other).all()
+    first, other = objective.real_pairs(identities, changed(config, real_pairs="same"))
+    assert (first == other).all()
+
+
+# networks
+
+
+def test_the_zero_padded_pyramid() -> None:
+    networks, plain = (fresh_networks(c, ThreatModel(16), seeded(), CPU) for c in (only("zero_padded_pyramid"), TINY))
+    pair = torch.rand(2, 6, 32, 16, generator=seeded())
+    seen: list[Tensor] = []
+    for each in (networks, plain):
+        handle = each.discriminator.scales[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        each.judged(pair[:, :3], pair[:, 3:])
+        handle.remove()
+    for got, mode in zip(seen, ("constant", "replicate"), strict=True):
+        larger = nn.functional.pad(2 * pair - 1, (0, 1, 0, 1), mode=mode)
+        for y, x in ((0, 0), (15, 3), (15, 7), (4, 7)):
+            window = larger[..., 2 * y : 2 * y + 3, 2 * x : 2 * x + 3]
+            assert torch.allclose(got[..., y, x], window.mean((-2, -1)), atol=1e-6)
+    assert torch.allclose(seen[0][..., :15, :7], seen[1][..., :15, :7])
+    assert not torch.allclose(seen[0][..., 15, :], seen[1][..., 15, :], atol=0.01)
+
+
+def test_the_normalised_input_reaches_both_networks() -> None:
+    networks = fresh_networks(only("normalised_input"), ThreatModel(16, 60), seeded(), CPU).eval()
+    clean = torch.rand(2, 3, 32, 16, generator=seeded())
+    seen: dict[str, Tensor] = {}
+    first = {"generator": networks.generator.body[1], "discriminator": networks.discriminator.scales[0].layers[0]}
+    for name, layer in first.items():
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.setdefault(name, inputs[0]))
+    networks.adversarial(clean, ThreatModel(16, 60))
+    expected = torch.stack([(clean[:, c] - MEAN[c]) / STD[c] for c in range(3)], dim=1)
+    assert torch.allclose(seen["generator"][..., 3:-3, 3:-3], expected, atol=1e-5)
+    assert torch.allclose(seen["discriminator"][:, :3], expected, atol=1e-5)
+
+
+def test_the_spectral_norm_of_transposed_convolutions_is_by_input_channels() -> None:
+    threat = ThreatModel(16, 60)
+    for config, by_rows in ((only("spectral_dimension"), True), (TINY, False)):
+        networks = fresh_networks(config, threat, seeded(), CPU).train()
+        transposed = [m for m in networks.modules() if isinstance(m, nn.ConvTranspose2d)]
+        assert len(transposed) == 4
+        for module in transposed:
+            for _ in range(30):
+                weight = module.weight.detach()  # each access in training is one power iteration
+            by_input, by_output = weight.flatten(1), weight.transpose(0, 1).flatten(1)
+            one, other = (by_input, by_output) if by_rows else (by_output, by_input)
+            assert torch.linalg.matrix_norm(one, 2).item() == pytest.approx(1, abs=1e-3)
+            assert torch.linalg.matrix_norm(other, 2).item() != pytest.approx(1, abs=1e-2)
 
 
 def moved_parts(config: MisRanking, threat: ThreatModel, monkeypatch: pytest.MonkeyPatch) -> set[str]:
@@ -418,6 +479,12 @@ def test_each_behaviour_changes_what_a_fit_or_a_craft_gives() -> None:
             {"released": ("quarter_scale",), "discriminator": "patchgan"},
             "quarter_scale requires discriminator multi-stage",
         ),
+        (
+            {"released": ("different_people",)},
+            r"'different_people' is no longer .* the default, so leave it out .*`real_pairs: same`",
+        ),
+        ({"variant": "released", "real_pairs": "same"}, "variant released requires real_pairs different"),
+        ({"variant": "released", "pixel_schedule": "annealed"}, "variant released requires pixel_schedule direct"),
         ({"released": ("selfpair",)}, r"no behaviour 'selfpair': did you mean 'self_pair'\?"),
         ({"released": "self_pair"}, "released must be a list, not 'self_pair'"),
         ({"variant": "code"}, "variant must be one of paper, released"),
