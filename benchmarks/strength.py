@@ -78,7 +78,8 @@ SUITE = {
     },
     "attacks": {"noise": {"epsilon": 8}},
 }
-"""The victims of `defended`, on one of `quick`, which is not trained again if its weights are in the store."""
+"""Defences as in `defended`, with a shorter adversarial training, on a victim of `quick`, which is not trained again if
+its weights are in the store."""
 
 
 def measure() -> Iterator[Line]:
