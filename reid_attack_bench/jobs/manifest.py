@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -79,12 +80,24 @@ def notes(plan: Plan, outcome: Outcome) -> list[str]:
             f"Synthetic data ({', '.join(synthetic)}): rendered, not photographed. The values compare models and "
             "attacks with each other and say nothing about real pedestrians."
         )
+    lines += _fitted_elsewhere(plan)
     if plan.suite.precision != "float32":
         lines.append(f"Victims were attacked and evaluated in {plan.suite.precision}, not in float32.")
     if find_lpips_weights() is None:
         lines.append(lpips_missing_message())
     lines += [f"Failed: {cause}" for cause in outcome.causes]
     return lines
+
+
+def _fitted_elsewhere(plan: Plan) -> list[str]:
+    """A note for each learned attack that is evaluated on another data set than it was fitted on."""
+    counts = Counter(
+        (cell.attack, cell.fitted_on) for cell in plan.cells if cell.fitted_on and cell.fitted_on != cell.dataset
+    )
+    return [
+        f"{attack} was fitted on {fitted_on}; {count} of its cells are on other data sets (column fitted_on)."
+        for (attack, fitted_on), count in counts.items()
+    ]
 
 
 def machine(device: torch.device, threads: int) -> Machine:

@@ -46,6 +46,7 @@ class Cell:
         steps: gradient steps per image; 1 for an attack that learns.
         adaptive: as in AttackEntry.
         protocol: as in AttackEntry.
+        fitted_on: data set that a learned attack was fitted on; empty for others.
         impossible: reason why the cell has no steps; empty for a cell that has them.
     """
 
@@ -65,6 +66,7 @@ class Cell:
     steps: int = 0
     adaptive: int = 0
     protocol: str = ""
+    fitted_on: str = ""
     craft_key: str = ""
     measure_key: str = ""
     features_key: str = ""

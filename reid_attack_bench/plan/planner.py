@@ -194,7 +194,9 @@ class _Planner:
         measure = self.add(measure_step(craft, data, self.lpips))
         features = self.add(features_step(craft, target.step, data, self.passes, (row.rank_key,)))
         rank = self.add(rank_step(features, self.steps[row.features_key], target.step, data))
-        return replace(cell, craft_key=craft.key, measure_key=measure.key, features_key=features.key, rank_key=rank.key)
+        fitted_on = craft.parents["fit"].parents["data"].about if "fit" in craft.parents else ""
+        keys = {"measure_key": measure.key, "features_key": features.key, "rank_key": rank.key}
+        return replace(cell, craft_key=craft.key, fitted_on=fitted_on, **keys)
 
 
 class _Selection:

@@ -75,7 +75,7 @@ def collect(record: RunRecord, store: Store) -> Results:
 
 _CELL_FIELDS = (
     "attack", "access", "source", "target", "dataset", "synthetic", "needs", "relation", "family", "steps", "adaptive",
-    "protocol",
+    "protocol", "fitted_on",
     "craft_key", "features_key", "rank_key",
 )  # fmt: skip
 

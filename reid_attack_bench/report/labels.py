@@ -34,6 +34,18 @@ def is_synthetic(results: Results, dataset: str | None = None) -> bool:
     return any(row.synthetic for row in _rows(results, dataset))
 
 
+def synthetic_banner(results: Results, shown: Iterable[str] | None = None) -> str:
+    """The banner over the data sets `shown`, by default all of the run; empty without synthetic ones.
+
+    "SYNTHETIC DATA", with the names if only some are synthetic.
+    """
+    every = sorted({*(datasets(results) if shown is None else shown)})
+    rendered = [name for name in every if is_synthetic(results, name)]
+    if not rendered:
+        return ""
+    return "SYNTHETIC DATA" + ("" if rendered == every else f": {', '.join(rendered)}")
+
+
 def datasets(results: Results) -> list[str]:
     """Data sets of the run, sorted."""
     return sorted({row.dataset for row in _rows(results)})
@@ -63,8 +75,8 @@ def describe(results: Results, dataset: str) -> str:
     return ", ".join(parts + (["synthetic data"] if is_synthetic(results, dataset) else []))
 
 
-def run_line(results: Results, setting: Setting | None = None) -> str:
-    """Subtitle of every figure: suite, seed, number of seeds per attack, "SYNTHETIC DATA"."""
+def run_line(results: Results, setting: Setting | None = None, dataset: str | None = None) -> str:
+    """Subtitle of a figure of one data set, or of all: suite, seed, number of seeds per attack, `synthetic_banner`."""
     seeds: dict[Setting, set[int]] = {}
     for cell in results.cells:
         if setting in (None, cell.setting):
@@ -73,7 +85,23 @@ def run_line(results: Results, setting: Setting | None = None) -> str:
     line = f"suite {results.suite}, seed {results.seed}"
     if max(counts, default=1) > 1:
         line += f", means over {'up to ' if len(counts) > 1 else ''}{max(counts)} seeds of an attack"
-    return line + (" · SYNTHETIC DATA" if is_synthetic(results) else "")
+    banner = synthetic_banner(results, None if dataset is None else [dataset])
+    return f"{line} · {banner}" if banner else line
+
+
+def first_epsilon(results: Results) -> int:
+    """The headline epsilon, or the nearest that the run has: the one budget of every overview."""
+    return min({setting.epsilon for setting in results.settings}, key=lambda e: (abs(e - results.headline_epsilon), e))
+
+
+def elsewhere(results: Results, epsilon: int) -> str:
+    """Attacks that were not run at `epsilon`, in words with their budgets; empty if there are none."""
+    budgets: dict[str, list[int]] = {}
+    for setting in results.settings:
+        budgets.setdefault(setting.variant, []).append(setting.epsilon)
+    others = {name: found for name, found in budgets.items() if epsilon not in found}
+    listed = (f"{name} ({', '.join(map(str, found))})" for name, found in others.items())
+    return f"only at another ε: {', '.join(listed)}" if others else ""
 
 
 def markdown_text(value: object) -> str:

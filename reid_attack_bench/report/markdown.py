@@ -45,10 +45,11 @@ def definitions(results: Results | None = None) -> list[str]:
 
 def report_text(results: Results, figures: dict[str, list[Path]], concluded: Conclusions) -> str:
     """Text of report.md; figures: title → paths relative to the report."""
-    synthetic = labels.is_synthetic(results)
+    synthetic = labels.synthetic_banner(results)
     lines = [f"# {markdown_text(results.suite)}: robustness of re-identification models", ""]
     if synthetic:
-        lines += ["> **Synthetic data.** The results do not predict performance on photographs of people.", ""]
+        banner = markdown_text(synthetic.replace("SYNTHETIC DATA", "Synthetic data"))
+        lines += [f"> **{banner}.** Its results do not predict performance on photographs of people.", ""]
     lines += [f"- {markdown_text(note)}" for note in results.notes] + [""] * bool(results.notes)
     lines += ["Interactive version in one file: [report.html](report.html).", ""]
     lines += ["## Leaderboard", "", f"Ordered by worst-case mAP at ε = {results.headline_epsilon}/255. In percent.", ""]
@@ -190,7 +191,8 @@ def _attack_lines(results: Results) -> list[str]:
     for cell in rows.over_seeds(cells):
         setting = cell.setting
         seeds = by_seed[cell.place]
-        texts = [setting.attack, str(setting.epsilon), str(setting.pixels or ""), cell.source, cell.target]
+        elsewhere = f" (fitted on {cell.fitted_on})" if cell.fitted_on not in ("", cell.dataset) else ""
+        texts = [setting.attack + elsewhere, str(setting.epsilon), str(setting.pixels or ""), cell.source, cell.target]
         texts += [cell.dataset, rows.format_number(cell.values, "rank1", 1), ", ".join(seeds) if len(seeds) > 1 else ""]
         texts += [
             rows.format_number(cell.values, "mAP", 1),

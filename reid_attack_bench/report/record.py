@@ -76,6 +76,7 @@ class CellRecord:
     steps: int = 0
     adaptive: int = 0
     protocol: str = ""
+    fitted_on: str = ""
     craft_key: str = ""
     measure_key: str = ""
     features_key: str = ""

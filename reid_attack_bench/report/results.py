@@ -28,15 +28,15 @@ def cell_columns() -> list[str]:
     "all but T" for all but the target T; relation: see suite.RELATIONS, of several sources the closest, empty if the
     target is evaluated on data it was not trained on; seed: seed of the attack, see AttackEntry (victims and data use
     the seed of the suite); family, steps: objective and number of steps, for the audit; adaptive: number of EOT draws
-    of an adaptive attack, else 0; protocol: name of the protocol that the attack belongs to, else empty; status: "ok",
-    or the reason why the cell is missing (then its values are empty, never zero); a cell whose status starts with
-    NOT_APPLICABLE cannot exist and does not count as missing. Then the measures, see metrics.catalogue, and the
-    keys of their artefacts.
+    of an adaptive attack, else 0; protocol: name of the protocol that the attack belongs to, else empty; fitted_on:
+    data set that a learned attack was fitted on, else empty; status: "ok", or the reason why the cell is missing (then
+    its values are empty, never zero); a cell whose status starts with NOT_APPLICABLE cannot exist and does not count as
+    missing. Then the measures, see metrics.catalogue, and the keys of their artefacts.
     """
     return [
         "attack", "epsilon", "pixels", "perturbs", "sees", "query_budget", "top", "impersonate", "access", "needs",
         "source", "target", "relation", "dataset", "synthetic", "queries", "seed", "family", "steps", "adaptive",
-        "protocol", "status",
+        "protocol", "fitted_on", "status",
         *catalogue.cell_columns(),
         "craft_key", "features_key", "rank_key",
     ]  # fmt: skip
@@ -147,6 +147,7 @@ class CellRow:
     top: int | None = None
     impersonate: str = ""
     protocol: str = ""
+    fitted_on: str = ""
 
     @property
     def ok(self) -> bool:

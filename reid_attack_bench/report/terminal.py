@@ -49,9 +49,10 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
     board = rows.rows(leaderboard)
     plan = results.settings
     epsilons = rows.epsilons(plan)
-    synthetic = ", SYNTHETIC DATA" if labels.is_synthetic(results) else ""
+    banner = labels.synthetic_banner(results, (row["dataset"] for row in board))
+    title = ", ".join(filter(None, (f"Leaderboard of {results.suite}", f"seed {results.seed}", banner)))
     table = Table(
-        title=f"Leaderboard of {escape(results.suite)}, seed {results.seed}{synthetic} (Rank-1/mAP in %)",
+        title=escape(f"{title} (Rank-1/mAP in %)"),
         box=box.SIMPLE_HEAD, padding=0, show_edge=False,
     )  # fmt: skip
     columns: list[tuple[str, list[str], bool]] = [
@@ -93,6 +94,8 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
     caption.append("≤: upper bound, cells are missing")
     if any(row["audit"] for row in board):
         caption.append("(!): unverified, see the audit in report.md")
+    if other := labels.elsewhere(results, results.headline_epsilon):
+        caption.append(other)
     if left_out:
         caption.append("not shown: " + ", ".join(left_out) + " (see leaderboard.csv)")
     table.caption = escape("; ".join(caption))

@@ -42,7 +42,9 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
             [text_width(name, 8.5) for name in names.values()] + [text_width("white-box (source = target)", 8.5)]
         )
         heading = f"Robustness of {victim}"
-        line = f"{describe(results, dataset)} · {run_line(results)} · bands: 95 % intervals over queries"
+        line = (
+            f"{describe(results, dataset)} · {run_line(results, dataset=dataset)} · bands: 95 % intervals over queries"
+        )
         wide, high = max(9.6 + words + 0.7, heading_width(heading, line)), 4.5
         figure = new_figure(wide, high, heading, line)
         drawn: set[Setting] = set()

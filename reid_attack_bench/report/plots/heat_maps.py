@@ -11,6 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from reid_attack_bench.report import labels
 from reid_attack_bench.report.labels import (
     METRICS,
     datasets,
@@ -59,18 +60,16 @@ def _heat_map_name(setting: Setting, metric: str) -> str:
 
 
 def overview_figure(results: Results) -> Figure:
-    """mAP matrices of every attack at the headline epsilon (or the nearest one run), a block of panels per data set."""
+    """mAP matrices of the attacks at one epsilon, a block of panels per data set.
+
+    The epsilon is the headline epsilon, or the nearest one that was run: attacks at different budgets side by side
+    would be compared as equals. Those that were not run at it are named below the heading.
+    """
     with styled():
-        epsilon = results.headline_epsilon
-        nearest: dict[Setting, Setting] = {}
-        for setting in sorted(results.settings, key=lambda s: (abs(s.epsilon - epsilon), s)):
-            nearest.setdefault(replace(setting, epsilon=0), setting)
-        plan = sorted(nearest.values(), key=lambda s: (s.epsilon != epsilon, s))
-        titles = [s.variant if s.epsilon == epsilon else f"{s.variant}, ε = {s.epsilon}/255" for s in plan]
-        lines = [
-            [replace(panel, title=title) for panel, title in zip(line, titles, strict=True)]
-            for line in panels_of(results, plan, "mAP")
-        ]
+        epsilon = labels.first_epsilon(results)
+        plan = [setting for setting in results.settings if setting.epsilon == epsilon]
+        titles = [setting.variant for setting in plan]
+        lines = panels_of(results, plan, "mAP")
         size = max((max(panel.values.shape) for line in lines for panel in line), default=1)
         cell = min(max(13.0 / (max(len(plan), 1) * size), 0.24 if size <= 10 else 2.6 / size), 0.5)
         look = Look(cell, cell, min(8.0, cell * 72 * 0.75), min(8.5, cell * 72 * 0.45), 0)
@@ -83,9 +82,8 @@ def overview_figure(results: Results) -> Figure:
             for name, line in zip(datasets(results), lines, strict=True)
             for i in range(0, len(line), across)
         ]
-        elsewhere = any(setting.epsilon != epsilon for setting in plan)
-        heading = f"mAP under attack, ε = {epsilon}/255{' unless stated' if elsewhere else ''}"
-        return lay_out(blocks, look, heading, run_line(results), "mAP (%)")
+        line = " · ".join(filter(None, (run_line(results), labels.elsewhere(results, epsilon))))
+        return lay_out(blocks, look, f"mAP under attack, ε = {epsilon}/255", line, "mAP (%)")
 
 
 def _shortened(panel: Panel, length: int = 26) -> Panel:

@@ -62,7 +62,7 @@ def sheet_figure(results: Results, source: str, dataset: str) -> Figure:
         names = [_name(sheet.setting) for sheet in chosen]
         label = max(style.text_width(line, 9) for name in names for line in name.split("\n")) + 0.35
         heading = f"Attacks crafted on {source}"
-        details = f"{labels.describe(results, dataset)} · {labels.run_line(results)}"
+        details = f"{labels.describe(results, dataset)} · {labels.run_line(results, dataset=dataset)}"
         line = f"noise: adversarial − clean, amplified by 127/ε around mid-grey · {details}"
         gap_x, gap_y, top, bottom = 0.18, 0.14, 1.05, 0.15
         images_width = columns * (width + gap_x)

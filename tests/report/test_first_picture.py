@@ -1,0 +1,68 @@
+"""What a reader sees first: equal budgets, honest banners, and data sets that an attack was fitted on."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from reid_attack_bench.execute.events import Outcome
+from reid_attack_bench.jobs import manifest
+from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.report import labels, terminal
+from reid_attack_bench.report.analysis.conclude import conclude
+from reid_attack_bench.report.markdown import report_text
+from reid_attack_bench.report.results import Results
+from reid_attack_bench.suites import parse
+from tests.report.test_report import change_cells, make_results
+
+
+@pytest.fixture(scope="module")
+def photographed() -> Results:
+    """Models trained and ranked on photographs (`campus`), and evaluated on rendered people (`plaza`) too."""
+    both = make_results(models=("osnet",), attacks=("fgsm", "pgd"), epsilons=(8,), missing=0)
+    clean = [
+        dataclasses.replace(row, synthetic=row.dataset == "plaza", home=row.dataset == "campus") for row in both.clean
+    ]
+    return dataclasses.replace(change_cells(both, lambda cell: cell.dataset == "campus", synthetic=False), clean=clean)
+
+
+def shown(results: Results) -> str:
+    console = Console(width=120, file=io.StringIO(), color_system=None)
+    console.print(terminal.leaderboard_table(results, conclude(results).board))
+    return console.file.getvalue()
+
+
+def test_a_table_of_photographs_has_no_banner_of_synthetic_data(photographed) -> None:
+    assert "SYNTHETIC" not in shown(photographed)
+    assert "SYNTHETIC" not in labels.run_line(photographed, dataset="campus")
+
+
+def test_a_banner_names_the_synthetic_data_sets_if_there_are_others(photographed) -> None:
+    assert labels.run_line(photographed).endswith("· SYNTHETIC DATA: plaza")
+    assert labels.run_line(photographed, dataset="plaza").endswith("· SYNTHETIC DATA")
+    assert "> **Synthetic data: plaza.**" in report_text(photographed, {}, conclude(photographed))
+
+
+def test_the_terminal_names_attacks_at_another_epsilon(photographed) -> None:
+    moved = change_cells(photographed, lambda cell: cell.attack == "fgsm", epsilon=16)
+    text = " ".join(shown(moved).split())
+    assert "only at another ε: fgsm (16)" in text
+
+
+def test_an_attack_fitted_on_another_data_set_says_so(tiny, photographed) -> None:
+    tiny["attacks"] = {"gap": {}, "noise": {}}
+    plan = make_plan(parse.parse(tiny))
+    cells = {(cell.attack, cell.source.partition("@")[2], cell.dataset): cell.fitted_on for cell in plan.cells}
+    assert {fitted for (attack, *_), fitted in cells.items() if attack == "noise"} == {""}
+    homes = {fitted == home for (attack, home, _), fitted in cells.items() if attack == "gap" and home}
+    assert homes == {True}
+    count = sum(cell.fitted_on not in ("", cell.dataset) for cell in plan.cells)
+    assert count > 0
+    told = [line for line in manifest.notes(plan, Outcome()) if "gap was fitted on" in line]
+    assert sum(int(line.split("; ")[1].split()[0]) for line in told) == count
+    moved = change_cells(photographed, lambda cell: cell.attack == "fgsm", fitted_on="plaza", relation="white-box")
+    text = report_text(moved, {}, conclude(moved))
+    assert "fgsm (fitted on plaza)" in text
