@@ -195,8 +195,8 @@ class _Planner:
         features = self.add(features_step(craft, target.step, data, self.passes, (row.rank_key,)))
         rank = self.add(rank_step(features, self.steps[row.features_key], target.step, data))
         fitted_on = craft.parents["fit"].parents["data"].about if "fit" in craft.parents else ""
-        keys = {"measure_key": measure.key, "features_key": features.key, "rank_key": rank.key}
-        return replace(cell, craft_key=craft.key, fitted_on=fitted_on, **keys)
+        cell = replace(cell, craft_key=craft.key, fitted_on=fitted_on)
+        return replace(cell, measure_key=measure.key, features_key=features.key, rank_key=rank.key)
 
 
 class _Selection:
