@@ -22,9 +22,10 @@ _TERMS = (
     "**Rank-1, mAP**: in percent over the valid queries of a data set; the distance of each model is in clean.csv.",
     "**White-box**: the attack was crafted on the model it is evaluated on. **Transfer**: crafted on another model; "
     "per-victim tables show the source with the lowest mAP.",
-    "**Worst case at ε**: for each query the lowest Rank-1 hit and, separately, the lowest AP over every attack and "
-    "source at that ε (attacks on queries, any pixel budget), then the mean over valid queries. Intervals are 95 % "
-    "bootstrap intervals over queries.",
+    "**Worst case at ε**: for each query the lowest Rank-1 hit and, separately, the lowest AP without attack and over "
+    "every attack and source of at most ε (attacks on queries, any pixel budget), then the mean over valid queries. "
+    "Intervals are 95 % bootstrap intervals over identities.",
+    "**Rejected**: a query that a detector rejects is a miss; columns `_as_clean` count it as its clean version.",
     "**≤**: an upper bound, because cells of that worst case are missing.",
     "**ε**: L∞ budget per colour value, in steps of 1/255 of the colour range.",
     "**Drop**: clean minus attacked, in percentage points.",
@@ -109,11 +110,13 @@ def _defence_lines(results: Results, gains: pd.DataFrame) -> list[str]:
         f"## Defences and their undefended baselines, ε = {results.headline_epsilon}/255",
         "",
         "mAP in percent. Plain: the strongest attack that does not know the defence, crafted on the victim or on its "
-        "undefended baseline; adaptive: the strongest attack that does; worst: for each query the lowest over all of "
-        "them. The gain over the baseline is paired over queries, with a 95 % bootstrap interval.",
+        "undefended baseline; adaptive: the strongest attack that does; worst: for each query the lowest without "
+        "attack and over all attacks of at most this ε. A rejected query is a miss, or counts as its clean version in "
+        "the column that says so. The gain over the baseline is paired over queries, with a 95 % bootstrap interval "
+        "over identities. ≤, ≥, ≈: bounds, because cells are missing.",
         "",
         markdown_row(list(defences.WORDS)),
-        markdown_row(["---", "---", *["--:"] * 7]),
+        markdown_row(["---", "---", *["--:"] * (len(defences.WORDS) - 2)]),
     ]
     return lines + [markdown_row(map(markdown_text, defences.in_words(row))) for row in rows.rows(gains)]
 

@@ -15,7 +15,7 @@ from reid_attack_bench.validation import checked
 
 MANIFEST = "manifest.json"
 
-REPORT_VERSION = 8
+REPORT_VERSION = 9
 """Increase when equal results give a different report; the reports of finished runs are then written again."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.report import rows as result_rows
+from reid_attack_bench.report.analysis.worst_case import WorstCase, within, worst_case
 from reid_attack_bench.report.labels import markdown_row, markdown_text
 from reid_attack_bench.report.results import CellRow, CleanRow, PerQuery, Results, Setting
 from reid_attack_bench.report.rows import Row
@@ -22,10 +23,10 @@ COLUMNS = (
     "rank1_a", "rank1_b", "rank1_change", "rank1_change_low", "rank1_change_high",
     "mAP_a", "mAP_b", "mAP_change", "mAP_change_low", "mAP_change_high", "changed",
 )  # fmt: skip
-"""Columns of a comparison. Changes are B − A in points, with 95 % bootstrap intervals over the common queries.
+"""Columns of a comparison. Changes are B − A in points, with 95 % bootstrap intervals over identities.
 
-attack: CLEAN without attack, WORST for the worst case over the cells of both runs; changed: whether the interval of the
-mAP excludes 0.
+attack: CLEAN without attack, WORST for the worst case of each run over the cells that succeeded in both, see
+worst_case.worst_case; changed: whether the interval of the mAP excludes 0.
 """
 
 CLEAN, WORST = "clean", "worst case"
@@ -58,7 +59,11 @@ def compare(a: Results, b: Results) -> pd.DataFrame:
             "the two runs have no cell in common; attack, budget, source, target, data set and seed must be equal"
         )
     pairs = [(place, first[place], second[place]) for place in shared]
-    rows = [_row(*pair, a.seed) for pair in (*pairs, *_worst(pairs)) if pair[1].valid.any()]
+    outcomes = [
+        (place, result_rows.outcome(a, one.rank_key), result_rows.outcome(b, other.rank_key))
+        for place, one, other in pairs
+    ]
+    rows = [_row(*each, a.seed) for each in (*outcomes, *_worst(a, b, pairs)) if each[1].valid.any()]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     kind = table["attack"].map({CLEAN: 0, WORST: 1}).fillna(2)
     order = pd.DataFrame({"kind": kind, "change": -table["mAP_change"].abs()}).sort_values(
@@ -134,8 +139,8 @@ def to_markdown(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, s
         lines.append(words + (f", `{command}`" if command else ""))
     lines += ["", *(f"- {markdown_text(line)}" for line in summary(a, b, table, names)), ""]
     lines.append(
-        "In percent; changes are B − A in points, with 95 % bootstrap intervals over the same queries. Worst case: "
-        "over the cells of both runs."
+        "In percent; changes are B − A in points on the same queries, with 95 % bootstrap intervals over identities. "
+        "Worst case at ε: over the cells of at most ε that succeeded in both runs, and the query without attack."
     )
     header = ["", "queries", "Rank-1 A", "Rank-1 B", "change", "mAP A", "mAP B", "change", "changed"]
     kinds = table["attack"].where(table["attack"].isin([CLEAN, WORST]), "cells")
@@ -166,43 +171,53 @@ def _place(cell: CellRow) -> Place:
     return *budget, *place, setting.queries, setting.top, setting.impersonate
 
 
-def _done(results: Results) -> Iterator[tuple[Place, PerQuery]]:
+def _done(results: Results) -> Iterator[tuple[Place, CellRow | CleanRow]]:
     both: list[CleanRow | CellRow] = [*results.clean, *results.cells]
     for (place, status), row in zip(_planned(results), both, strict=True):
         if status == "ok":
-            yield place, result_rows.outcome(results, row.rank_key)
+            yield place, row
 
 
-def _worst(pairs: list[tuple[Place, PerQuery, PerQuery]]) -> Iterator[tuple[Place, PerQuery, PerQuery]]:
-    """Worst case of each target at each epsilon, as in leaderboard.leaderboard but over the cells of both runs."""
-    groups: dict[tuple[int, str, str], list[tuple[PerQuery, PerQuery]]] = {}
-    for place, first, second in pairs:
-        if place[0] != CLEAN and place[3] == "query":
-            groups.setdefault((place[1], place[5], place[6]), []).append((first, second))
-    for (epsilon, target, dataset), both in sorted(groups.items(), key=lambda item: item[0]):
-        if len({len(each.valid) for pair in both for each in pair}) > 1:
-            continue  # _row of the cells raises
-        valid = np.logical_and.reduce([each.valid.astype(bool) for pair in both for each in pair])
-        lowest = [
-            PerQuery(
-                np.min([pair[i].hit for pair in both], axis=0), np.min([pair[i].ap for pair in both], axis=0), valid
-            )
-            for i in (0, 1)
-        ]
-        yield (WORST, epsilon, 0, "query", "", target, dataset, 0, 0, 0, ""), lowest[0], lowest[1]
+def _worst(
+    a: Results, b: Results, pairs: Sequence[tuple[Place, CellRow | CleanRow, CellRow | CleanRow]]
+) -> list[tuple[Place, PerQuery, PerQuery]]:
+    """Worst case of each target at each epsilon in both runs, over the cells that both have."""
+    clean: dict[Place, tuple[CleanRow, CleanRow]] = {}
+    attacked: dict[Place, list[tuple[CellRow, CellRow]]] = {}
+    for place, one, other in pairs:
+        if isinstance(one, CellRow) and isinstance(other, CellRow):
+            attacked.setdefault(place[5:7], []).append((one, other))
+        elif isinstance(one, CleanRow) and isinstance(other, CleanRow):
+            clean[place[5:7]] = one, other
+    found = []
+    for where in attacked.keys() & clean.keys():
+        first, second = zip(*attacked[where], strict=True)
+        for epsilon in result_rows.epsilons(cell.setting for cell in first):
+            before = worst_case(a, within(first, epsilon), clean[where][0])
+            after = worst_case(b, within(second, epsilon), clean[where][1])
+            if before is not None and after is not None:
+                place = (WORST, epsilon, 0, "query", "", *where, 0, 0, 0, "")
+                found.append((place, _as_outcome(before), _as_outcome(after)))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _as_outcome(worst: WorstCase) -> PerQuery:
+    return PerQuery(worst.hit, worst.ap, np.ones(len(worst.ap), bool), worst.identities)
 
 
 def _row(place: Place, a: PerQuery, b: PerQuery, seed: int) -> Row:
-    if len(a.valid) != len(b.valid) or (a.valid != b.valid).any():
+    if not np.array_equal(a.valid, b.valid) or not np.array_equal(a.identities[a.valid], b.identities[b.valid]):
         raise BenchError(
             f"{place[0]} on {place[5]}, {place[6]}: the queries differ between the runs ({len(a.valid)} and "
             f"{len(b.valid)} ranked); compare runs on the same data"
         )
-    valid = a.valid.astype(bool)
+    valid, identities = a.valid, a.identities[a.valid]
     row: Row = dict(zip(_PLACE, place, strict=True)) | {"pixels": place[2] or None, "queries": int(valid.sum())}
     for name, before, after in (("rank1", a.hit, b.hit), ("mAP", a.ap, b.ap)):
         change = 100.0 * (after[valid] - before[valid]).astype(float)
-        low, high = interval(change, seed=seed, exact=False) if change.any() else (0.0, 0.0)  # resampling is slow
+        low, high = 0.0, 0.0
+        if change.any():  # resampling is slow
+            low, high = interval(change, identities, seed=seed, exact=False)
         row |= {f"{name}_a": 100.0 * float(np.mean(before[valid])), f"{name}_b": 100.0 * float(np.mean(after[valid]))}
         row |= {f"{name}_change": float(change.mean()), f"{name}_change_low": low, f"{name}_change_high": high}
     return row | {"changed": row["mAP_change_low"] > 0 or row["mAP_change_high"] < 0}

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from reid_attack_bench.metrics.bootstrap import interval
-from reid_attack_bench.report.analysis.worst_case import worst_case
+from reid_attack_bench.report.analysis.worst_case import FORMS, missing, within, worst_case
 from reid_attack_bench.report.results import (
-    NOT_APPLICABLE,
     CellRow,
     CleanRow,
     Results,
@@ -36,30 +35,32 @@ RedFlags = Mapping[tuple[str, str], Sequence[str]]
 def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataFrame:
     """Victims by robustness, one row per victim on its training data set (if unknown, one per data set).
 
-    The worst case at an epsilon is taken PER QUERY: over all successful cells with this target, data set and
-    epsilon whose attack perturbs the queries (every attack, every source including the victim itself, every
-    pixel budget), each query keeps its lowest Rank-1 hit and, separately, its lowest AP; the worst case is their
-    mean over the valid queries in percent, with a 95 % bootstrap interval over queries. This is the accuracy under
-    an adversary that picks the best attack and source for each query, so it is at most the lowest value of any
-    single cell. `worst_e8_missing` counts the cells without values; if it is not 0, the worst case is an upper bound.
+    The worst case at an epsilon is taken PER QUERY: over the query without attack and all successful cells with this
+    target, data set and at most this epsilon whose attack perturbs the queries (every attack, every source including
+    the victim itself, every pixel budget), each query keeps its lowest Rank-1 hit and, separately, its lowest AP; the
+    worst case is their mean over the valid queries in percent, with a 95 % bootstrap interval over identities. This is
+    the accuracy under an adversary that picks the best attack and source for each query, so it is at most the clean
+    value and the lowest value of any single cell, and does not rise with epsilon. `worst_e8_missing` counts the cells
+    without values; if it is not 0, the worst case is an upper bound.
 
     Columns: rank, victim, defence, audit, dataset, synthetic, queries, clean_rank1 and clean_mAP with _low and _high;
-    for each epsilon worst_e8_rank1 and worst_e8_mAP with _low and _high, and worst_e8_missing; for each attack
-    and epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" for query-based
-    attacks) and pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP). Names
-    with a pixel budget are pgd_e8_k500_…, with attacked gallery images pgd_e8_gallery_…, with 1,000 queries
+    for each epsilon worst_e8_rank1 and worst_e8_mAP with _low and _high, and worst_e8_missing; for each attack and
+    epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" for query-based attacks) and
+    pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP), means over seeds; every seed takes part in
+    the worst case. With a pixel budget pgd_e8_k500_…, with attacked gallery images pgd_e8_gallery_…, with 1,000 queries
     square_e8_q1000_…, of an attack that impersonates pgd_e8_to_random_…; its values here measure hiding, and it is part
-    of the worst case, since the adversary is free to use it. Values of an attack with
-    several seeds are means over them; the worst case treats every seed as a separate attack.
+    of the worst case, since the adversary is free to use it.
 
-    If the suite runs a protocol: protocol, its name where every attack of it was run on the victim, empty where one was
-    left out; and for each epsilon protocol_e8_rank1 and protocol_e8_mAP, the worst case over its attacks alone, which
-    is comparable between runs.
+    A query that a detector refuses is a miss. If a victim of the run has a detector: worst_e8_rank1_as_clean and
+    worst_e8_mAP_as_clean, where a refused query counts as its clean version; empty for the other victims.
 
-    Ordered by worst-case mAP at `results.headline_epsilon` (that of the protocol, if there is one; victims that did not
-    face all of it come below the others), descending, ties by clean mAP, then by name; victims with
-    `red_flags` are ranked below the others, with `audit` "unverified: …"; victims without a worst case come last,
-    without a rank. Missing values are NaN.
+    If the suite runs a protocol: protocol, its name where every attack of it succeeded on the victim, empty where one
+    was left out or failed; and for each epsilon the same columns with protocol_ instead of worst_, the worst case over
+    its attacks alone, which is comparable between runs.
+
+    Ordered by worst-case mAP at `results.headline_epsilon` (that of the protocol, if there is one), descending, ties by
+    clean mAP, then by name. Victims that did not face the whole protocol, and those with `red_flags`, whose `audit` is
+    "unverified: …", come below the others; those without a worst case last, without a rank. Missing values are NaN.
     """
     by_place: dict[tuple[str, str], list[CellRow]] = {}
     for cell in results.cells:
@@ -114,13 +115,14 @@ def _leaderboard_columns(results: Results, plan: list[Setting]) -> list[str]:
     def with_interval(name: str) -> list[str]:
         return [name, f"{name}_low", f"{name}_high"]
 
+    detects = any(row.detector for row in results.clean)
     columns = ["rank", "victim", "defence", "audit", "protocol", "dataset", "synthetic", "queries"]
     columns += with_interval("clean_rank1") + with_interval("clean_mAP")
     for epsilon in epsilons(plan):
-        columns += with_interval(f"worst_e{epsilon}_rank1") + with_interval(f"worst_e{epsilon}_mAP")
-        columns.append(f"worst_e{epsilon}_missing")
-        if epsilon in _protocol_epsilons(results):
-            columns += [f"protocol_e{epsilon}_rank1", f"protocol_e{epsilon}_mAP"]
+        for name in ("worst", "protocol") if epsilon in _protocol_epsilons(results) else ("worst",):
+            columns += with_interval(f"{name}_e{epsilon}_rank1") + with_interval(f"{name}_e{epsilon}_mAP")
+            columns += [f"{name}_e{epsilon}_{metric}_as_clean" for metric in ("rank1", "mAP") if detects]
+            columns.append(f"{name}_e{epsilon}_missing")
     own = _own_kinds(results)
     for setting in plan:
         for kind in (own[setting], "transfer"):
@@ -133,15 +135,16 @@ def _protocol_epsilons(results: Results) -> set[int]:
 
 
 def _protocol_faced(results: Results, cells: Sequence[CellRow], *, defended: bool) -> str:
-    """Name of the suite's protocol if every attack of it that applies was planned on the target of `cells`."""
+    """Name of the suite's protocol if every attack of it that applies to the target of `cells` succeeded."""
     planned = {(cell.attack, cell.epsilon, cell.query_budget) for cell in cells}
+    failed = {(cell.attack, cell.epsilon, cell.query_budget) for cell in cells if missing([cell])}
     needed = {
         (entry.label, threat.epsilon, threat.queries)
         for entry in results.record.suite.attacks
         if entry.protocol and (defended or not entry.defended_only)
         for threat in entry.threats
     }
-    return results.record.suite.protocol if needed <= planned else ""
+    return results.record.suite.protocol if needed <= planned - failed else ""
 
 
 def _leaderboard_row(
@@ -155,19 +158,11 @@ def _leaderboard_row(
     cells = by_place.get((clean.victim, clean.dataset), [])
     row["protocol"] = _protocol_faced(results, cells, defended=bool(clean.defence))
     for epsilon in epsilons(plan):
-        at_epsilon = [c for c in cells if c.epsilon == epsilon and c.perturbs == "query"]
-        row[f"worst_e{epsilon}_missing"] = sum(not c.ok and not c.status.startswith(NOT_APPLICABLE) for c in at_epsilon)
-        worst = worst_case(results, at_epsilon)
-        if worst is None:
-            continue
-        for metric, values in (("rank1", worst.hit), ("mAP", worst.ap)):
-            low, high = interval(values, seed=results.seed)
-            name = f"worst_e{epsilon}_{metric}"
-            row |= {name: 100 * float(values.mean()), f"{name}_low": 100 * low, f"{name}_high": 100 * high}
-        fixed = worst_case(results, [cell for cell in at_epsilon if cell.protocol])
-        if fixed is not None:
-            names = (f"protocol_e{epsilon}_rank1", f"protocol_e{epsilon}_mAP")
-            row |= dict(zip(names, (100 * float(fixed.hit.mean()), 100 * float(fixed.ap.mean())), strict=True))
+        candidates = within(cells, epsilon)
+        row |= _worst_values(results, f"worst_e{epsilon}", candidates, clean)
+        if epsilon in _protocol_epsilons(results):
+            fixed = [cell for cell in candidates if cell.protocol]
+            row |= _worst_values(results, f"protocol_e{epsilon}", fixed, clean)
     for setting in plan:
         mine = over_seeds(c for c in cells if c.setting == setting)
         for kind in ("whitebox", "query", "transfer"):
@@ -175,4 +170,21 @@ def _leaderboard_row(
             if best is not None:
                 for metric in ("rank1", "mAP"):
                     row[f"{setting.attack}_{setting.budget}_{kind}_{metric}"] = best.value(metric)
+    return row
+
+
+def _worst_values(results: Results, name: str, cells: list[CellRow], clean: CleanRow) -> Row:
+    """Columns of the worst case over `cells`, by column name; only the number of missing cells if there is none."""
+    row: Row = {f"{name}_missing": missing(cells)}
+    worst = worst_case(results, cells, clean)
+    if worst is None:
+        return row
+    for suffix, fields in FORMS.items():
+        if suffix and not clean.detector:
+            continue
+        for metric, field in zip(("rank1", "mAP"), fields, strict=True):
+            row[f"{name}_{metric}{suffix}"] = 100 * float(getattr(worst, field).mean())
+    for metric, values in (("rank1", worst.hit), ("mAP", worst.ap)):
+        low, high = interval(values, worst.identities, seed=results.seed)
+        row |= {f"{name}_{metric}_low": 100 * low, f"{name}_{metric}_high": 100 * high}
     return row

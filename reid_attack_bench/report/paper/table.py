@@ -94,7 +94,7 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
         values = []
         for name in columns:
             gone = row.get(name.rpartition("_")[0] + "_missing", 0)
-            value = _value(row, name, "no attack at this ε succeeded" if "worst" in name else "not evaluated")
+            value = _value(row, name, "no attack up to this ε succeeded" if "worst" in name else "not evaluated")
             if value.text and gone:
                 bound = "≤: upper bound, cells of this worst case are missing; the true value can only be lower"
                 value = replace(value, text="≤ " + value.text, notes=(bound,))
@@ -106,8 +106,9 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
     places = "; ".join(labels.describe(results, name) for name in sorted({str(row["dataset"]) for row in rows}))
     caption = (
         f"Robustness of re-identification models in %, suite {results.suite}, seed {results.seed} ({places}). "
-        "Worst case at ε: for each query the lowest outcome over all attacks and sources with an L∞ budget of ε, then "
-        f"the mean over queries. Ordered by worst-case mAP at ε = {results.headline_epsilon}/255."
+        "Worst case at ε: for each query the lowest outcome without attack and over all attacks and sources with an L∞ "
+        "budget of at most ε, then the mean over queries. Ordered by worst-case mAP at "
+        f"ε = {results.headline_epsilon}/255."
     )
     caption += " Bold: highest in its column." if any(f.best for line in lines for f in line.values) else ""
     groups = ("clean", *(f"worst case, ε = {epsilon}/255" for epsilon in epsilons))
