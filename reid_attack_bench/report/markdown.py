@@ -12,6 +12,7 @@ from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import labels, rows, targeted
 from reid_attack_bench.report.analysis import audit, defences, findings, published
 from reid_attack_bench.report.analysis.conclude import Conclusions
+from reid_attack_bench.report.analysis.leaderboard import order_in_words
 from reid_attack_bench.report.labels import markdown_row, markdown_text
 from reid_attack_bench.report.paper import write as paper
 from reid_attack_bench.report.results import Results, Setting
@@ -53,7 +54,7 @@ def report_text(results: Results, figures: dict[str, list[Path]], concluded: Con
         lines += [f"> **{banner}.** Its results do not predict performance on photographs of people.", ""]
     lines += [f"- {markdown_text(note)}" for note in results.notes] + [""] * bool(results.notes)
     lines += ["Interactive version in one file: [report.html](report.html).", ""]
-    lines += ["## Leaderboard", "", f"Ordered by worst-case mAP at ε = {results.headline_epsilon}/255. In percent.", ""]
+    lines += ["## Leaderboard", "", f"Ordered by {order_in_words(results)}. In percent.", ""]
     lines += _leaderboard_lines(results, concluded.board)
     lines += ["", "All columns: [leaderboard.csv](leaderboard.csv). Cells: [matrix.csv](matrix.csv). "]
     lines[-1] += "Without attack: [clean.csv](clean.csv). Cost of attacks: [costs.csv](costs.csv)."

@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_attack_bench.contracts import ThreatModel
-from reid_attack_bench.report import rows
-from reid_attack_bench.report.analysis import compare, defences
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.report import markdown, rows
+from reid_attack_bench.report.analysis import compare, conclude, defences
 from reid_attack_bench.report.analysis.leaderboard import leaderboard
 from reid_attack_bench.report.analysis.worst_case import FORMS, missing, within, worst_case
+from reid_attack_bench.report.html.build import page
+from reid_attack_bench.report.paper import table
 from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import NOT_APPLICABLE, CellRow, PerQuery, Results, Setting
 from reid_attack_bench.suites.suite import AttackEntry, VictimEntry
@@ -25,19 +28,31 @@ EPSILONS = (2, 4, 8, 16, 64)
 VALUES = [name for form in FORMS.values() for name in form]
 
 
+def means(each: PerQuery) -> dict[str, float]:
+    """Rank-1 and mAP in percent."""
+    return {
+        name: 100 * float(value[each.valid].sum()) / max(1, each.valid.sum())
+        for name, value in (("rank1", each.hit), ("mAP", each.ap))
+    }
+
+
 def run_of(
     clean: PerQuery, cells: list[tuple[CellRow, PerQuery]], victim: str = VICTIM, defence: str = "", detector: str = ""
 ) -> Results:
     """A run of one victim: its clean outcome, and its cells with theirs."""
     per_query = {f"clean-{victim}": clean} | {f"{victim}-{i}": each for i, (_, each) in enumerate(cells)}
-    mean = {"rank1": 100 * clean.hit[clean.valid].mean(), "mAP": 100 * clean.ap[clean.valid].mean()}
+    mean = means(clean)
+    mean |= {f"{name}_{end}": value for name, value in mean.items() for end in ("low", "high")}
     row = clean_row(
         victim, "plaza", mean, queries=len(clean.hit), rank_key=f"clean-{victim}", defence=defence, detector=detector
     )
     planned = [
-        dataclasses.replace(cell, target=victim, source=victim, rank_key=f"{victim}-{i}" if cell.ok else "")
-        for i, (cell, _) in enumerate(cells)
-    ]
+        dataclasses.replace(
+            cell, target=victim, source=victim, rank_key=f"{victim}-{i}" if cell.ok else "",
+            values=means(each) if cell.ok else {},
+        )
+        for i, (cell, each) in enumerate(cells)
+    ]  # fmt: skip
     return Results(record=RunRecord(demo_suite(("toy",), ("plaza",))), cells=planned, clean=[row], per_query=per_query)
 
 
@@ -206,13 +221,6 @@ def test_the_gain_of_a_defence_has_the_worst_case_of_the_leaderboard() -> None:
         ],
         [(attack("pgd", 8), outcome([0.3, 0.9])), (attack("pgd", 16), outcome([0.0, 0.0]))],
     )
-    run = dataclasses.replace(
-        run,
-        cells=[
-            dataclasses.replace(cell, values={"mAP": 100 * run.per_query[cell.rank_key].ap.mean()})
-            for cell in run.cells
-        ],
-    )
     (row,) = rows.rows(defences.robustness_gains(run))
     board = leaderboard(run).set_index("victim")
     assert row["worst_mAP"] == pytest.approx(board.loc["guarded@plaza", "worst_e8_mAP"])
@@ -247,17 +255,17 @@ def test_missing_cells_make_the_gain_a_bound(own: str, other: str, signs: tuple[
 def test_a_comparison_has_the_worst_case_of_the_leaderboard() -> None:
     a = run_of(outcome([0.9, 0.3]), [(attack("pgd", 8), outcome([0.2, 0.5])), (attack("pgd", 64), outcome([0.4, 0.4]))])
     b = run_of(outcome([0.9, 0.3]), [(attack("pgd", 8), outcome([0.1, 0.5])), (attack("pgd", 64), outcome([0.4, 0.0]))])
-    table = compare.compare(a, b).query("attack == 'worst case'").set_index("epsilon")
+    found = compare.compare(a, b).query("attack == 'worst case'").set_index("epsilon")
     for side, run in (("a", a), ("b", b)):
         (row,) = rows.rows(leaderboard(run))
         for epsilon in (8, 64):
-            assert table.loc[epsilon, f"mAP_{side}"] == pytest.approx(row[f"worst_e{epsilon}_mAP"])
-    assert table.loc[8, "mAP_a"] == table.loc[64, "mAP_a"] == pytest.approx(25.0)
+            assert found.loc[epsilon, f"mAP_{side}"] == pytest.approx(row[f"worst_e{epsilon}_mAP"])
+    assert found.loc[8, "mAP_a"] == found.loc[64, "mAP_a"] == pytest.approx(25.0)
     # cells of one run alone have no part in it, even below the epsilon
     more = dataclasses.replace(b, cells=[*b.cells, dataclasses.replace(b.cells[1], attack="new", epsilon=4)])
     again = compare.compare(a, more).query("attack == 'worst case'").set_index("epsilon")
-    assert list(again.index) == list(table.index)
-    assert (again["mAP_b"] == table["mAP_b"]).all()
+    assert list(again.index) == list(found.index)
+    assert (again["mAP_b"] == found["mAP_b"]).all()
 
 
 def test_queries_of_other_people_are_not_compared() -> None:
@@ -268,7 +276,7 @@ def test_queries_of_other_people_are_not_compared() -> None:
         )
         for who in ([1, 2], [1, 3])
     )
-    with pytest.raises(Exception, match="queries differ between the runs"):
+    with pytest.raises(BenchError, match="queries differ between the runs"):
         compare.compare(a, b)
 
 
@@ -323,6 +331,13 @@ def test_the_worst_case_of_a_protocol_includes_the_clean_query_and_smaller_budge
     assert row["protocol_e8_mAP"] == pytest.approx(100 * (0.2 + 0.3 + 0.7) / 3)
     assert row["protocol_e8_mAP_low"] < row["protocol_e8_mAP"] < row["protocol_e8_mAP_high"]
     assert row["worst_e8_mAP"] == pytest.approx(0.0)
+    concluded = conclude.conclude(run)
+    for text in (
+        markdown.report_text(run, {}, concluded),
+        page(run, concluded, markdown.definitions(run)),
+        table.leaderboard(run, concluded.board).caption,
+    ):
+        assert "Ordered by worst-case mAP at ε = 8/255, over the attacks of standard." in text
     # an attack of the protocol that failed was not faced
     broken = dataclasses.replace(run.cells[0], status="failed: NaN", rank_key="")
     (row,) = rows.rows(leaderboard(dataclasses.replace(run, cells=[broken, *run.cells[1:]])))

@@ -94,6 +94,14 @@ def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataF
     return frame.astype(dict.fromkeys(counts, "Int64"))
 
 
+def order_in_words(results: Results) -> str:
+    """What orders the leaderboard: "worst-case mAP at ε = 8/255", with a protocol "…, over the attacks of NAME"."""
+    protocol = results.record.suite.protocol
+    return f"worst-case mAP at ε = {results.headline_epsilon}/255" + f", over the attacks of {protocol}" * bool(
+        protocol
+    )
+
+
 def matrix(results: Results) -> pd.DataFrame:
     """Every cell, in the order of `cell_columns`, sorted by data set, attack, threat model, source, target, seed."""
     return pd.DataFrame([cell.columns() for cell in ordered_cells(results)], columns=cell_columns())

@@ -9,6 +9,7 @@ from typing import Any
 from reid_attack_bench.report import labels, rows
 from reid_attack_bench.report.analysis import audit, defences, findings
 from reid_attack_bench.report.analysis.conclude import Conclusions
+from reid_attack_bench.report.analysis.leaderboard import order_in_words
 from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import NOT_APPLICABLE, CellRow, Results
 
@@ -53,6 +54,7 @@ def prose(
         "claims": claims,
         "claim_heads": findings.WORDS,
         "headline": results.headline_epsilon,
+        "order": order_in_words(results),
         "notes": results.notes,
         "description": " ".join(results.record.suite.description.split()),
         "facts": facts_of(results.record),

@@ -14,6 +14,7 @@ import pandas as pd
 
 from reid_attack_bench.report import labels
 from reid_attack_bench.report import rows as result_rows
+from reid_attack_bench.report.analysis.leaderboard import order_in_words
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 from reid_attack_bench.report.rows import is_missing, number
 
@@ -107,8 +108,7 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
     caption = (
         f"Robustness of re-identification models in %, suite {results.suite}, seed {results.seed} ({places}). "
         "Worst case at ε: for each query the lowest outcome without attack and over all attacks and sources with an L∞ "
-        "budget of at most ε, then the mean over queries. Ordered by worst-case mAP at "
-        f"ε = {results.headline_epsilon}/255."
+        f"budget of at most ε, then the mean over queries. Ordered by {order_in_words(results)}."
     )
     caption += " Bold: highest in its column." if any(f.best for line in lines for f in line.values) else ""
     groups = ("clean", *(f"worst case, ε = {epsilon}/255" for epsilon in epsilons))
