@@ -86,9 +86,9 @@ class Victim(nn.Module):
     def rejects(self, images: Tensor) -> Tensor | None:
         """Queries that a detector refuses, bool N; None for a model without a detector.
 
-        A refused clean query is a miss. A refused adversarial query counts as its clean version: the attack gains
-        nothing, and a detector that refuses everything gains nothing either. Override it only for a detector without
-        `suspicion`.
+        A refused query is a miss, clean or adversarial: not to be found is what a person who evades wants. Columns
+        "…_as_clean" count a refused adversarial query as its clean version instead. Override it only for a detector
+        without `suspicion`.
         """
         suspicion = self.suspicion(images)
         return None if suspicion is None else suspicion > 0
@@ -136,12 +136,14 @@ class Recipe(ABC):
         version: as in Victim; raise it when training gives other weights. The random numbers stay the same.
         epochs: passes over the training split; it only serves to estimate run times.
         differentiable: as in Victim, for the victim that `load` returns.
+        randomised: as in Victim, for the victim that `load` returns.
         defended: whether that victim may have a defence; adaptive attacks of a protocol are then run too.
     """
 
     version: ClassVar[int | None] = None
     epochs: int = 1
     differentiable: ClassVar[bool] = True
+    randomised: ClassVar[bool] = False
     defended: ClassVar[bool] = True
 
     @abstractmethod
@@ -159,11 +161,13 @@ class Defence(ABC):
     Attributes:
         version: as in Victim.
         differentiable: False if no gradient passes through the defence.
+        randomised: True if two calls on one image may differ; the defended victim must say so too.
         purifies: True if the input transformation is in `purify` of the defended victim.
     """
 
     version: ClassVar[int | None] = None
     differentiable: ClassVar[bool] = True
+    randomised: ClassVar[bool] = False
     purifies: ClassVar[bool] = False
 
     @abstractmethod

@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from reid_attack_bench.metrics.checkerboard import checkerboard_energy
+from reid_attack_bench.metrics.colour import ciede2000
 from reid_attack_bench.metrics.lpips import Lpips
 from reid_attack_bench.metrics.perturbation import change
 from reid_attack_bench.metrics.ssim import ssim_and_ms_ssim
@@ -96,6 +97,10 @@ def _similarity(pair: ImagePair) -> Mapping[str, Tensor]:
     return dict(zip(("ssim", "ms_ssim"), ssim_and_ms_ssim(pair.before, pair.after), strict=True))
 
 
+def _colour(pair: ImagePair) -> Mapping[str, np.ndarray]:
+    return {"ciede2000": ciede2000(pair.clean, pair.adversarial)}
+
+
 def _lpips(pair: ImagePair) -> Mapping[str, Tensor]:
     return {} if pair.lpips is None else {"lpips": pair.lpips(pair.before, pair.after)}
 
@@ -136,6 +141,12 @@ CATALOGUE: tuple[Measure, ...] = (
         for k in (1, 5, 10)
     ),
     _percent("rejected", "Rejected queries", "share of queries that the detector rejected", group="detection"),
+    _percent("rank1_as_clean", "Rank-1, rejected as clean",
+             "Rank-1 where a query that the detector rejected counts as its clean version, not as a miss",
+             group="detection"),
+    _percent("mAP_as_clean", "mAP, rejected as clean",
+             "mAP where a query that the detector rejected counts as its clean version, not as a miss",
+             group="detection"),
     Measure(
         "linf", "L∞ (1/255)", "largest change of a colour value, mean over images", "visibility",
         "1/255", False, high=255.0, digits=2, compute=_change,
@@ -155,6 +166,12 @@ CATALOGUE: tuple[Measure, ...] = (
     Measure(
         "ms_ssim", "MS-SSIM", "multi-scale structural similarity (Wang et al., 2003), 1 for no change", "visibility",
         "", True, low=-1.0, high=1.0, digits=3, compute=_similarity,
+    ),
+    Measure(
+        "ciede2000", "CIEDE2000",
+        "difference of colours as people see it (Sharma et al., 2005), mean over pixels, 0 for no change; about 1 is "
+        "just visible",
+        "visibility", "", False, digits=2, compute=_colour,
     ),
     Measure(
         "lpips", "LPIPS", "learned perceptual distance, AlexNet (Zhang et al., CVPR 2018), 0 for no change",

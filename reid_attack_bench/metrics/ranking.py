@@ -11,7 +11,7 @@ by more than 5e-7, the query is sorted by numpy's argsort, as torchreid does for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from reid_attack_bench.contracts import Distance
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.metrics.bootstrap import intervals
 
 Protocol = Literal["market1501", "cuhk03"]
 
@@ -167,6 +168,36 @@ def with_misses(ranking: Ranking, missed: np.ndarray, gallery: int) -> Ranking:
         inp=np.where(missed, 0.0, ranking.inp),
         hits=np.where(missed[:, None], np.float32(0.0), ranking.hits),
     )
+
+
+def mean_of(draws: Sequence[Ranking]) -> Ranking:
+    """Mean over rankings of the same queries and gallery images, such as those of the draws of a randomised victim.
+
+    The position of the first correct match is the median, the lower one of two.
+    """
+    if len(draws) == 1:
+        return draws[0]
+    valid = draws[0].valid
+    if any((draw.valid != valid).any() for draw in draws):
+        raise BenchError("rankings to average differ in the queries that have a correct match")
+    first = np.sort([draw.first for draw in draws], axis=0)[(len(draws) - 1) // 2]
+    ap, inp, hits = (np.mean([getattr(draw, name) for draw in draws], axis=0) for name in ("ap", "inp", "hits"))
+    return Ranking(valid=valid, first=first, ap=ap, inp=inp, hits=hits)
+
+
+def bounds(ranking: Ranking, identities: np.ndarray | None) -> dict[str, float]:
+    """95 % intervals of Rank-1 and mAP in percent, as rank1_low, rank1_high, mAP_low and mAP_high.
+
+    Args:
+        identities: int N, of all queries; they are resampled. None resamples queries. See `bootstrap.interval`.
+    """
+    columns = np.stack([ranking.hits[:, 0], ranking.ap], axis=1)[ranking.valid]
+    ends = 100.0 * intervals(columns, None if identities is None else identities[ranking.valid], seed=0)
+    return {
+        f"{name}_{end}": float(ends[i, j])
+        for i, name in enumerate(("rank1", "mAP"))
+        for j, end in enumerate(("low", "high"))
+    }
 
 
 def summary(ranking: Ranking) -> dict[str, float]:

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_attack_bench.metrics.bootstrap import intervals
-from reid_attack_bench.metrics.ranking import Ranking, rank
+from reid_attack_bench.metrics.ranking import Ranking, bounds, rank
 
 RANKS = (1, 5, 10)
 """k of targeted Rank-k and of ASR@k."""
@@ -53,25 +52,27 @@ def rank_targets(
     return rank(without_own_junk(), targets, gallery_identities, query_cameras, gallery_cameras, max_rank=max_rank)
 
 
-def targeted_summary(before: Ranking, after: Ranking) -> dict[str, float | None]:
+def targeted_summary(before: Ranking, after: Ranking, identities: np.ndarray | None = None) -> dict[str, float | None]:
     """Measures of group "targeted" in %, from `rank_targets` of clean and of adversarial queries.
 
-    clean_NAME is the value without attack; NAME_low and NAME_high are 95 % bootstrap intervals over queries. ASR@k is
-    None if every clean query already has its target within the first k.
+    clean_NAME is the value without attack; NAME_low and NAME_high are 95 % bootstrap intervals. ASR@k is None if every
+    clean query already has its target within the first k. A clean query of a randomised victim that has it in some
+    draws counts by the share of the others.
+
+    Args:
+        identities: int N, of all queries; they are resampled. None resamples queries.
     """
     found: dict[str, float | None] = {}
     for prefix, ranking in (("clean_", before), ("", after)):
         found |= {f"{prefix}target_rank{k}": 100.0 * float(_hits(ranking, k).mean()) for k in RANKS}
         found[f"{prefix}target_mAP"] = 100.0 * float(ranking.ap[ranking.valid].mean())
-    columns = np.stack([after.hits[:, 0], after.ap], axis=1)[after.valid]
-    for name, (low, high) in zip(("target_rank1", "target_mAP"), intervals(columns, seed=0), strict=True):
-        found |= {f"{name}_low": 100.0 * low, f"{name}_high": 100.0 * high}
+    found |= {f"target_{name}": value for name, value in bounds(after, identities).items()}
     for k in RANKS:
-        left = ~_hits(before, k)
-        found[f"asr{k}"] = 100.0 * float(_hits(after, k)[left].mean()) if left.any() else None
+        left = 1.0 - _hits(before, k)
+        found[f"asr{k}"] = 100.0 * float((_hits(after, k) * left).sum() / left.sum()) if left.any() else None
     return found
 
 
 def _hits(ranking: Ranking, k: int) -> np.ndarray:
-    """Bool: a correct match within the first k, of the valid queries."""
-    return ranking.first[ranking.valid] < k
+    """Float64 in [0, 1]: a correct match within the first k, of the valid queries."""
+    return ranking.hits[ranking.valid, k - 1].astype(np.float64)

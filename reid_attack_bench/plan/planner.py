@@ -123,7 +123,8 @@ class _Planner:
         """The row of `victim` on data set `name`, with its steps."""
         if (victim.label, name) not in self.clean:
             data, home = self.data[name], victim.home == name
-            features = self.add(clean_step(victim.step, data, self.passes, () if home else self._gate(victim)))
+            gate = () if home else self._gate(victim)
+            features = self.add(clean_step(victim.step, data, self.passes, gate, victim.randomised))
             rank = self.add(clean_rank_step(features, victim.step, data, victim.expected_rank1 if home else 0.0))
             keys = (victim.step.key, features.key, rank.key, self._check(victim).key)
             self.clean[victim.label, name] = CleanRow(victim.label, name, source_of(data).synthetic, home, *keys)
@@ -192,7 +193,7 @@ class _Planner:
         """`cell` with the steps that measure, embed and rank the images of `craft`."""
         data = self.data[cell.dataset]
         measure = self.add(measure_step(craft, data, self.lpips))
-        features = self.add(features_step(craft, target.step, data, self.passes, (row.rank_key,)))
+        features = self.add(features_step(craft, target.step, data, self.passes, (row.rank_key,), target.randomised))
         rank = self.add(rank_step(features, self.steps[row.features_key], target.step, data))
         fitted_on = craft.parents["fit"].parents["data"].about if "fit" in craft.parents else ""
         cell = replace(cell, craft_key=craft.key, fitted_on=fitted_on)

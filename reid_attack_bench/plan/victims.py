@@ -28,7 +28,7 @@ class PlannedVictim:
         step: makes it.
         roles: as in VictimEntry.
         expected_rank1: clean Rank-1 in % below which it counts as failed at home.
-        differentiable, classifies: as in Victim.
+        differentiable, randomised, classifies: as in Victim, as declared.
         purifies: an adaptive attack can get past what blocks its gradient, since that is in `purify`.
         defended: it has, or may have, a defence that an adaptive attack could know. False only for what a recipe makes
             that says so: a model that comes trained may hide one.
@@ -41,6 +41,7 @@ class PlannedVictim:
     roles: tuple[str, ...]
     expected_rank1: float
     differentiable: bool
+    randomised: bool = False
     purifies: bool = False
     classifies: bool = True
     defended: bool = True
@@ -104,6 +105,7 @@ def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
         entry.roles,
         entry.expected_rank1,
         victim.differentiable,
+        randomised=victim.randomised,
         purifies=type(victim).purify is not Victim.purify,
         classifies=victim.classifies,
     )
@@ -127,6 +129,7 @@ def _trained(
             entry.roles,
             entry.expected_rank1,
             use.plugin.differentiable,
+            randomised=use.plugin.randomised,
             defended=use.plugin.defended,
         )
 
@@ -164,6 +167,7 @@ def _defended(
                 entry.roles,
                 entry.expected_rank1,
                 differentiable,
+                randomised=other.randomised or defence.randomised,
                 purifies=defence.purifies or (other.purifies and not differentiable),
                 classifies=other.classifies,
             )

@@ -22,7 +22,7 @@ from reid_attack_bench.report.results import (
     Setting,
     Sheet,
 )
-from reid_attack_bench.steps.artefacts import read_crafted, read_ranking, read_splits
+from reid_attack_bench.steps.artefacts import read_crafted, read_outcome, read_splits
 from reid_attack_bench.store import Store
 
 _SHEET_QUERIES = 6
@@ -85,6 +85,7 @@ class _Collector:
         self.record, self.store = record, store
         self.failures = record.failures
         self.per_query: dict[str, PerQuery] = {}
+        self.outdated = False
         self.facts: dict[str, dict[str, Any]] = {}
         self.facts_of = functools.cache(self.unchecked)
 
@@ -97,6 +98,11 @@ class _Collector:
                 "interrupted or is still running; run the same command to resume."
             )
         clean = [self.clean(row) for row in self.record.clean]
+        if self.outdated:
+            notes.append(
+                "Rankings of an earlier version: intervals resample queries, not identities, and a query that a "
+                "detector rejected counts as its clean version. Run the same command again to rank anew."
+            )
         sheets = self.sheets()
         retrieved, galleries = retrieval.find(self.record, self.store, sheets, self.per_query)
         return Results(
@@ -179,8 +185,9 @@ class _Collector:
     def ranking(self, kind: str, key: str) -> dict[str, Any] | None:
         facts = self.read(kind, key)
         if facts is not None and key not in self.per_query:
-            ranking = read_ranking(self.store.folder(kind, key))
-            self.per_query[key] = PerQuery(ranking.hits[:, 0], ranking.ap, ranking.valid)
+            found = read_outcome(self.store.folder(kind, key))
+            self.per_query[key] = PerQuery(**found)
+            self.outdated = self.outdated or "identities" not in found
         return facts
 
     def data(self) -> dict[str, str]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from reid_attack_bench.contracts import State
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.metrics.ranking import Ranking
 
 REFUSED = "query_refused"
 """Tensor in a features file, bool N: queries that the victim's detector refuses."""
+
+_FEATURES = "features.safetensors"
+
+_RANKING = "ranking.safetensors"
 
 TARGETS = "targets.safetensors"
 """File of a craft step whose attack impersonates: int64 N, the target identity of each query."""
@@ -31,9 +38,52 @@ def read_splits(folder: Path) -> dict[str, Split]:
     }
 
 
+def write_draws(folder: Path, draws: Sequence[State]) -> None:
+    """Write the embeddings of a clean or features step, one state per draw of its victim.
+
+    The first draw is stored by the names of its tensors, draw i by NAME.i. A tensor that only the first has is the same
+    in all.
+    """
+    tensors = {f"{name}.{i}" if i else name: value for i, draw in enumerate(draws) for name, value in draw.items()}
+    save_file(tensors, folder / _FEATURES)
+
+
+def read_draws(folder: Path) -> list[State]:
+    """Embeddings of a clean or features step, one state per draw; a single one of a deterministic victim."""
+    tensors = load_file(folder / _FEATURES)
+    names = [name for name in tensors if "." not in name]
+    last = max(int(name.partition(".")[2] or 0) for name in tensors)
+    return [{name: tensors.get(f"{name}.{i}", tensors[name]) for name in names} for i in range(last + 1)]
+
+
+def write_ranking(folder: Path, ranking: Ranking, identities: np.ndarray, as_clean: Ranking | None) -> None:
+    """Write the result of a rank or clean-rank step.
+
+    Args:
+        identities: int64 N, of the queries.
+        as_clean: the ranking where a refused adversarial query counts as its clean version; None without a detector.
+    """
+    arrays = {**vars(ranking), "identities": identities}
+    if as_clean is not None:
+        arrays |= {"hit_as_clean": as_clean.hits[:, 0], "ap_as_clean": as_clean.ap}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+    save_file(tensors, folder / _RANKING)
+
+
 def read_ranking(folder: Path) -> Ranking:
     """Ranking of a rank or clean-rank step."""
-    return Ranking(**{name: value.numpy() for name, value in load_file(folder / "ranking.safetensors").items()})
+    arrays = load_file(folder / _RANKING)
+    return Ranking(**{each.name: arrays[each.name].numpy() for each in fields(Ranking)})
+
+
+def read_outcome(folder: Path) -> dict[str, np.ndarray]:
+    """Outcome per query of a rank or clean-rank step: the arrays that report.per_query.PerQuery takes, by name.
+
+    Those of earlier versions lack identities, and count a refused query as its clean version.
+    """
+    arrays = {name: values.numpy() for name, values in load_file(folder / _RANKING).items()}
+    names = ("ap", "valid", "identities", "hit_as_clean", "ap_as_clean")
+    return {"hit": arrays["hits"][:, 0], **{name: arrays[name] for name in names if name in arrays}}
 
 
 def new_images(folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:

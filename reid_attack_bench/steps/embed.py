@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from reid_attack_bench.checks.embed import embed
 from reid_attack_bench.contracts import State, Victim, to_float
 from reid_attack_bench.errors import VictimError
-from reid_attack_bench.steps.artefacts import REFUSED, read_crafted
+from reid_attack_bench.steps.artefacts import REFUSED, read_crafted, write_draws
 from reid_attack_bench.steps.data import images_attacked
 from reid_attack_bench.steps.passes import Note, inference, with_smaller_batches
 from reid_attack_bench.steps.step import Facts, Progress, Step, perturbs_of
@@ -26,6 +25,13 @@ _EMBED_BATCH = {
     "cuda": 256,
     "cpu": 32,
 }  # images per forward pass without gradients; larger batches fall out of the CPU's caches
+
+DRAWS = 10
+"""Fresh draws of a randomised victim, of which ranking takes the mean.
+
+Clean queries and adversarial images are embedded as often; a clean gallery once, since a system in use embeds its
+gallery once and queries as they come.
+"""
 
 
 def _embed_all(
@@ -60,17 +66,27 @@ def _in_batches(
 
 
 def _embed_sides(
-    victim: Victim,
-    images: Mapping[str, np.ndarray],
-    label: str,
-    device: torch.device,
-    progress: Progress,
-    note: Note,
-) -> State:
-    """Embeddings of each side, and REFUSED, bool N, for a victim with a detector."""
-    features = {part: _embed_all(victim, values, label, device, progress, note) for part, values in images.items()}
-    refused = _refusals(victim, images["query"], label, device, note) if "query" in images else None
-    return features if refused is None else {**features, REFUSED: refused}
+    step: Step, workspace: Workspace, images: Mapping[str, np.ndarray], progress: Progress, once: tuple[str, ...] = ()
+) -> list[State]:
+    """Embeddings of each side by the victim of `step`, and REFUSED, bool N, if it has a detector; one state per draw.
+
+    A side in `once` is embedded in the first draw alone.
+    """
+    victim = workspace.passes(step.inputs["victim"], step.implementation)
+    label, device, note = step.parents["victim"].about, workspace.device, workspace.note
+    count = DRAWS if workspace.randomised(step.inputs["victim"]) else 1
+    draws: list[State] = []
+    for draw in range(count):
+        of_draw = progress if count == 1 else _noted(progress, f"draw {draw + 1} of {count}")
+        sides = {part: values for part, values in images.items() if not (draw and part in once)}
+        state = {part: _embed_all(victim, values, label, device, of_draw, note) for part, values in sides.items()}
+        refused = _refusals(victim, images["query"], label, device, note) if "query" in images else None
+        draws.append(state if refused is None else {**state, REFUSED: refused})
+    return draws
+
+
+def _noted(progress: Progress, text: str) -> Progress:
+    return lambda done, total, note: progress(done, total, text)
 
 
 def _refusals(
@@ -93,49 +109,55 @@ CLEAN_VERSION = 1
 FEATURES_VERSION = 1
 
 
-def clean_step(victim: Step, data: Step, passes: Mapping[str, Any], after: tuple[str, ...]) -> Step:
-    """Embed the clean queries and gallery of `data` with `victim`."""
+def _as_drawn(passes: Mapping[str, Any], randomised: bool) -> tuple[dict[str, Any], int]:
+    """Implementation of a step that embeds, and its draws. The draws are in the key of randomised victims alone."""
+    return ({**passes, "draws": DRAWS}, DRAWS) if randomised else (dict(passes), 1)
+
+
+def clean_step(
+    victim: Step, data: Step, passes: Mapping[str, Any], after: tuple[str, ...], randomised: bool = False
+) -> Step:
+    """Embed the clean queries and gallery of `data` with `victim`; `randomised` if it is declared to be."""
+    implementation, draws = _as_drawn(passes, randomised)
     return Step(
         "clean",
         CLEAN_VERSION,
         f"{victim.about} on {data.about}",
         {},
-        passes,
+        implementation,
         {"victim": victim, "data": data},
         after,
         action="clean features",
-        work=images_attacked(data, "both"),
+        work=images_attacked(data, "gallery") + draws * images_attacked(data, "query"),
     )
 
 
-def features_step(craft: Step, victim: Step, data: Step, passes: Mapping[str, Any], after: tuple[str, ...]) -> Step:
-    """Embed the adversarial images of `craft` with the target `victim`."""
+def features_step(
+    craft: Step, victim: Step, data: Step, passes: Mapping[str, Any], after: tuple[str, ...], randomised: bool = False
+) -> Step:
+    """Embed the adversarial images of `craft` with the target `victim`; `randomised` if it is declared to be."""
+    implementation, draws = _as_drawn(passes, randomised)
     return Step(
         "features",
         FEATURES_VERSION,
         f"{craft.about} → {victim.about}",
         {},
-        passes,
+        implementation,
         {"craft": craft, "victim": victim, "data": data},
         after,
-        work=images_attacked(data, perturbs_of(craft)),
+        work=draws * images_attacked(data, perturbs_of(craft)),
     )
 
 
 def run_clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    victim = workspace.passes(step.inputs["victim"], step.implementation)
     splits = workspace.splits(step.inputs["data"])
-    label = step.parents["victim"].about
     images = {part: splits[part].images for part in ("query", "gallery")}
-    features = _embed_sides(victim, images, label, workspace.device, progress, workspace.note)
-    save_file(features, out / "features.safetensors")
-    return {"dimensions": features["query"].shape[1]}
+    draws = _embed_sides(step, workspace, images, progress, once=("gallery",))
+    write_draws(out, draws)
+    return {"dimensions": draws[0]["query"].shape[1]}
 
 
 def run_features(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    victim = workspace.passes(step.inputs["victim"], step.implementation)
-    label = step.parents["victim"].about
     crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
-    features = _embed_sides(victim, crafted, label, workspace.device, progress, workspace.note)
-    save_file(features, out / "features.safetensors")
+    write_draws(out, _embed_sides(step, workspace, crafted, progress))
     return {}

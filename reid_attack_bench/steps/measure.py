@@ -15,7 +15,7 @@ from reid_attack_bench.steps.data import images_attacked
 from reid_attack_bench.steps.step import Facts, Progress, Step, perturbs_of
 from reid_attack_bench.steps.workspace import Workspace
 
-VERSION = 2
+VERSION = 3
 
 
 def measure_step(craft: Step, data: Step, lpips: str | None) -> Step:

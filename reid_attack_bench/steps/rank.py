@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from reid_attack_bench.contracts import State
 from reid_attack_bench.errors import VictimError
-from reid_attack_bench.metrics.bootstrap import intervals
-from reid_attack_bench.metrics.ranking import Ranking, distance_rows, rank, summary, with_misses
+from reid_attack_bench.metrics.ranking import Ranking, bounds, distance_rows, mean_of, rank, summary, with_misses
 from reid_attack_bench.metrics.targeted import rank_targets, targeted_summary
-from reid_attack_bench.steps.artefacts import REFUSED, read_targets
+from reid_attack_bench.steps.artefacts import REFUSED, read_draws, read_targets, write_ranking
 from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.step import Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace
 
-CLEAN_VERSION = 2
-VERSION = 2
+CLEAN_VERSION = 3
+VERSION = 3
 
 
 def clean_rank_step(clean: Step, victim: Step, data: Step, expected_rank1: float) -> Step:
@@ -52,8 +53,9 @@ def rank_step(features: Step, clean: Step, victim: Step, data: Step) -> Step:
 
 
 def run_clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    features = load_file(workspace.obtain(step.inputs["features"]) / "features.safetensors")
-    facts = _rank_features(step, workspace, out, features["query"], features["gallery"], features.get(REFUSED))
+    draws = _read_draws(step, workspace, "features")
+    ranking = mean_of([_missed(_ranked(step, workspace, draw), draw) for draw in draws])
+    facts = _store(step, workspace, out, ranking)
     expected = float(step.config["expected_rank1"])
     if facts["rank1"] < expected:
         name = step.parents["victim"].about
@@ -64,68 +66,86 @@ def run_clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progre
     return facts
 
 
-def _rank_features(
-    step: Step,
-    workspace: Workspace,
-    out: Path,
-    query: torch.Tensor,
-    gallery: torch.Tensor,
-    missed: torch.Tensor | None,
-) -> Facts:
-    """Rank and store; `missed`, bool N, marks refused queries, which count as misses."""
-    splits = workspace.splits(step.inputs["data"])
-    distance = workspace.victim(step.inputs["victim"]).distance
-    ranking = rank(
-        distance_rows(query.to(workspace.device), gallery.to(workspace.device), distance),
-        splits["query"].identities,
-        splits["gallery"].identities,
-        splits["query"].cameras,
-        splits["gallery"].cameras,
-        protocol=step.config["protocol"],
-        rng=np.random.RandomState(0),
-    )
-    if missed is not None:
-        ranking = with_misses(ranking, missed.numpy(), len(gallery))
-    arrays = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(ranking).items()}
-    save_file(arrays, out / "ranking.safetensors")
-    columns = np.stack([ranking.hits[:, 0], ranking.ap], axis=1)[ranking.valid]
-    bounds: dict[str, float] = {}
-    for name, (low, high) in zip(("rank1", "mAP"), intervals(columns, seed=0), strict=True):
-        bounds |= {f"{name}_low": 100.0 * low, f"{name}_high": 100.0 * high}
-    return {**summary(ranking), **bounds, "queries": int(ranking.valid.sum())}
-
-
 def run_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    clean = load_file(workspace.obtain(step.inputs["clean"]) / "features.safetensors")
-    attacked = load_file(workspace.obtain(step.inputs["features"]) / "features.safetensors")
-    both = {**clean, **attacked}
-    refused = attacked.get(REFUSED)
-    query, missed = both["query"], clean.get(REFUSED)
-    if refused is not None:  # a refused adversarial query counts as its clean version
-        query, missed = torch.where(refused[:, None], clean["query"], query), refused & clean[REFUSED]
-    facts = _rank_features(step, workspace, out, query, both["gallery"], missed)
-    if refused is not None:
-        facts["rejected"] = 100.0 * float(refused.float().mean())
+    """A refused adversarial query is a miss; with a detector, it is also ranked as its clean version."""
+    clean, attacked = (_read_draws(step, workspace, name) for name in ("clean", "features"))
+    detects = REFUSED in attacked[0]
+    # adversarial embeddings in place of clean ones, and of refused queries the clean ones
+    both = [_as_clean({**before, **after}, before) for before, after in zip(clean, attacked, strict=True)]
+    rankings = [_ranked(step, workspace, draw) for draw in both]
+    leading = mean_of([_missed(each, draw) for each, draw in zip(rankings, both, strict=True)])
+    if not detects:
+        facts = _store(step, workspace, out, leading)
+    else:
+        twice = [{**draw, REFUSED: draw[REFUSED] & old[REFUSED]} for draw, old in zip(both, clean, strict=True)]
+        as_clean = mean_of([_missed(each, draw) for each, draw in zip(rankings, twice, strict=True)])
+        facts = _store(step, workspace, out, leading, as_clean)
+        facts |= {f"{name}_as_clean": value for name, value in summary(as_clean).items() if name in ("rank1", "mAP")}
+        facts["rejected"] = 100.0 * float(torch.stack([draw[REFUSED] for draw in both]).float().mean())
     if "craft" in step.inputs:
-        before = _rank_targets(step, workspace, clean["query"], clean["gallery"], clean.get(REFUSED))
-        after = _rank_targets(step, workspace, query, clean["gallery"], missed)
-        facts |= targeted_summary(before, after)
+        before, after = (_ranked_targets(step, workspace, draws) for draws in (clean, both))
+        facts |= targeted_summary(before, after, workspace.splits(step.inputs["data"])["query"].identities)
         parts = {"first": after.first, "ap": after.ap, "clean_first": before.first, "clean_ap": before.ap}
         save_file({name: torch.from_numpy(value) for name, value in parts.items()}, out / "targeted.safetensors")
     return facts
 
 
-def _rank_targets(
-    step: Step, workspace: Workspace, query: torch.Tensor, gallery: torch.Tensor, missed: torch.Tensor | None
-) -> Ranking:
-    splits = workspace.splits(step.inputs["data"])
-    distance = workspace.victim(step.inputs["victim"]).distance
-    ranking = rank_targets(
-        distance_rows(query.to(workspace.device), gallery.to(workspace.device), distance),
-        read_targets(workspace.obtain(step.inputs["craft"])),
-        splits["query"].identities,
-        splits["gallery"].identities,
-        splits["query"].cameras,
-        splits["gallery"].cameras,
+def _read_draws(step: Step, workspace: Workspace, role: str) -> list[State]:
+    """Embeddings of a parent of `step`, one state per draw of the victim.
+
+    Raises:
+        VictimError: one draw of a victim that was found to be randomised, stored before there were more.
+    """
+    draws = read_draws(workspace.obtain(step.inputs[role]))
+    if len(draws) == 1 and workspace.randomised(step.inputs["victim"]):
+        raise VictimError(
+            f"victim {step.parents['victim'].about} is randomised, but its stored embeddings are a single draw of an "
+            "earlier version: declare randomised = True, and they are made again"
+        )
+    return draws
+
+
+def _as_clean(draw: State, clean: State) -> State:
+    """`draw` with the clean embeddings in place of those of refused queries; both are of N queries."""
+    if REFUSED not in draw:
+        return draw
+    return {**draw, "query": torch.where(draw[REFUSED][:, None], clean["query"], draw["query"])}
+
+
+def _missed(ranking: Ranking, draw: State) -> Ranking:
+    """`ranking` with the refused queries of `draw` as misses."""
+    return with_misses(ranking, draw[REFUSED].numpy(), len(draw["gallery"])) if REFUSED in draw else ranking
+
+
+def _ranked(step: Step, workspace: Workspace, draw: State) -> Ranking:
+    return rank(
+        _distances(step, workspace, draw),
+        *_labels(step, workspace),
+        protocol=step.config["protocol"],
+        rng=np.random.RandomState(0),
     )
-    return ranking if missed is None else with_misses(ranking, missed.numpy(), len(gallery))
+
+
+def _ranked_targets(step: Step, workspace: Workspace, draws: list[State]) -> Ranking:
+    """Ranking of the targets of an attack that impersonates; a refused query is a miss."""
+    targets = read_targets(workspace.obtain(step.inputs["craft"]))
+    rankings = [rank_targets(_distances(step, workspace, draw), targets, *_labels(step, workspace)) for draw in draws]
+    return mean_of([_missed(each, draw) for each, draw in zip(rankings, draws, strict=True)])
+
+
+def _distances(step: Step, workspace: Workspace, draw: State) -> Iterator[torch.Tensor]:
+    query, gallery = (draw[part].to(workspace.device) for part in ("query", "gallery"))
+    return distance_rows(query, gallery, workspace.victim(step.inputs["victim"]).distance)
+
+
+def _labels(step: Step, workspace: Workspace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    splits = workspace.splits(step.inputs["data"])
+    query, gallery = splits["query"], splits["gallery"]
+    return query.identities, gallery.identities, query.cameras, gallery.cameras
+
+
+def _store(step: Step, workspace: Workspace, out: Path, ranking: Ranking, as_clean: Ranking | None = None) -> Facts:
+    """Write the rankings; returns the measures of the first, with intervals that resample identities."""
+    identities = np.asarray(workspace.splits(step.inputs["data"])["query"].identities, np.int64)
+    write_ranking(out, ranking, identities, as_clean)
+    return {**summary(ranking), **bounds(ranking, identities), "queries": int(ranking.valid.sum())}

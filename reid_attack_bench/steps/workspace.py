@@ -46,6 +46,7 @@ class Workspace:
     _splits: dict[str, dict[str, Split]] = field(default_factory=dict)
     _victims: dict[str, Victim] = field(default_factory=dict)
     _compiled: dict[str, Victim] = field(default_factory=dict)
+    _randomised: dict[str, bool] = field(default_factory=dict)
 
     def splits(self, key: str) -> dict[str, Split]:
         """The decoded data of one data step, memory-mapped."""
@@ -96,6 +97,13 @@ class Workspace:
             victim = self._compiled[key]
         return MixedPrecision(victim) if implementation.get("precision") == "bfloat16" else victim
 
+    def randomised(self, key: str) -> bool:
+        """Whether two calls of the victim of one victim step may differ, as declared or as found."""
+        if key not in self._randomised:
+            card = json.loads((self.obtain(key) / "card.json").read_text())
+            self._randomised[key] = bool(card["randomised"] or card.get("found_randomised", False))
+        return self._randomised[key]
+
     def source(self, step: Step, cost: Cost) -> Victim:
         """The source of a fit or craft step as its attack may see it, an Ensemble if it has several.
 
@@ -113,8 +121,7 @@ class Workspace:
         return Granted(seen, step.plugin.needs, str(step.config["attack"]))
 
     def _adapted(self, key: str, victim: Victim, samples: int, cost: Cost) -> Victim:
-        card = json.loads((self.obtain(key) / "card.json").read_text())
-        randomised = card["randomised"] or card.get("found_randomised", False)
+        randomised = self.randomised(key)
         examine(adapt(victim, samples, randomised=randomised), self.device)
         return adapt(Metered(victim, cost), samples, randomised=randomised)
 

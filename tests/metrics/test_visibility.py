@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics import lpips, perturbation, ssim
+from reid_attack_bench.metrics.colour import ciede2000
 from reid_attack_bench.metrics.lpips import Lpips, find_lpips_weights
+from reid_attack_bench.metrics.visibility import measures
 
 
 def pair(height: int, width: int, count: int = 2, noise: float = 0.05, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -245,3 +248,81 @@ def test_lpips_refuses_other_weights(weights: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     with pytest.raises(BenchError, match="hash differs"):
         lpips.Lpips(weights)
+
+
+# Sharma, Wu and Dalal (2005), table 1: pairs of CIELAB colours and their CIEDE2000
+SHARMA = [
+    ((50.0, 2.6772, -79.7751), (50.0, 0.0, -82.7485), 2.0425),
+    ((50.0, -1.0, 2.0), (50.0, 0.0, 0.0), 2.3669),
+    ((50.0, 2.5, 0.0), (73.0, 25.0, -18.0), 27.1492),
+    ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+    ((2.0776, 0.0795, -1.135), (0.9033, -0.0636, -0.5514), 0.9082),
+]
+
+
+def literal_lab(image: np.ndarray) -> np.ndarray:
+    """CIELAB of sRGB in [0, 1], H×W×3, from IEC 61966-2-1 and the CIE's formulas, D65."""
+    linear = np.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
+    matrix = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+    relative = linear @ matrix.T / np.array([0.95047, 1.0, 1.08883])
+    x, y, z = np.moveaxis(np.where(relative > 0.008856, np.cbrt(relative), 7.787 * relative + 16 / 116), -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def literal_ciede2000(lab1: tuple[float, ...], lab2: tuple[float, ...]) -> float:
+    """The formula in the words of Sharma et al., for one pair of colours."""
+    (l1, a1, b1), (l2, a2, b2) = lab1, lab2
+    mean_c = (math.hypot(a1, b1) + math.hypot(a2, b2)) / 2
+    g = 0.5 * (1 - math.sqrt(mean_c**7 / (mean_c**7 + 25**7)))
+    a1, a2 = (1 + g) * a1, (1 + g) * a2
+    c1, c2 = math.hypot(a1, b1), math.hypot(a2, b2)
+    h1, h2 = (math.degrees(math.atan2(b, a)) % 360 if a or b else 0.0 for a, b in ((a1, b1), (a2, b2)))
+    turn = 0.0 if c1 * c2 == 0 else (h2 - h1 + 180) % 360 - 180
+    big_h = 2 * math.sqrt(c1 * c2) * math.sin(math.radians(turn) / 2)
+    mean_l, mean_c = (l1 + l2) / 2, (c1 + c2) / 2
+    if c1 * c2 == 0:
+        mean_h = h1 + h2
+    elif abs(h1 - h2) <= 180:
+        mean_h = (h1 + h2) / 2
+    else:
+        mean_h = (h1 + h2 + (360 if h1 + h2 < 360 else -360)) / 2
+    t = 1.0 - 0.17 * math.cos(math.radians(mean_h - 30)) + 0.24 * math.cos(math.radians(2 * mean_h))
+    t += 0.32 * math.cos(math.radians(3 * mean_h + 6)) - 0.20 * math.cos(math.radians(4 * mean_h - 63))
+    rotation = -math.sin(2 * math.radians(30 * math.exp(-(((mean_h - 275) / 25) ** 2))))
+    rotation *= 2 * math.sqrt(mean_c**7 / (mean_c**7 + 25**7))
+    lightness = (l2 - l1) / (1 + 0.015 * (mean_l - 50) ** 2 / math.sqrt(20 + (mean_l - 50) ** 2))
+    chroma, hue = (c2 - c1) / (1 + 0.045 * mean_c), big_h / (1 + 0.015 * mean_c * t)
+    return math.sqrt(lightness**2 + chroma**2 + hue**2 + rotation * chroma * hue)
+
+
+@pytest.mark.parametrize(("first", "second", "published"), SHARMA)
+def test_the_literal_ciede2000_gives_the_published_values(first, second, published: float) -> None:
+    assert literal_ciede2000(first, second) == pytest.approx(published, abs=5e-5)
+
+
+def test_ciede2000_is_the_mean_over_pixels_of_the_published_formula() -> None:
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 256, (2, 16, 17, 3), dtype=np.uint8)
+    adversarial = np.clip(clean + rng.integers(-16, 17, clean.shape), 0, 255).astype(np.uint8)
+    expected = [
+        np.mean([literal_ciede2000(*pair) for pair in zip(*labs, strict=True)])
+        for labs in zip(*(literal_lab(images / 255).reshape(2, -1, 3) for images in (clean, adversarial)), strict=True)
+    ]
+    found = measures(clean, adversarial)["ciede2000"]
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+    assert ciede2000(clean, clean).tolist() == [0, 0]
+    white, black = np.full((1, 16, 16, 3), 255, np.uint8), np.zeros((1, 16, 16, 3), np.uint8)
+    assert ciede2000(white, black) == pytest.approx(100, abs=0.01)
+
+
+def test_a_tint_hides_from_ssim_and_not_from_ciede2000() -> None:
+    """What a tint changes is no structure; noise of the same budget is less of a difference of colour."""
+    clean = (pair(128, 64)[0].permute(0, 2, 3, 1).numpy() * 200 + 25).astype(np.uint8)
+    tinted = (clean.astype(int) + np.array([16, -16, 16])).astype(np.uint8)
+    noise = np.random.default_rng(0).choice([-16, 16], clean.shape)
+    noisy = (clean.astype(int) + noise).astype(np.uint8)
+    tint, rough = measures(clean, tinted), measures(clean, noisy)
+    assert tint["ssim"].min() > 0.97 > 0.85 > rough["ssim"].max()
+    assert tint["ciede2000"].min() > 6
+    slight = measures(clean, (clean.astype(int) + np.array([1, -1, 1])).astype(np.uint8))
+    assert slight["ciede2000"].max() < tint["ciede2000"].min() / 8

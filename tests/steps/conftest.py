@@ -73,6 +73,25 @@ def source(name: str = "plaza") -> DataSource:
     return DataSource(name, True, "market1501", {"made": "here"}, COUNTS, load)
 
 
+def alike(people: int, queries: int) -> DataSource:
+    """A data set whose people wear colours of their own, with `queries` images and two gallery images each."""
+    counts = {"train": people, "query": people * queries, "gallery": people * 2}
+
+    def load(progress, allocate):
+        rng = np.random.default_rng(0)
+        colours = rng.integers(60, 196, (people, 4, 1, 3))
+        splits = {}
+        for part, count in counts.items():
+            identities = np.arange(count) % people
+            bands = np.clip(colours[identities] + rng.normal(0, 25, (count, 4, 1, 3)), 0, 255)
+            images = allocate(part, (count, 64, 32, 3))
+            images[:] = bands.repeat(16, axis=1).repeat(32, axis=2).astype(np.uint8)
+            splits[part] = Split(images, identities, np.full(count, int(part == "gallery")))
+        return splits
+
+    return DataSource("alike", True, "market1501", {"made": "here"}, counts, load)
+
+
 @pytest.fixture
 def data() -> Step:
     return data_step(source())

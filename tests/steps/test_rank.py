@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+import torch
 
 from reid_attack_bench.attacks.noise import Noise
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import VictimError
-from reid_attack_bench.steps.artefacts import read_ranking
+from reid_attack_bench.metrics.bootstrap import interval
+from reid_attack_bench.metrics.ranking import distance_rows, rank
+from reid_attack_bench.steps import embed
+from reid_attack_bench.steps.artefacts import read_draws, read_outcome, read_ranking
 from reid_attack_bench.steps.craft import craft_step
-from reid_attack_bench.steps.embed import clean_step, features_step
+from reid_attack_bench.steps.data import data_step
+from reid_attack_bench.steps.embed import DRAWS, clean_step, features_step
 from reid_attack_bench.steps.rank import clean_rank_step, rank_step
 from reid_attack_bench.steps.step import Step
 from tests.plugins.toy import ToyVictim
-from tests.steps.conftest import attacked, toy
+from tests.steps.conftest import Lab, alike, attacked, toy
 
 
 class RefusesAll(ToyVictim):
     def suspicion(self, images):
         return images.mean(dim=(1, 2, 3)) + 1
+
+
+class RefusesRough(ToyVictim):
+    """Refuses images whose neighbouring pixels differ."""
+
+    def rejects(self, images):
+        return images.diff(dim=3).abs().mean(dim=(1, 2, 3)) > 0.05
 
 
 def under_attack(victim: Step, data: Step, epsilon: int) -> tuple[Step, Step]:
@@ -43,9 +58,144 @@ def test_an_attack_with_no_budget_changes_no_rank(lab, data) -> None:
     rankings = [read_ranking(lab.run(step)) for step in (clean, attack)]
     assert (rankings[0].ap == rankings[1].ap).all()
     assert lab.facts[clean.key] == lab.facts[attack.key]
+    stored = read_outcome(lab.folder / attack.key)
+    assert set(stored) == {"hit", "ap", "valid", "identities"}, "no detector"
+    assert stored["identities"].tolist() == [0, 1, 2, 3]
     facts = lab.facts[clean.key]
     assert facts["queries"] == 4
     assert facts["rank1_low"] <= facts["rank1"] <= facts["rank1_high"]
+
+
+def test_intervals_resample_identities(lab) -> None:
+    clean, _ = under_attack(toy(), data_step(alike(people=6, queries=10)), 0)
+    ranking = read_ranking(lab.run(clean))
+    identities = read_outcome(lab.folder / clean.key)["identities"]
+    low, high = interval(ranking.ap, identities, seed=0)
+    facts = lab.facts[clean.key]
+    assert (facts["mAP_low"], facts["mAP_high"]) == pytest.approx((100 * low, 100 * high))
+    assert interval(ranking.ap, seed=0) != (low, high)
+
+
+def test_the_clean_part_of_a_refused_query_is_kept_apart(lab) -> None:
+    """A detector that refuses noise alone: as misses nothing is found, as the clean queries what they find."""
+    clean, attack = under_attack(toy(victim=RefusesRough()), data_step(alike(people=4, queries=2)), 64)
+    lab.run(clean)
+    folder = lab.run(attack)
+    before, after = lab.facts[clean.key], lab.facts[attack.key]
+    assert before["mAP"] > 0
+    assert after["rejected"] == 100
+    assert after["rank1"] == after["mAP"] == after["mINP"] == 0
+    assert after["mAP_high"] > 0, "exact limits"
+    assert (after["rank1_as_clean"], after["mAP_as_clean"]) == (before["rank1"], before["mAP"])
+    stored = read_outcome(folder)
+    assert (stored["hit"] == 0).all()
+    assert (stored["ap_as_clean"] == read_ranking(lab.folder / clean.key).ap).all()
+    assert "rank1_as_clean" not in before
+
+
+class Drawn(ToyVictim):
+    """Adds noise to its embeddings; `randomised` is not declared."""
+
+    def embed(self, images):
+        embeddings = super().embed(images)
+        return embeddings + 2.0 * embeddings.std() * torch.randn_like(embeddings)
+
+
+class Declared(Drawn):
+    randomised = True
+
+
+class Coin(Declared):
+    """Refuses every other query, by chance."""
+
+    def rejects(self, images):
+        return torch.rand(len(images)) < 0.5
+
+
+def test_a_ranking_of_a_randomised_victim_is_the_mean_over_draws(lab, data) -> None:
+    clean, attack = under_attack(toy(victim=Drawn()), data, 8)
+    folder, clean_folder = lab.run(attack), lab.run(clean)
+    of_attack = read_draws(lab.folder / attack.inputs["features"])
+    of_clean = read_draws(lab.folder / clean.inputs["features"])
+    assert len(of_attack) == len(of_clean) == DRAWS == 10
+    assert len({draw["query"].numpy().tobytes() for draw in of_attack + of_clean}) == 2 * DRAWS
+    assert len({draw["gallery"].numpy().tobytes() for draw in of_clean}) == 1, "a gallery is embedded once"
+    split = lab.workspace.splits(data.key)
+    labels = [getattr(split[part], name) for name in ("identities", "cameras") for part in ("query", "gallery")]
+    for draws, stored in ((of_attack, folder), (of_clean, clean_folder)):
+        ranks = [rank(next(distance_rows(draw["query"], of_clean[0]["gallery"], "cosine")), *labels) for draw in draws]
+        found = read_ranking(stored)
+        for name in ("ap", "inp", "hits"):
+            np.testing.assert_allclose(getattr(found, name), np.mean([getattr(r, name) for r in ranks], axis=0))
+        assert len(set(found.ap.round(6))) > 1
+        assert ((found.hits[:, 0] * DRAWS).round(4) % 1 == 0).all()
+
+
+def test_an_attacked_gallery_is_drawn_as_often(lab, data) -> None:
+    run = attacked(Noise(), ThreatModel(8, perturbs="gallery"))
+    victim = toy(victim=Declared())
+    clean = clean_step(victim, data, {}, ())
+    features = features_step(craft_step(run, [toy()], data, None, {}, 4, ()), victim, data, {}, ())
+    lab.run(rank_step(features, clean, victim, data))
+    draws = read_draws(lab.folder / features.key)
+    assert len({draw["gallery"].numpy().tobytes() for draw in draws}) == DRAWS
+
+
+def test_refusals_are_drawn_too(lab, data) -> None:
+    _, attack = under_attack(toy(victim=Coin()), data, 8)
+    stored = read_outcome(lab.run(attack))
+    facts = lab.facts[attack.key]
+    assert 20 < facts["rejected"] < 80
+    assert facts["rank1"] < facts["rank1_as_clean"]
+    assert (stored["hit"] <= stored["hit_as_clean"]).all()
+
+
+def test_declared_draws_are_in_the_key_and_others_keep_theirs(data) -> None:
+    victim = toy()
+    craft = craft_step(attacked(Noise()), [toy()], data, None, {}, 4, ())
+    for make in (
+        lambda **how: clean_step(victim, data, {"precision": "bfloat16"}, (), **how),
+        lambda **how: features_step(craft, victim, data, {"precision": "bfloat16"}, (), **how),
+    ):
+        plain, drawn = make(), make(randomised=True)
+        assert plain.implementation == {"precision": "bfloat16"}
+        assert drawn.implementation == {"precision": "bfloat16", "draws": DRAWS}
+        assert plain.seed == drawn.seed
+        assert drawn.work > plain.work
+
+
+def test_one_stored_draw_of_a_victim_that_turned_out_randomised_is_not_taken(lab, data, monkeypatch) -> None:
+    victim = toy(victim=Drawn())
+    clean, _ = under_attack(victim, data, 8)
+    lab.run(victim)
+    with monkeypatch.context() as patch:
+        patch.setattr(embed, "DRAWS", 1)  # as an earlier version
+        lab.run(clean.parents["features"])
+    with pytest.raises(VictimError, match=r"toy0 is randomised, but its stored .* a single draw.*declare"):
+        lab.run(clean)
+
+
+def test_the_minimum_over_cells_of_a_randomised_victim_hardly_falls(tmp_path, monkeypatch) -> None:
+    """Four cells without any attack: per-query minima fish for unlucky draws, not so those of means over ten."""
+    data, victim = data_step(alike(people=6, queries=6)), toy(victim=Declared())
+
+    def fall(lab: Lab) -> float:
+        lab.folder.mkdir()
+        rankings = []
+        for seed in range(4):
+            run = replace(attacked(Noise(), ThreatModel(0)), seed=seed)
+            clean = clean_step(victim, data, {}, ())
+            craft = craft_step(run, [victim], data, None, {}, 60, ())
+            features = features_step(craft, victim, data, {"draws": embed.DRAWS}, ())
+            rankings.append(read_ranking(lab.run(rank_step(features, clean, victim, data))).ap)
+        return float(np.mean(rankings) - np.min(rankings, axis=0).mean())
+
+    of_means = fall(Lab(tmp_path / "means"))
+    monkeypatch.setattr(embed, "DRAWS", 1)
+    monkeypatch.setattr("reid_attack_bench.steps.workspace.Workspace.randomised", lambda self, key: False)
+    of_draws = fall(Lab(tmp_path / "draws"))
+    assert of_draws > 0.12, "a victim for which it matters"
+    assert of_means < 0.5 * of_draws
 
 
 def test_a_refused_query_is_a_miss_and_gains_an_attack_nothing(lab, data) -> None:

@@ -34,6 +34,7 @@ class FeatureNoise(Defence):
     """
 
     version: ClassVar[int] = 1
+    randomised: ClassVar[bool] = True
     sigma: Annotated[float, Field(gt=0, le=10)] = 0.2
 
     def __post_init__(self) -> None:

@@ -159,13 +159,14 @@ class GaussianSmoothing(Defence):
 
 @dataclass(frozen=True)
 class RandomResizePad(Defence):
-    """Shrink each batch by a random factor and paste it at a random place on grey; the gradient is random.
+    """Shrink each image by a random factor and paste it at a random place on grey; the gradient is random.
 
     Attributes:
         smallest: smallest factor for both sides, 0.1 to 1.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    randomised: ClassVar[bool] = True
     smallest: Annotated[float, Field(ge=0.1, le=1)] = 0.8
 
     def __post_init__(self) -> None:
@@ -179,11 +180,43 @@ class RandomResizePad(Defence):
         return defended
 
     def _place(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        factor, down, right = torch.rand(3).tolist()  # the global generator, seeded by the step
+        # the global generator, seeded by the step; image by image, so that it does not matter how they are batched
+        factor, down, right = torch.rand(len(images), 3).unbind(1)
         factor = self.smallest + (1 - self.smallest) * factor
-        size = max(1, round(factor * height)), max(1, round(factor * width))
-        small = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-        top, left = int(down * (height - size[0] + 1)), int(right * (width - size[1] + 1))
-        padding = (left, width - size[1] - left, top, height - size[0] - top)
-        return functional.pad(small, padding, value=0.5)
+        rows, tall = _shrunk(images.shape[-2], factor, down)
+        columns, wide = _shrunk(images.shape[-1], factor, right)
+        with torch.autocast(images.device.type, enabled=False):  # a product of images is to keep their precision
+            small = _both(images, rows.to(images), columns.to(images))
+        inside = tall[:, None, :, None] & wide[:, None, None, :]
+        return torch.where(inside.to(images.device), small, 0.5)
+
+
+def _both(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """N×3×H×W images, multiplied by N×H×H on one side and by N×W×W on the other, each by its own."""
+    count, channels, height, width = images.shape
+    down = rows @ images.transpose(1, 2).reshape(count, height, channels * width)
+    across = down.reshape(count, height * channels, width) @ columns.mT
+    return across.view(count, height, channels, width).transpose(1, 2)
+
+
+def _shrunk(side: int, factor: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrices that shrink one side of each of N images and move it.
+
+    The weights are those of functional.interpolate, bilinear with antialias.
+
+    Args:
+        side: length in pixels.
+        factor: N, in (0, 1].
+        place: N, in [0, 1): from the first to the last place that is possible.
+
+    Returns:
+        N×side×side, and bool N×side, which of the pixels are covered.
+    """
+    size = (factor * side).round().clamp(min=1)
+    start = (place * (side - size + 1)).floor()
+    scale = (side / size)[:, None, None]
+    pixels = torch.arange(side)
+    at = pixels - start[:, None]  # position in the shrunk image
+    distance = (pixels + 0.5 - (at[:, :, None] + 0.5) * scale) / scale
+    weights = (1 - distance.abs()).clamp(min=0)
+    return weights / weights.sum(2, keepdim=True).clamp(min=1e-6), (at >= 0) & (at < size[:, None])
