@@ -87,7 +87,7 @@ def _leaderboard_lines(results: Results, board: pd.DataFrame) -> list[str]:
     lines = [markdown_row(header), markdown_row(["--:", "---", "---", "---", *["--:"] * (len(header) - 4)])]
     below = False
     for row in rows.rows(board):
-        if row["audit"] and not below:
+        if rows.is_unverified(row) and not below:
             lines.append(markdown_row(["", "**unverified**: see the audit", *[""] * (len(header) - 2)]))
             below = True
         texts = ["" if rows.is_missing(row["rank"]) else str(row["rank"]), row["victim"], row["defence"]]
@@ -123,15 +123,18 @@ def _defence_lines(results: Results, gains: pd.DataFrame) -> list[str]:
 
 
 def _audit_lines(flags: list[audit.Flag]) -> list[str]:
-    red = [flag for flag in flags if flag.severity == "red"]
+    raised = [flag for flag in flags if flag.severity != "note"]
     lines = ["", "## Audit", ""]
-    if red:
+    if raised:
         lines += [
-            "Signs that the robustness of a victim is overestimated. A flagged victim is ranked below the line.",
+            "Signs that the robustness of a victim is overestimated. A victim with a red flag is ranked below the "
+            "line; amber: something is left to do.",
             "",
+            markdown_row(["victim", "data set", "", "flag", "evidence"]),
+            markdown_row(["---"] * 5),
         ]
-        lines += [markdown_row(["victim", "data set", "flag", "evidence"]), markdown_row(["---"] * 4)]
-        lines += [markdown_row(map(markdown_text, (f.victim, f.dataset, f.name, f.evidence))) for f in red]
+        shown = [(f.victim, f.dataset, f.severity, f.name, f.evidence) for f in raised]
+        lines += [markdown_row(map(markdown_text, texts)) for texts in shown]
     elif any(flag.name != "not audited" for flag in flags) or not flags:
         lines += ["No victim shows signs of gradient masking or of weak attacks."]
     notes = audit.notes(flags)

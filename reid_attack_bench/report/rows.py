@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,30 @@ def format_number(row: Mapping[str, Any], name: str, digits: int) -> str:
     """A value of a row as text with `digits` decimals, empty if missing."""
     value = number(row.get(name))
     return "" if value != value else f"{value:.{digits}f}"
+
+
+UNVERIFIED, AMBER = "unverified: ", "amber: "
+"""Start of the names of red and of amber flags in the column audit of the leaderboard."""
+
+
+def audit_text(red: Sequence[str], amber: Sequence[str]) -> str:
+    """Flags of a victim as in the column audit: "unverified: zero gradients; amber: more restarts"."""
+    return "; ".join(start + ", ".join(names) for start, names in ((UNVERIFIED, red), (AMBER, amber)) if names)
+
+
+def audit_flags(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Names of the red and of the amber flags of a row of the leaderboard."""
+    parts = [] if is_missing(row["audit"]) else str(row["audit"]).split("; ")
+    red, amber = (
+        [name for part in parts if part.startswith(start) for name in part.removeprefix(start).split(", ")]
+        for start in (UNVERIFIED, AMBER)
+    )
+    return red, amber
+
+
+def is_unverified(row: Mapping[str, Any]) -> bool:
+    """Whether a row of the leaderboard has a red flag and stands below the line."""
+    return bool(audit_flags(row)[0])
 
 
 def with_interval(row: Mapping[str, Any], name: str) -> str:

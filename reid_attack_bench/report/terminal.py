@@ -57,7 +57,7 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
     )  # fmt: skip
     columns: list[tuple[str, list[str], bool]] = [
         ("#", ["" if rows.is_missing(row["rank"]) else str(row["rank"]) for row in board], True),
-        ("victim", [row["victim"] + (" (!)" if row["audit"] else "") for row in board], False),
+        ("victim", [row["victim"] + _mark(row) for row in board], False),
         ("data set", [row["dataset"] for row in board], False),
     ]
     if labels.names_contain_dataset(results, board):
@@ -92,14 +92,23 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
         f"attack columns: Rank-1 white-box/transfer from the strongest source, ε = {results.headline_epsilon}/255"
     ]
     caption.append("≤: upper bound, cells are missing")
-    if any(row["audit"] for row in board):
-        caption.append("(!): unverified, see the audit in report.md")
+    marks = {_mark(row) for row in board}
+    caption += [f"{mark.strip()}: {what}, see the audit in report.md" for mark, what in _MARKS.items() if mark in marks]
     if other := labels.elsewhere(results, results.headline_epsilon):
         caption.append(other)
     if left_out:
         caption.append("not shown: " + ", ".join(left_out) + " (see leaderboard.csv)")
     table.caption = escape("; ".join(caption))
     return table
+
+
+_MARKS = {" (!)": "unverified", " (?)": "an amber flag"}
+
+
+def _mark(row: rows.Row) -> str:
+    """Mark of a victim with a red or an amber flag."""
+    red, amber = rows.audit_flags(row)
+    return " (!)" if red else " (?)" if amber else ""
 
 
 def _folded(name: str, width: int = 8) -> str:

@@ -465,7 +465,7 @@ def test_a_doubtful_victim_stands_below_the_line(store) -> None:
     text = report_text(results, {}, concluded)
     board = text[text.index("## Leaderboard") : text.index("## Audit")]
     assert board.index("trained@plaza") < board.index("**unverified**") < board.index("rounded@plaza")
-    assert "| rounded@plaza | plaza | zero gradients | 100 % of the image values" in text
+    assert "| rounded@plaza | plaza | red | zero gradients | 100 % of the image values" in text
     shown = [str(cell) for cell in leaderboard_table(results, concluded.board).columns[1].cells]
     assert "rounded@plaza (!)" in shown
     assert "toy@plaza" in shown

@@ -34,8 +34,8 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
     cells = [cell for cell in results.cells if cell.target == victim and cell.ok]
     if not cells:
         raise BenchError(f"the run has no results of {victim} under attack: nothing to submit")
-    flags = audit.unverified(audit.audit(results))
-    board = tables.leaderboard(results, flags)
+    flags = audit.audit(results)
+    board = tables.leaderboard(results, audit.unverified(flags), audit.doubtful(flags))
     mine = replace(results, cells=cells, clean=[row for row in results.clean if row.victim == victim])
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -24,5 +24,5 @@ class Conclusions:
 def conclude(results: Results) -> Conclusions:
     """Leaderboard, claims, audit and defence gains of `results`."""
     flags = audit.audit(results)
-    board = tables.leaderboard(results, audit.unverified(flags))
+    board = tables.leaderboard(results, audit.unverified(flags), audit.doubtful(flags))
     return Conclusions(board, findings.evaluate_claims(results), flags, defences.robustness_gains(results))

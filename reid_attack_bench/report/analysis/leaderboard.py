@@ -19,7 +19,9 @@ from reid_attack_bench.report.results import (
 )
 from reid_attack_bench.report.rows import (
     Row,
+    audit_text,
     epsilons,
+    is_unverified,
     number,
     ordered_cells,
     ordered_clean,
@@ -28,11 +30,13 @@ from reid_attack_bench.report.rows import (
     training_data_rows,
 )
 
-RedFlags = Mapping[tuple[str, str], Sequence[str]]
-"""(victim, data set) → names of its red flags; see `audit.unverified`."""
+FlagNames = Mapping[tuple[str, str], Sequence[str]]
+"""(victim, data set) → names of its flags; see `audit.unverified` and `audit.doubtful`."""
 
 
-def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataFrame:
+def leaderboard(
+    results: Results, red_flags: FlagNames | None = None, amber_flags: FlagNames | None = None
+) -> pd.DataFrame:
     """Victims by robustness, one row per victim on its training data set (if unknown, one per data set).
 
     The worst case at an epsilon is taken PER QUERY: over the query without attack and all successful cells with this
@@ -60,7 +64,8 @@ def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataF
 
     Ordered by worst-case mAP at `results.headline_epsilon` (that of the protocol, if there is one), descending, ties by
     clean mAP, then by name. Victims that did not face the whole protocol, and those with `red_flags`, whose `audit` is
-    "unverified: …", come below the others; those without a worst case last, without a rank. Missing values are NaN.
+    "unverified: …", come below the others; those without a worst case last, without a rank. `amber_flags` add
+    "amber: …" to `audit`, no more. Missing values are NaN.
     """
     by_place: dict[tuple[str, str], list[CellRow]] = {}
     for cell in results.cells:
@@ -68,25 +73,11 @@ def leaderboard(results: Results, red_flags: RedFlags | None = None) -> pd.DataF
     plan = results.settings
     table = [_leaderboard_row(results, clean, by_place, plan) for clean in training_data_rows(results)]
     for row in table:
-        flags = (red_flags or {}).get((row["victim"], row["dataset"]), ())
-        row["audit"] = "unverified: " + ", ".join(flags) if flags else ""
+        red, amber = ((flags or {}).get((row["victim"], row["dataset"]), ()) for flags in (red_flags, amber_flags))
+        row["audit"] = audit_text(red, amber)
     protocol = results.record.suite.protocol
     headline = f"{'protocol' if protocol else 'worst'}_e{results.headline_epsilon}_mAP"
-
-    def order(row: Row) -> tuple[bool, bool, float, float, str, str]:
-        worst, clean = number(row.get(headline)), number(row["clean_mAP"])
-        nan = math.isnan(worst)
-        clean_key = math.inf if math.isnan(clean) else -clean
-        return (
-            nan,
-            bool(row["audit"]) or row["protocol"] != protocol,
-            0.0 if nan else -worst,
-            clean_key,
-            row["victim"],
-            row["dataset"],
-        )
-
-    table.sort(key=order)
+    table.sort(key=lambda row: _order(row, headline, protocol))
     for place, row in enumerate(table, start=1):
         row["rank"] = pd.NA if math.isnan(number(row.get(headline))) else place
     frame = pd.DataFrame(table, columns=_leaderboard_columns(results, plan))
@@ -100,6 +91,14 @@ def order_in_words(results: Results) -> str:
     return f"worst-case mAP at ε = {results.headline_epsilon}/255" + f", over the attacks of {protocol}" * bool(
         protocol
     )
+
+
+def _order(row: Row, headline: str, protocol: str) -> tuple[bool, bool, float, float, str, str]:
+    worst, clean = number(row.get(headline)), number(row["clean_mAP"])
+    nan = math.isnan(worst)
+    below = is_unverified(row) or row["protocol"] != protocol
+    clean_key = math.inf if math.isnan(clean) else -clean
+    return nan, below, 0.0 if nan else -worst, clean_key, row["victim"], row["dataset"]
 
 
 def matrix(results: Results) -> pd.DataFrame:

@@ -174,7 +174,7 @@ def _board_row(row: Row, epsilons: Sequence[int]) -> dict[str, Any]:
         }
         return {name: span for name, span in found.items() if span[0] is not None}
 
-    flags = [] if rows.is_missing(row["audit"]) else str(row["audit"]).removeprefix("unverified: ").split(", ")
+    flags, ambers = rows.audit_flags(row)
     return {
         "place": None if rows.is_missing(row["rank"]) else int(row["rank"]),
         "victim": row["victim"],
@@ -183,6 +183,7 @@ def _board_row(row: Row, epsilons: Sequence[int]) -> dict[str, Any]:
         "synthetic": bool(row["synthetic"]),
         "queries": None if rows.is_missing(row["queries"]) else int(row["queries"]),
         "flags": flags,
+        "ambers": ambers,
         "clean": spans("clean"),
         "worst": {
             str(epsilon): {**spans(f"worst_e{epsilon}"), "missing": int(row[f"worst_e{epsilon}_missing"])}

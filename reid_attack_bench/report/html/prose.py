@@ -26,12 +26,12 @@ def prose(
     reasons = Counter(
         cell.status for cell in results.cells if not cell.ok and not cell.status.startswith(NOT_APPLICABLE)
     )
-    red = [flag for flag in concluded.flags if flag.severity == "red"]
+    raised = [flag for flag in concluded.flags if flag.severity != "note"]
     notes = audit.notes(concluded.flags)
     gains = [defences.in_words(row) for row in rows.rows(concluded.gains)]
     claims = [findings.in_words(each) for each in concluded.claims]
     sections = [("leaderboard", "Leaderboard")]
-    sections += [("audit", "Audit")] if red or notes else []
+    sections += [("audit", "Audit")] if raised or notes else []
     sections += [("defences", "Defences")] if gains else []
     sections += [("findings", "Findings")] if claims else []
     sections += [("matrix", "Matrix"), ("curves", "Curves"), ("cells", "Cells"), ("run", "Run")]
@@ -47,7 +47,7 @@ def prose(
         "missing": sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
         "missing_count": sum(reasons.values()),
         "cell_count": len(results.cells),
-        "flags": red,
+        "flags": raised,
         "audit_notes": notes,
         "gains": gains,
         "gain_heads": defences.WORDS,

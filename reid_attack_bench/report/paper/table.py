@@ -16,7 +16,7 @@ from reid_attack_bench.report import labels
 from reid_attack_bench.report import rows as result_rows
 from reid_attack_bench.report.analysis.leaderboard import order_in_words
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
-from reid_attack_bench.report.rows import is_missing, number
+from reid_attack_bench.report.rows import is_missing, is_unverified, number
 
 REASON_LENGTH = 160
 """Largest length of a reason; longer ones are truncated (matrix.csv has the full text)."""
@@ -85,7 +85,7 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
         stub["defence"] = [str(row["defence"]) for row in rows]
     if not labels.names_contain_dataset(results, rows):
         stub["data set"] = [str(row["dataset"]) for row in rows]  # otherwise the names contain it
-    standing = [row for row in rows if not row["audit"]]
+    standing = [row for row in rows if not is_unverified(row)]
     bounded = {name for name in columns for row in standing if row.get(f"{name.rpartition('_')[0]}_missing", 0)}
     highest = {  # an upper bound is never the best
         name: "" if name in bounded else _best([number(row.get(name)) for row in standing]) for name in columns
@@ -99,9 +99,9 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
             if value.text and gone:
                 bound = "≤: upper bound, cells of this worst case are missing; the true value can only be lower"
                 value = replace(value, text="≤ " + value.text, notes=(bound,))
-            best = bool(value.text) and not row["audit"] and _shown(row.get(name)) == highest[name]
+            best = bool(value.text) and not is_unverified(row) and _shown(row.get(name)) == highest[name]
             values.append(replace(value, best=best))
-        below = bool(row["audit"]) and (i == 0 or not rows[i - 1]["audit"])
+        below = is_unverified(row) and (i == 0 or not is_unverified(rows[i - 1]))
         notes = (f"{row['audit']}; see the audit in report.md",) if row["audit"] else ()
         lines.append(Line(tuple(column[i] for column in stub.values()), tuple(values), below, notes))
     places = "; ".join(labels.describe(results, name) for name in sorted({str(row["dataset"]) for row in rows}))

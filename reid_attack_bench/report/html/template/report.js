@@ -146,7 +146,7 @@
       { text: "Selected Rank-1", numeric: true, value: (row) => row.cell && get(row.cell, "rank1") },
       { text: "Selected mAP", numeric: true, value: (row) => row.cell && get(row.cell, "mAP") },
       { text: "Strongest attack", value: (row) => (row.cell ? row.cell.setting.name : "") },
-      { text: "Audit", value: (row) => row.flags.join(", ") },
+      { text: "Audit", value: (row) => [...row.flags, ...row.ambers].join(", ") },
     ];
     if (boardState.by !== null) {
       const { value } = heads[boardState.by];
@@ -171,7 +171,10 @@
         row.cell ? numberCell(get(row.cell, "rank1"), get(row.cell, "rank1_low"), get(row.cell, "rank1_high")) : numberCell(null),
         row.cell ? numberCell(get(row.cell, "mAP"), get(row.cell, "mAP_low"), get(row.cell, "mAP_high")) : numberCell(null),
         make("td", {}, row.cell ? opener(row.cell, by) : by),
-        make("td", { className: row.flags.length ? "flag" : "" }, row.flags.length ? "⚑ " + row.flags.join(", ") : "")));
+        make("td", {},
+          row.flags.length ? make("span", { className: "flag" }, "⚑ " + row.flags.join(", ")) : "",
+          row.flags.length && row.ambers.length ? "; " : "",
+          row.ambers.length ? make("span", { className: "amber" }, "amber: " + row.ambers.join(", ")) : "")));
     }
     $("board-count").textContent = `${list.length} of ${board.length} victims`;
   }
