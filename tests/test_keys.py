@@ -28,7 +28,7 @@ from tests.conftest import TOY
 
 PINNED = {
     "decoder": ("28103b09e600", "548cb52d91aa"),
-    "defended": ("70d8576d0a01", "4487f4c06a6e"),
+    "defended": ("5af3f5a5bf22", "d34b601e310a"),
     "full-width": ("df0343079280", "4194a971d493"),
     "minute": ("ec63a968edb3", "87324054f200"),
     "paper-cross-both": ("131b8655768e", "2334ddad9754"),
