@@ -33,7 +33,7 @@ def test_shipped_suites_are_valid(name: str) -> None:
     assert chosen.findings or name == "full-width", "its fits are too long for three seeds on a CPU"
     claimed = {side.attack for finding in chosen.findings for side in (finding.lower, finding.higher)}
     seeds = {attack.label: attack.seeds for attack in chosen.attacks}
-    assert all(len(seeds[label]) >= 3 for label in claimed), "a finding needs an interval over seeds"
+    assert all(len(seeds[label]) >= 3 for label in claimed - {CONTROL}), "a finding needs an interval over seeds"
     assert {finding.relation for finding in chosen.findings} <= set(chosen.relations)
     # the same file at full size; embedded data stand in for the real ones
     full = parse.load(name, full=True, data=["plaza", "station"])
@@ -49,13 +49,29 @@ def test_shipped_suites_are_valid(name: str) -> None:
 def test_the_paper_s_suites_share_their_fits_and_victims() -> None:
     from reid_attack_bench.plan.planner import make_plan
 
-    quick = make_plan(parse.load("quick"))
-    white_box = make_plan(parse.load("paper-whitebox"))
-    made = {key for plan in (quick, white_box) for key in plan.steps}
+    made = make_plan(parse.load("paper-whitebox")).steps
     for kind in ("dataset", "model", "both"):
         steps = make_plan(parse.load(f"paper-cross-{kind}")).steps
         assert not {step.kind for key, step in steps.items() if key not in made} & {"victim", "fit"}
-    assert {s.key for s in white_box.steps.values() if s.kind == "victim"} <= set(quick.steps)
+    for name in ("paper-epsilon", "paper-pixels", "decoder", "full-width", "released-vs-paper"):
+        victims = {key for key, step in make_plan(parse.load(name)).steps.items() if step.kind == "victim"}
+        assert victims <= set(made), "quick may take other victims; those of the paper's suites stay"
+
+
+@pytest.mark.parametrize("name", ["whitebox", "cross-model", "cross-dataset", "cross-both"])
+def test_the_paper_s_main_suites_have_eight_seeds_and_controls(name: str) -> None:
+    suite = parse.load(f"paper-{name}")
+    attacks = {attack.label: attack for attack in suite.attacks}
+    sides = [side.attack for claim in suite.findings for side in (claim.lower, claim.higher)]
+    assert "control" in sides
+    assert all(len(attacks[label].seeds) >= 8 for label in sides if label != "control")
+    controls = [attack for attack in attacks.values() if attack.use == "noise"]
+    blocks = {tuple(attack.options["blocks"]) for attack in controls if attack.options["values"] == "corner"}
+    assert {(1, 1), (2, 1), (4, 2), (8, 4), (16, 8), (32, 16)} == blocks
+    assert {attack.threats for attack in controls} == {attacks["misranking"].threats}
+    if name != "whitebox":
+        against = {claim.lower.attack for claim in suite.findings if claim.higher.attack == "control"}
+        assert against == {"misranking", "gap", "pgd"}
 
 
 def test_threats_are_crossed(tiny) -> None:
