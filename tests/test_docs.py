@@ -189,7 +189,11 @@ def undocumented(table: Path) -> set[str]:
         return columns - known
     patterns = {re.sub(r"_e\d+_", "_eE_", name) for name in columns}
     patterns = {
-        re.sub(r"^(?!worst|protocol).+_eE(_k\d+)?(_q\d+)?(_top\d+)?(_gallery|_both)?(_to_[a-z]+)?_", "ATTACK_B_", name)
+        re.sub(
+            r"^(?!worst|protocol|best_control).+_eE(_k\d+)?(_q\d+)?(_top\d+)?(_gallery|_both)?(_to_[a-z]+)?_",
+            "ATTACK_B_",
+            name,
+        )
         for name in patterns
     }
     return patterns - known
@@ -289,7 +293,7 @@ def test_every_key_of_a_suite_is_documented() -> None:
     assert named(section(text, "Victims")) == set(document.VictimDocument.model_fields) | set(document.ROLES)
     assert named(section(text, "Attacks")) == set(document.AttackDocument.model_fields)
     assert named(section(text, "Findings")) == set(document.FindingDocument.model_fields)
-    assert set(document.ContenderDocument.model_fields) == {"attack", "epsilon", "pixels"}
+    assert set(document.ContenderDocument.model_fields) == {"attack", "epsilon", "pixels", "queries"}
     for key in ("extends", "presets", "full", "replace", "like"):
         assert f"`{key}" in section(text, "A suite from parts")
     for name in suites_parse.shipped():

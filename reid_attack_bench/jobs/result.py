@@ -101,7 +101,7 @@ class Result:
         """The table of matrix.csv: one row per attack, threat model, source, target and data set."""
         from reid_attack_bench.report.analysis import leaderboard
 
-        return leaderboard.matrix(self.results)
+        return leaderboard.matrix(self.results, self.conclusions.controls)
 
     @property
     def clean(self) -> pd.DataFrame:

@@ -9,9 +9,10 @@ from urllib.parse import quote
 import pandas as pd
 
 from reid_attack_bench.metrics import catalogue
-from reid_attack_bench.report import labels, rows, targeted
-from reid_attack_bench.report.analysis import audit, defences, findings, published
+from reid_attack_bench.report import labels, rows, targeted, transfer
+from reid_attack_bench.report.analysis import audit, controls, defences, findings, published
 from reid_attack_bench.report.analysis.conclude import Conclusions
+from reid_attack_bench.report.analysis.controls import Controls
 from reid_attack_bench.report.analysis.leaderboard import order_in_words
 from reid_attack_bench.report.labels import markdown_row, markdown_text
 from reid_attack_bench.report.paper import write as paper
@@ -27,6 +28,9 @@ _TERMS = (
     "every attack and source of at most ε (attacks on queries, any pixel budget), then the mean over valid queries. "
     "Intervals are 95 % bootstrap intervals over identities.",
     "**Rejected**: a query that a detector rejects is a miss; columns `_as_clean` count it as its clean version.",
+    "**Control**: random changes within the same budget, for which no model is needed. **Best control**: the one with "
+    "the lowest mAP on that target; one line stands for all. **Transfers**: mAP below the best control's, paired over "
+    "queries, by a 95 % bootstrap interval over identities.",
     "**≤**: an upper bound, because cells of that worst case are missing.",
     "**ε**: L∞ budget per colour value, in steps of 1/255 of the colour range.",
     "**Drop**: clean minus attacked, in percentage points.",
@@ -62,7 +66,8 @@ def report_text(results: Results, figures: dict[str, list[Path]], concluded: Con
     lines += _audit_lines(concluded.flags)
     lines += _defence_lines(results, concluded.gains)
     lines += _finding_lines(concluded.claims)
-    lines += _attack_lines(results)
+    lines += _transfer_lines(results, concluded.controls)
+    lines += _attack_lines(results, concluded.controls)
     lines += _targeted_lines(results)
     lines += paper.index_lines(results)
     lines += ["", PDF_NOTE]
@@ -148,20 +153,43 @@ def _finding_lines(claims: list[findings.ClaimResult]) -> list[str]:
         "",
         "## Findings",
         "",
-        "Claims of the suite and whether this run confirms them. The difference is the higher side minus the lower, "
-        "with a 95 % t-interval over seeds; a claim states that it is positive.",
+        findings.INTRODUCTION,
     ]
     lines += ["", markdown_row(list(findings.WORDS))]
-    lines.append(markdown_row(["---", "---", "---", "---", "--:", "--:", "--:", "---"]))
+    lines.append(markdown_row(["---", "---", "---", "---", "--:", "---", "--:", "--:", "---"]))
     return lines + [markdown_row(map(markdown_text, findings.in_words(each))) for each in claims]
 
 
-def _attack_lines(results: Results) -> list[str]:
-    """Values of each attack on the relations of the suite (default: white-box), next to published results."""
-    relations = results.relations
-    cells = [cell for cell in rows.ordered_cells(results) if cell.relation in relations]
-    if not cells:
+def _transfer_lines(results: Results, compared: Controls) -> list[str]:
+    """Transferred attacks compared with controls, and the controls at each epsilon."""
+    found, measured = transfer.lines(results, compared), transfer.control_lines(results)
+    if not found:
         return []
+    lines = ["", "## Transfer against controls", "", transfer.INTRODUCTION, ""]
+    lines += [markdown_row(transfer.HEADS), markdown_row([*["---"] * 5, "--:", "--:", "---", "--:", "--:"])]
+    lines += [markdown_row(map(markdown_text, texts)) for texts in found]
+    if measured:
+        lines += ["", "Controls, means over targets; the best at each epsilon is the one with the lowest mAP.", ""]
+        lines += [markdown_row(transfer.CONTROL_HEADS), markdown_row([*["---"] * 3, "--:", "--:", "--:", "---"])]
+        lines += [markdown_row(map(markdown_text, texts)) for texts in measured]
+    return lines
+
+
+_ATTACK_HEADS = (
+    "attack", "ε", "pixels", "source", "target", "data set", "Rank-1", "per seed", "mAP", "SSIM", "checkerboard",
+)  # fmt: skip
+
+
+def _attack_lines(results: Results, compared: Controls) -> list[str]:
+    """Values of each attack on the relations of the suite (default: white-box), next to published results.
+
+    One line for each target and budget, the best control, stands for all controls.
+    """
+    relations = results.relations
+    every = [cell for cell in rows.ordered_cells(results) if cell.relation in relations]
+    if not every:
+        return []
+    cells = [cell for cell in every if not controls.is_control(cell)]
     by_seed: dict[tuple[Setting, str, str, str], list[str]] = {}
     for cell in cells:
         by_seed.setdefault(cell.place, []).append(f"{cell.value('rank1'):.1f}" if cell.ok else "–")
@@ -172,29 +200,21 @@ def _attack_lines(results: Results) -> list[str]:
         "In percent, means over seeds. Paper: Rank-1 / mAP reported by Wang et al. (CVPR 2020) for this data set, "
         "architecture, attack and budget; blank if not reported.",
     ]
-    header = [
-        "attack",
-        "ε",
-        "pixels",
-        "source",
-        "target",
-        "data set",
-        "Rank-1",
-        "per seed",
-        "mAP",
-        "SSIM",
-        "checkerboard",
-    ]
-    lines += ["", markdown_row([*header, "paper"]), markdown_row([*["---"] * 6, *["--:"] * 5, "---"])]
-    victims = sorted({(cell.target, cell.dataset) for cell in cells})
+    transferred = any(not cell.own for cell in cells)
+    header = [*_ATTACK_HEADS, *["against the best control"] * transferred, "paper"]
+    lines += ["", markdown_row(header), markdown_row([*["---"] * 6, *["--:"] * 5, *["---"] * (len(header) - 11)])]
+    victims = sorted({(cell.target, cell.dataset) for cell in every})
     clean = {(row.victim, row.dataset): row for row in results.clean}
     for victim, dataset in victims:
         row = clean.get((victim, dataset))
         if row is not None and row.ok:
             values = [f"{row.value(name):.1f}" for name in ("rank1", "mAP")]
             paper = _paper_text(published.clean_result(results, victim, dataset))
-            texts = ["clean", "0", "", "", victim, dataset, values[0], "", values[1], "", "", paper]
+            texts = ["clean", "0", "", "", victim, dataset, values[0], "", values[1], "", ""]
+            texts += [""] * transferred + [paper]
             lines.append(markdown_row(map(markdown_text, texts)))
+    for texts in transfer.best_control_lines(every, compared).values():
+        lines.append(markdown_row(map(markdown_text, [*texts, *[""] * transferred, ""])))
     for cell in rows.over_seeds(cells):
         setting = cell.setting
         seeds = by_seed[cell.place]
@@ -206,6 +226,7 @@ def _attack_lines(results: Results) -> list[str]:
             rows.format_number(cell.values, "ssim", 3),
             rows.format_number(cell.values, "grid", 3),
         ]
+        texts += [compared.verdict(cell)] * transferred
         texts.append(_paper_text(published.result(results, cell)))
         lines.append(markdown_row(map(markdown_text, texts)))
     return lines

@@ -17,6 +17,12 @@ from reid_attack_bench.report.record import RunRecord, threat_columns
 
 NOT_APPLICABLE = "not applicable: "
 
+CONTROL_COLUMNS = (
+    "control", "control_rank1", "control_mAP", "over_control_mAP", "over_control_mAP_low", "over_control_mAP_high",
+    "transfers",
+)  # fmt: skip
+"""Columns of matrix.csv for transferred attacks where a control was run, see analysis.controls.OverControl."""
+
 
 def cell_columns() -> list[str]:
     """Columns of matrix.csv, in order.
@@ -31,13 +37,14 @@ def cell_columns() -> list[str]:
     of an adaptive attack, else 0; protocol: name of the protocol that the attack belongs to, else empty; fitted_on:
     data set that a learned attack was fitted on, else empty; status: "ok", or the reason why the cell is missing (then
     its values are empty, never zero); a cell whose status starts with NOT_APPLICABLE cannot exist and does not count as
-    missing. Then the measures, see metrics.catalogue, and the keys of their artefacts.
+    missing. Then the measures, see metrics.catalogue, CONTROL_COLUMNS, and the keys of the artefacts.
     """
     return [
         "attack", "epsilon", "pixels", "perturbs", "sees", "query_budget", "top", "impersonate", "access", "needs",
         "source", "target", "relation", "dataset", "synthetic", "queries", "seed", "family", "steps", "adaptive",
         "protocol", "fitted_on", "status",
         *catalogue.cell_columns(),
+        *CONTROL_COLUMNS,
         "craft_key", "features_key", "rank_key",
     ]  # fmt: skip
 

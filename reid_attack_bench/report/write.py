@@ -48,11 +48,11 @@ def write_report(
     written += [] if gains.empty else [rows.write_csv(gains, out_dir / "defences.csv")]
     written += [
         rows.write_csv(concluded.board, out_dir / "leaderboard.csv"),
-        rows.write_csv(tables.matrix(results), out_dir / "matrix.csv"),
+        rows.write_csv(tables.matrix(results, concluded.controls), out_dir / "matrix.csv"),
         rows.write_csv(tables.clean(results), out_dir / "clean.csv"),
         rows.write_csv(costs.table(results.costs), out_dir / "costs.csv"),
     ]
-    written += paper.write_tables(results, concluded.board, out_dir / "tables")
+    written += paper.write_tables(results, concluded.board, concluded.controls, out_dir / "tables")
     progress(1, total, "tables")
     folder = out_dir / "plots"
     figures: dict[str, list[Path]] = {}

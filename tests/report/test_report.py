@@ -279,7 +279,7 @@ def with_seeds(results: Results, attack: str, shifts: dict[int, float]) -> Resul
             key = f"{cell.rank_key}-{seed}" if cell.rank_key else ""
             if key:
                 known = per_query[cell.rank_key]
-                per_query[key] = PerQuery(known.hit, (known.ap + shift / 100).clip(0, 1), known.valid)
+                per_query[key] = PerQuery(known.hit, (known.ap + shift / 100).clip(0, 1), known.valid, known.identities)
             values = {name: cell.value(name) + shift for name in ("rank1", "mAP")}
             cells.append(changed(cell, {"seed": seed, "rank_key": key, **values}))
     return dataclasses.replace(results, cells=cells, per_query=per_query)

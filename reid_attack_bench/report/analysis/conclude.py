@@ -6,23 +6,34 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reid_attack_bench.report.analysis import audit, defences, findings
+from reid_attack_bench.report.analysis import audit, controls, defences, findings
 from reid_attack_bench.report.analysis import leaderboard as tables
+from reid_attack_bench.report.analysis.controls import Controls
 from reid_attack_bench.report.results import Results
 
 
 @dataclass(frozen=True)
 class Conclusions:
-    """Leaderboard, results of the claims, audit flags, and gains of defences over their undefended baselines."""
+    """Conclusions of a run.
+
+    Attributes:
+        board: the leaderboard.
+        claims: results of the suite's claims.
+        flags: flags of the audit.
+        gains: of defences over their undefended baselines.
+        controls: transferred attacks compared with controls.
+    """
 
     board: pd.DataFrame
     claims: list[findings.ClaimResult]
     flags: list[audit.Flag]
     gains: pd.DataFrame
+    controls: Controls
 
 
 def conclude(results: Results) -> Conclusions:
     """Leaderboard, claims, audit and defence gains of `results`."""
     flags = audit.audit(results)
     board = tables.leaderboard(results, audit.unverified(flags), audit.doubtful(flags))
-    return Conclusions(board, findings.evaluate_claims(results), flags, defences.robustness_gains(results))
+    gains = defences.robustness_gains(results)
+    return Conclusions(board, findings.evaluate_claims(results), flags, gains, controls.find(results))

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from reid_attack_bench.metrics.bootstrap import interval
+from reid_attack_bench.report.analysis import controls
+from reid_attack_bench.report.analysis.controls import Controls
 from reid_attack_bench.report.analysis.worst_case import FORMS, missing, within, worst_case
 from reid_attack_bench.report.results import (
     CellRow,
@@ -75,6 +77,7 @@ def leaderboard(
     for row in table:
         red, amber = ((flags or {}).get((row["victim"], row["dataset"]), ()) for flags in (red_flags, amber_flags))
         row["audit"] = audit_text(red, amber)
+    _add_controls(table, results)
     protocol = results.record.suite.protocol
     headline = f"{'protocol' if protocol else 'worst'}_e{results.headline_epsilon}_mAP"
     table.sort(key=lambda row: _order(row, headline, protocol))
@@ -101,9 +104,24 @@ def _order(row: Row, headline: str, protocol: str) -> tuple[bool, bool, float, f
     return nan, below, 0.0 if nan else -worst, clean_key, row["victim"], row["dataset"]
 
 
-def matrix(results: Results) -> pd.DataFrame:
-    """Every cell, in the order of `cell_columns`, sorted by data set, attack, threat model, source, target, seed."""
-    return pd.DataFrame([cell.columns() for cell in ordered_cells(results)], columns=cell_columns())
+def _add_controls(table: list[Row], results: Results) -> None:
+    """Add best_control_e8_rank1 and _mAP to the rows of victims: the best control at each epsilon, all pixels."""
+    best = controls.best_controls(results)
+    for row in table:
+        for epsilon in epsilons(results.settings):
+            control = best.get((row["victim"], row["dataset"], epsilon, None, "query"))
+            for metric in ("rank1", "mAP") if control else ():
+                row[f"best_control_e{epsilon}_{metric}"] = control.value(metric) if control else math.nan
+
+
+def matrix(results: Results, compared: Controls | None = None) -> pd.DataFrame:
+    """Every cell, in the order of `cell_columns`, sorted by data set, attack, threat model, source, target, seed.
+
+    `compared`: transferred attacks compared with controls, found if None.
+    """
+    compared = compared or controls.find(results)
+    table = [cell.columns() | compared.columns(cell) for cell in ordered_cells(results)]
+    return pd.DataFrame(table, columns=cell_columns())
 
 
 def clean(results: Results) -> pd.DataFrame:
@@ -130,6 +148,9 @@ def _leaderboard_columns(results: Results, plan: list[Setting]) -> list[str]:
             columns += with_interval(f"{name}_e{epsilon}_rank1") + with_interval(f"{name}_e{epsilon}_mAP")
             columns += [f"{name}_e{epsilon}_{metric}_as_clean" for metric in ("rank1", "mAP") if detects]
             columns.append(f"{name}_e{epsilon}_missing")
+    controlled = {cell.epsilon for cell in results.cells if controls.is_control(cell)}
+    for epsilon in epsilons(plan):
+        columns += [f"best_control_e{epsilon}_{metric}" for metric in ("rank1", "mAP") if epsilon in controlled]
     own = _own_kinds(results)
     for setting in plan:
         for kind in (own[setting], "transfer"):

@@ -22,6 +22,7 @@ from reid_attack_bench import __version__
 from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import labels, rows
 from reid_attack_bench.report.analysis.conclude import Conclusions
+from reid_attack_bench.report.analysis.controls import Budget, is_control
 from reid_attack_bench.report.html.charts import COLOURS, curve, scatter
 from reid_attack_bench.report.html.examples import examples
 from reid_attack_bench.report.html.prose import prose
@@ -85,7 +86,8 @@ def _data(
         first.setdefault(cell.setting, cell)
         line: list[Any] = [plan[cell.setting], number[cell.source], number[cell.target], places[cell.dataset]]
         line += [cell.access, cell.status, seeds.get(cell.place, [])]
-        lines.append([*line, *(_rounded(cell.value(name)) for name in columns[7:])])
+        line += [_rounded(cell.value(name)) for name in columns[7:]]
+        lines.append([*line, *_over_control(concluded, cell)])
     height, width = results.record.suite.image_size
     epsilons = rows.epsilons(plan)
     return {
@@ -103,8 +105,12 @@ def _data(
             for name in places
         ],
         "measures": _measures(),
-        "columns": columns,
+        "columns": [*columns, *_OVER_CONTROL],
         "cells": lines,
+        "controls": [
+            _control_entry(budget, control, concluded.controls.names[control.attack], number, places)
+            for budget, control in sorted(concluded.controls.best.items(), key=lambda item: str(item[0]))
+        ],
         "clean": [
             {
                 "victim": row.victim,
@@ -118,6 +124,31 @@ def _data(
         "ramp": [to_hex(colour) for colour in matplotlib.colormaps[style.COLOUR_MAP].resampled(128)(range(128))],
         "colours": list(COLOURS),
         "charts": {"curve": curve(), "scatter": scatter()},
+    }
+
+
+_OVER_CONTROL = ("over_control_mAP", "over_control_mAP_low", "over_control_mAP_high")
+
+
+def _over_control(concluded: Conclusions, cell: CellRow) -> list[float | None]:
+    """Values of _OVER_CONTROL of a cell, None if it is not compared with a control."""
+    found = concluded.controls.means.get(cell.place)
+    return [None] * 3 if found is None else [_rounded(each) for each in (found.over, found.low, found.high)]
+
+
+def _control_entry(
+    budget: Budget, control: CellRow, name: str, victims: Mapping[str, int], places: Mapping[str, int]
+) -> dict[str, Any]:
+    """The best control of a target and a budget."""
+    target, dataset, epsilon, pixels, perturbs = budget
+    return {
+        "target": victims[target],
+        "dataset": places[dataset],
+        "epsilon": epsilon,
+        "pixels": pixels or 0,
+        "perturbs": perturbs,
+        "name": name,
+        "values": {column: _rounded(control.value(column)) for column in catalogue.cell_columns()},
     }
 
 
@@ -154,6 +185,7 @@ def _setting_entry(setting: Setting, cell: CellRow) -> dict[str, Any]:
         "steps": cell.steps,
         "adaptive": cell.adaptive > 0,
         "impersonate": setting.impersonate,
+        "control": is_control(cell),
     }
 
 

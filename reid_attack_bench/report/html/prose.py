@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report import labels, rows, transfer
 from reid_attack_bench.report.analysis import audit, defences, findings
 from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.analysis.leaderboard import order_in_words
@@ -53,6 +53,12 @@ def prose(
         "gain_heads": defences.WORDS,
         "claims": claims,
         "claim_heads": findings.WORDS,
+        "claim_introduction": findings.INTRODUCTION,
+        "transfers": transfer.lines(results, concluded.controls),
+        "transfer_heads": transfer.HEADS,
+        "transfer_introduction": transfer.INTRODUCTION,
+        "controls": transfer.control_lines(results),
+        "control_heads": transfer.CONTROL_HEADS,
         "headline": results.headline_epsilon,
         "order": order_in_words(results),
         "notes": results.notes,

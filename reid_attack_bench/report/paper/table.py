@@ -14,9 +14,14 @@ import pandas as pd
 
 from reid_attack_bench.report import labels
 from reid_attack_bench.report import rows as result_rows
+from reid_attack_bench.report.analysis import controls
+from reid_attack_bench.report.analysis.controls import Controls
 from reid_attack_bench.report.analysis.leaderboard import order_in_words
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 from reid_attack_bench.report.rows import is_missing, is_unverified, number
+
+NOT_BELOW = "mAP not below that of the best control, by a paired 95 % interval over identities"
+"""Note of a transferred attack that is no better than random changes."""
 
 REASON_LENGTH = 160
 """Largest length of a reason; longer ones are truncated (matrix.csv has the full text)."""
@@ -59,7 +64,7 @@ class PaperTable:
     heads: tuple[str, ...]
     lines: tuple[Line, ...]
     short: tuple[str, ...] = ()
-    intervals: str = "95 % bootstrap intervals over queries in brackets."
+    intervals: str = "95 % bootstrap intervals over identities in brackets."
     comment: str = ""
 
     def notes(self) -> dict[str, str]:
@@ -118,8 +123,15 @@ def leaderboard(results: Results, board: pd.DataFrame) -> PaperTable:
     )  # fmt: skip
 
 
-def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> PaperTable:
-    """Sources × targets of one attack at one budget on one data set; metric is "rank1" or "mAP"."""
+# size: one table, read from top to bottom
+def matrix(
+    results: Results, dataset: str, setting: Setting, metric: str, compared: Controls | None = None
+) -> PaperTable:
+    """Sources × targets of one attack at one budget on one data set; metric is "rank1" or "mAP".
+
+    `compared`: the controls of the run, for a row of the best one; found if None.
+    """
+    compared = compared or controls.find(results)
     cells = [cell for cell in results.cells if cell.dataset == dataset and cell.setting == setting]
     clean_rows = {row.victim: row for row in results.clean if row.dataset == dataset}
     sources = sorted({cell.source for cell in cells})
@@ -136,11 +148,14 @@ def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> Pap
         for target in targets
     }
     clean = [_of_row(clean_rows.get(target), metric, "not evaluated") for target in targets]
-    lines = [Line((labels.CLEAN_ROW,), tuple(clean))]
+    lines = [Line((labels.CLEAN_ROW,), tuple(clean)), *_control_line(cells, targets, metric, compared)]
     for source in sources:
         values = []
         for target in targets:
             value = _attacked(groups.get((source, target), []), means.get((source, target)), metric)
+            over = compared.means.get(means[source, target].place) if (source, target) in means else None
+            if over is not None and not over.transfers:
+                value = replace(value, notes=(*value.notes, NOT_BELOW))
             own = source == target or any(cell.own for cell in groups.get((source, target), []))
             best = not own and bool(value.text) and value.text == lowest[target]
             values.append(replace(value, best=best, own=own))
@@ -158,12 +173,28 @@ def matrix(results: Results, dataset: str, setting: Setting, metric: str) -> Pap
     if any(value.best for value in every):
         gaps = " among those with a value" if any(not value.text for value in every) else ""
         words.append(f"Bold: strongest transfer to that model{gaps}.")
-    interval = "95 % bootstrap intervals over queries in brackets" + (", mean over seeds." if len(seeds) > 1 else ".")
+    if len(lines) > len(sources) + 1:
+        words.append("Best control: random changes of the same budget without a model, the lowest on these queries.")
+    interval = "95 % bootstrap intervals over identities in brackets" + (
+        ", mean over seeds." if len(seeds) > 1 else "."
+    )
     label = f"matrix-{results.suite}-{dataset}-{setting.attack}-{setting.budget}-{metric}"
     return PaperTable(
         " ".join(words), label, ("crafted on",), (("evaluated on", len(targets)),), tuple(targets), tuple(lines),
         short=tuple(f"({i})" for i in range(1, len(targets) + 1)), intervals=interval, comment=_comment(results),
     )  # fmt: skip
+
+
+def _control_line(cells: list[CellRow], targets: list[str], metric: str, compared: Controls) -> list[Line]:
+    """The best control of each target at the budget of `cells`; none for controls and where none was run."""
+    if all(controls.is_control(cell) for cell in cells):
+        return []
+    best = {cell.target: compared.best_at(cell) for cell in cells}
+    if not any(best.values()):
+        return []
+    used = sorted({compared.names[control.attack] for control in best.values() if control})
+    values = (_of_row(best[target], metric, controls.NO_CONTROL) for target in targets)
+    return [Line((f"{controls.BEST} ({' or '.join(used)})",), tuple(values))]
 
 
 def _attacked(group: list[CellRow], mean: CellRow | None, metric: str) -> Value:

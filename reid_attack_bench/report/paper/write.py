@@ -13,21 +13,27 @@ import pandas as pd
 
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.report import labels
+from reid_attack_bench.report.analysis.controls import Controls, without_controls
 from reid_attack_bench.report.paper.latex import to_latex
 from reid_attack_bench.report.paper.markdown import to_markdown
 from reid_attack_bench.report.paper.table import leaderboard, matrix
 from reid_attack_bench.report.results import Results, Setting
 
 
-def write_tables(results: Results, board: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write leaderboard and matrices as .tex and .md; returns the paths. `board`: see analysis.leaderboard."""
+def write_tables(results: Results, board: pd.DataFrame, compared: Controls, folder: Path) -> list[Path]:
+    """Write leaderboard and matrices as .tex and .md; returns the paths.
+
+    Args:
+        board: see analysis.leaderboard.
+        compared: the controls of the run; they have no matrices of their own but a row in the others.
+    """
     first = leaderboard(results, board)
     written = [
         replace_file(folder / "leaderboard.tex", to_latex(first).encode()),
         replace_file(folder / "leaderboard.md", to_markdown(first).encode()),
     ]
     for dataset, setting in _matrices(results):
-        both = [matrix(results, dataset, setting, metric) for metric in labels.METRICS]
+        both = [matrix(results, dataset, setting, metric, compared) for metric in labels.METRICS]
         stem = _stem(dataset, setting)
         written.append(replace_file(folder / f"{stem}.tex", "\n".join(map(to_latex, both)).encode()))
         written.append(replace_file(folder / f"{stem}.md", "\n".join(map(to_markdown, both)).encode()))
@@ -58,7 +64,8 @@ def _links(folder: str, stem: str) -> str:
 
 def _matrices(results: Results) -> list[tuple[str, Setting]]:
     """(data set, setting) of every matrix, sorted."""
-    return sorted({(cell.dataset, cell.setting) for cell in results.cells})
+    shown = set(without_controls(results))
+    return sorted({(cell.dataset, cell.setting) for cell in results.cells if cell.setting in shown})
 
 
 def _stem(dataset: str, setting: Setting) -> str:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reid_attack_bench.report import rows
+from reid_attack_bench.report.analysis import controls
 from reid_attack_bench.report.labels import CLEAN_ROW, METRICS, describe, file_name, run_line
 from reid_attack_bench.report.plots.style import (
     heading_width,
@@ -22,13 +23,15 @@ from reid_attack_bench.report.plots.style import (
 )
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 
+CONTROL_COLOUR = "#777777"
+
 
 # size: one figure drawn top to bottom
 def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
     """Rank-1 and mAP of one victim on one data set against epsilon, with the 95 % intervals of the cells as bands.
 
-    Solid: source = target; dashed: transfer from the other source with the lowest mAP at that epsilon. Epsilon 0 is
-    the clean value. A missing cell breaks its line.
+    Solid: source = target; dashed: transfer from the other source with the lowest mAP at that epsilon; dotted, for all
+    controls: the best one at that epsilon. Epsilon 0 is the clean value. A missing cell breaks its line.
     """
     with styled():
         reached = (c for c in results.cells if c.target == victim and c.dataset == dataset)
@@ -36,15 +39,21 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
         without_attack = [r for r in results.clean if r.victim == victim and r.dataset == dataset]
         start = next((row for row in without_attack if row.ok), None)
         epsilons = sorted({cell.epsilon for cell in here} | {0})
-        looks = line_styles(results)
+        shown = {replace(setting, epsilon=0) for setting in controls.without_controls(results)}
+        looks = {variant: look for variant, look in line_styles(results).items() if variant in shown}
+        best = {
+            epsilon: control
+            for (target, place, epsilon, pixels, perturbs), control in controls.best_controls(results).items()
+            if (target, place, pixels, perturbs) == (victim, dataset, None, "query")
+        }
         names = {variant: variant.variant for variant in looks}
         words = max(
-            [text_width(name, 8.5) for name in names.values()] + [text_width("white-box (source = target)", 8.5)]
+            [text_width(name, 8.5) for name in [*names.values(), f"{controls.BEST} (random, no model)"]]
+            + [text_width("white-box (source = target)", 8.5)]
         )
         heading = f"Robustness of {victim}"
-        line = (
-            f"{describe(results, dataset)} · {run_line(results, dataset=dataset)} · bands: 95 % intervals over queries"
-        )
+        where = f"{describe(results, dataset)} · {run_line(results, dataset=dataset)}"
+        line = f"{where} · bands: 95 % intervals over identities"
         wide, high = max(9.6 + words + 0.7, heading_width(heading, line)), 4.5
         figure = new_figure(wide, high, heading, line)
         drawn: set[Setting] = set()
@@ -71,6 +80,13 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
                         linewidth=1.5, linestyle="-" if own else "--", markevery=slice(1, None),
                     )  # fmt: skip
                     axes.fill_between(x, low, top_ends, color=colour, alpha=0.1, linewidth=0)
+            if best:
+                x = sorted(best)
+                y = [best[epsilon].value(metric) for epsilon in x]
+                if start is not None:
+                    x, y = [0, *x], [start.value(metric), *y]
+                axes.plot(x, y, color=CONTROL_COLOUR, marker="x", markersize=5, linestyle=":", zorder=3,
+                          markevery=slice(start is not None, None))  # fmt: skip
             if start is not None:
                 level, low_end, top_end = (start.value(f"{metric}{end}") for end in ("", "_low", "_high"))
                 reach = [[max(level - low_end, 0.0)], [max(top_end - level, 0.0)]]
@@ -78,6 +94,9 @@ def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
         key = [
             Line2D([], [], color=looks[v][0], marker=looks[v][1], markersize=5, label=names[v]) for v in sorted(drawn)
         ]
+        if best:
+            key.append(Line2D([], [], color=CONTROL_COLOUR, marker="x", markersize=5, linestyle=":",
+                              label=f"{controls.BEST} (random, no model)"))  # fmt: skip
         key += [
             Line2D([], [], color="#333333", marker="o", markersize=6, linestyle="none", label=CLEAN_ROW),
             Line2D([], [], color="#555555", marker="o", markersize=5, label="white-box (source = target)"),

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const { settings, victims, datasets, columns, cells: rows, board, clean, measures, ramp, examples } = data;
+  const { settings, victims, datasets, columns, cells: rows, board, clean, measures, ramp, examples, controls } = data;
   const $ = (id) => document.getElementById(id);
   const column = Object.fromEntries(columns.map((name, index) => [name, index]));
   const cells = rows.map((row, index) => ({ index, row, setting: settings[row[column.setting]] }));
@@ -257,6 +257,24 @@
     return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18;
   }
 
+  // the best control of each target at the budget of a setting
+  function controlsAt(dataset, setting) {
+    if (!setting || setting.control) return new Map();
+    return new Map(controls.filter((each) => datasets[each.dataset].name === dataset && each.epsilon === setting.epsilon
+      && each.pixels === setting.pixels && each.perturbs === setting.perturbs).map((each) => [each.target, each]));
+  }
+
+  const notBelow = (cell) => get(cell, "over_control_mAP") !== null && get(cell, "over_control_mAP_high") >= 0;
+
+  function controlText(best, marked, shownCells) {
+    const transferred = shownCells.filter((cell) => get(cell, "access") === "transfer" && get(cell, "status") === "ok" && !cell.setting.control && !cell.setting.impersonate);
+    if (!transferred.length) return "";
+    if (!best.size) return "No control was run at this budget: whether the attack transfers is not known.";
+    const compared = transferred.filter((cell) => get(cell, "over_control_mAP") !== null).length;
+    const names = unique([...best.values()].map((each) => each.name)).join(" or ");
+    return `Best control: ${names}, picked on the same queries. ${compared - marked} of ${compared} transferred cells leave less mAP, by a paired 95 % interval over identities; ° marks the others.`;
+  }
+
   function drawHeat() {
     const dataset = $("m-dataset").value, metric = $("m-metric").value;
     fill($("m-setting"), settingsOf(dataset), $("m-setting").value || strongestSetting(dataset));
@@ -290,6 +308,18 @@
       }
       body.append(first);
     }
+    const best = controlsAt(dataset, settings[setting]);
+    if (targets.some((target) => best.has(target))) {
+      const row = line("best control");
+      for (const target of targets) {
+        const control = best.get(target), value = control?.values[metric] ?? null;
+        const box = make("td", { role: "gridcell", className: "blank", tabIndex: -1, title: control?.name ?? "no control was run" }, shown(value, metric));
+        if (value !== null) paint(box, value);
+        row.append(box);
+      }
+      body.append(row);
+    }
+    let marked = 0;
     for (const source of sources) {
       const row = line(victims[source].name);
       for (const target of targets) {
@@ -306,13 +336,22 @@
             box.classList.add("gap");
             box.title = get(cell, "status") === "ok" ? "not measured" : get(cell, "status");
             box.setAttribute("aria-label", "missing: " + box.title);
-          } else paint(box, value);
+          } else {
+            paint(box, value);
+            if (notBelow(cell)) {
+              marked += 1;
+              box.classList.add("weak");
+              box.append("°");
+              box.title = `no better than ${best.get(target).name}`;
+            }
+          }
         }
         row.append(box);
       }
       body.append(row);
     }
     $("heat").replaceChildren(make("thead", { role: "rowgroup" }, head), body);
+    $("matrix-control").textContent = controlText(best, marked, [...found.values()]);
     const start = body.querySelector("td:not(.blank)") ?? body.querySelector("td");
     if (start) start.tabIndex = 0;
     const bar = make("span", { className: "ramp" });
@@ -392,6 +431,11 @@
       ["Access of the attack", cell.setting.needs || "no access to the source"],
       ["Defence of the target", target.defence || "none"],
     ];
+    if (get(cell, "over_control_mAP") !== null) {
+      const control = controlsAt(dataset.name, cell.setting).get(get(cell, "target"));
+      const change = `${get(cell, "over_control_mAP").toFixed(1)}${span(get(cell, "over_control_mAP_low"), get(cell, "over_control_mAP_high"))}`;
+      facts.push(["Best control", `${control.name}: mAP ${control.values.mAP.toFixed(1)}; difference ${change}: ${notBelow(cell) ? "no better than it" : "transfers"}`]);
+    }
     if (get(cell, "status") !== "ok") {
       facts.push(["Missing", get(cell, "status")]);
     } else {
@@ -511,7 +555,7 @@
     const base = cleanAt.get(victim + "\n" + dataset)?.[metric];
     const about = `${victim} on ${dataset}${datasets.find((each) => each.name === dataset).synthetic ? ", synthetic data" : ""}`;
     const words = kind === "own" ? "attacks crafted on it" : "transferred attacks, the strongest source of each";
-    $("curve-text").textContent = `${title[metric]} (%) of ${about}, ${words}; bars: 95 % intervals over queries${base ? `; clean ${base.toFixed(1)}, dashed` : ""}.`;
+    $("curve-text").textContent = `${title[metric]} (%) of ${about}, ${words}; bars: 95 % intervals over identities${base ? `; clean ${base.toFixed(1)}, dashed` : ""}.`;
     $("scatter-text").textContent = `Strength against visibility: ${title[metric]} (%) under attack against SSIM, ${words}; attacks further down are stronger, attacks further right less visible.`;
     const seen = list.filter((cell) => (get(cell, "access") !== "transfer") === (kind === "own") && get(cell, "ssim") !== null)
       .map((cell) => ({ series: cell.setting.attack, attack: cell.setting.name, x: get(cell, "ssim"), y: get(cell, metric), source: victims[get(cell, "source")].name }));
