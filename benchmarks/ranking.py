@@ -176,10 +176,10 @@ def _intervals() -> Iterator[Line]:
             drawn = drawn.some(size.queries // 5)
         ranking = rank(drawn.matrix(), *drawn.labels)
         columns = np.stack([ranking.hits[:, 0], ranking.ap], axis=1)[ranking.valid]
-        matrix = drawn.matrix()
+        identities, matrix = drawn.labels[0][ranking.valid], drawn.matrix()
 
-        def bounds(columns: np.ndarray = columns) -> np.ndarray:
-            return intervals(columns, seed=0)
+        def bounds(columns: np.ndarray = columns, identities: np.ndarray = identities) -> np.ndarray:
+            return intervals(columns, identities, seed=0)
 
         def ranked(matrix: np.ndarray = matrix, drawn: Drawn = drawn) -> Any:
             return rank(matrix, *drawn.labels)

@@ -264,6 +264,23 @@ def test_top_matches_are_the_nearest_that_are_not_junk(case: Case, k: int) -> No
         np.testing.assert_array_equal(distances[query, indices[:count]], np.sort(distances[query, kept])[:count])
 
 
+def test_the_mean_of_rankings_is_that_of_each_query() -> None:
+    _, *labels = random_case(3)
+    rng = np.random.default_rng(3)
+    draws = [rank(rng.random((len(labels[0]), len(labels[1]))), *labels) for _ in range(4)]
+    mean = metric.mean_of(draws)
+    for name in ("ap", "inp", "hits"):
+        np.testing.assert_allclose(getattr(mean, name), np.mean([getattr(draw, name) for draw in draws], axis=0))
+    np.testing.assert_array_equal(mean.first, np.sort([draw.first for draw in draws], axis=0)[1])
+    assert summary(mean)["mAP"] == pytest.approx(np.mean([summary(draw)["mAP"] for draw in draws]))
+    assert metric.mean_of(draws[:1]) is draws[0]
+    fewer = rank(
+        rng.random((len(labels[0]), len(labels[1]))), labels[0], labels[1] + 100 * (labels[1] > 1), *labels[2:]
+    )
+    with pytest.raises(BenchError, match="differ in the queries"):
+        metric.mean_of([draws[0], fewer])
+
+
 def test_rank_refuses_what_it_cannot_rank() -> None:
     distances, *labels = random_case(0)
     broken = distances.copy()

@@ -176,7 +176,7 @@ def test_only_what_is_asked_for_changes_the_keys(tiny) -> None:
     reduced, fast = keys({**tiny, "precision": "bfloat16"}), keys({**tiny, "compile": True})
     for other in (reduced, fast):
         same = {label for label in before if other[label] == before[label]}
-        trained = ("data ", "train ", "fit ", "craft noise", "measure noise")
+        trained = ("data ", "train ", "check ", "fit ", "craft noise", "measure noise")
         assert same == {label for label in before if label.startswith(trained)}
     assert not set(reduced.values()) & set(fast.values()) - set(before.values())
     early = {**tiny, "attacks": {"pgd": {"options": {"steps": 2, "stop_early": True}}}}

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from reid_attack_bench.attacks.noise import Noise
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.metrics.ranking import distance_rows, rank
+from reid_attack_bench.report.per_query import PerQuery
 from reid_attack_bench.steps import embed
 from reid_attack_bench.steps.artefacts import read_draws, read_outcome, read_ranking
 from reid_attack_bench.steps.craft import craft_step
@@ -64,6 +66,19 @@ def test_an_attack_with_no_budget_changes_no_rank(lab, data) -> None:
     facts = lab.facts[clean.key]
     assert facts["queries"] == 4
     assert facts["rank1_low"] <= facts["rank1"] <= facts["rank1_high"]
+
+
+def test_a_ranking_of_an_earlier_version_is_read(lab, data) -> None:
+    clean, _ = under_attack(toy(), data, 0)
+    folder = lab.run(clean)
+    arrays = load_file(folder / "ranking.safetensors")
+    arrays.pop("identities")
+    save_file(arrays, folder / "ranking.safetensors")
+    stored = read_outcome(folder)
+    assert set(stored) == {"hit", "ap", "valid"}
+    outcome = PerQuery(**stored)
+    assert outcome.identities.tolist() == [0, 1, 2, 3], "each of its own"
+    assert outcome.ap_as_clean is outcome.ap
 
 
 def test_intervals_resample_identities(lab) -> None:
