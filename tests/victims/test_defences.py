@@ -25,6 +25,7 @@ from reid_attack_bench.metrics.ranking import rank, summary, with_misses
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.report.analysis import defences
 from reid_attack_bench.report.analysis.audit import audit, unverified
+from reid_attack_bench.report.analysis.leaderboard import leaderboard
 from reid_attack_bench.report.collect import collect
 from reid_attack_bench.store import Store
 from reid_attack_bench.suites import parse
@@ -417,6 +418,7 @@ def test_a_detector_gains_nothing_by_refusing_everybody(store) -> None:
         "wary": {**pretend, "options": {"kind": "wary"}},
     }
     changed["attacks"] = {"noise": {"epsilon": 96}}
+    changed["headline_epsilon"] = 96
     results = results_of(changed, store)
     clean = {row.victim: row for row in results.clean}
     cells = {cell.target: cell for cell in reversed(results.cells)}  # the first of each target
@@ -435,6 +437,13 @@ def test_a_detector_gains_nothing_by_refusing_everybody(store) -> None:
     assert 100 * outcome.hit[outcome.valid].mean() == pytest.approx(wary.value("rank1"))
     assert 100 * outcome.ap_as_clean[outcome.valid].mean() == pytest.approx(wary.value("mAP_as_clean"))
     assert (outcome.hit <= outcome.hit_as_clean)[outcome.valid].all()
+    board = leaderboard(results).set_index("victim")
+    assert board.loc["wary@plaza", "worst_e96_mAP"] < board.loc["toy@plaza", "worst_e96_mAP"]
+    assert board.loc["wary@plaza", "worst_e96_mAP"] < board.loc["wary@plaza", "worst_e96_mAP_as_clean"]
+    assert np.isnan(board.loc["toy@plaza", "worst_e96_mAP_as_clean"])
+    gains = defences.robustness_gains(results).set_index("victim")
+    assert gains.loc["wary@plaza", "gain_mAP_high"] < 0, "to refuse what is attacked is no gain"
+    assert gains.loc["wary@plaza", "worst_mAP_as_clean"] == board.loc["wary@plaza", "worst_e96_mAP_as_clean"]
 
 
 @pytest.mark.e2e
