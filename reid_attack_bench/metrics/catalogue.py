@@ -62,7 +62,7 @@ class Measure:
             side, which should be invisible; None if neither direction is better.
         low, high: bounds; None if unbounded.
         digits: digits after the decimal point in reports.
-        interval: whether columns NAME_low and NAME_high hold its 95 % bootstrap interval over queries.
+        interval: whether columns NAME_low and NAME_high hold its 95 % bootstrap interval by identity.
         compute: computes it for a batch of images; group "visibility" only.
     """
 

@@ -94,7 +94,7 @@ def strongest(cells: Iterable[CellRow]) -> CellRow | None:
 def over_seeds(cells: Iterable[CellRow]) -> list[CellRow]:
     """One row per (setting, source, target, data set): the mean of every value over the successful seeds.
 
-    The bounds of intervals (over queries) are averaged too. If all seeds failed, the first row is returned. Artefact
+    The bounds of intervals (by identity) are averaged too. If all seeds failed, the first row is returned. Artefact
     keys are those of the first seed.
     """
     groups: dict[tuple[Setting, str, str, str], list[CellRow]] = {}
