@@ -1,6 +1,6 @@
 """Victims that look robust and are not, for the audit: each hides the weakness of the network within in one way.
 
-`base` trains that network in seconds; attacks by its gradients break it. `FAKES` is every fake by name.
+`trained` trains that network in seconds; attacks by its gradients break it. `FAKES` is every fake by name.
 """
 
 from __future__ import annotations
@@ -15,18 +15,37 @@ from torch.nn import functional
 from reid_attack_bench.contracts import TrainingData, Victim, WrappedVictim, preprocess, to_float
 
 
+class WinnersTakeAll(nn.Module):
+    """Keeps the largest values of all of a layer and sets the others to 0 (k-WTA, Xiao et al., arXiv 1905.10510)."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, features: Tensor) -> Tensor:
+        values = features.flatten(1)
+        least = values.topk(max(1, round(self.share * values.shape[1])), dim=1).values[:, -1]
+        return features * (features >= least.view(-1, 1, 1, 1))
+
+
 class Network(Victim):
-    """Three convolutions over four stripes; the classifier is for its training."""
+    """Three convolutions over four stripes; the classifier is for its training.
+
+    Args:
+        classes: number of identities.
+        winners: share of values that each layer keeps, see WinnersTakeAll; 0 for ReLU.
+    """
 
     input_size = (64, 32)
     distance = "cosine"
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, winners: float = 0.0) -> None:
         super().__init__()
+        act = WinnersTakeAll(winners) if winners else nn.ReLU()
         self.body = nn.Sequential(
-            *(nn.Conv2d(3, 24, 5, 2, 2), nn.BatchNorm2d(24), nn.ReLU()),
-            *(nn.Conv2d(24, 48, 3, 2, 1), nn.BatchNorm2d(48), nn.ReLU()),
-            *(nn.Conv2d(48, 64, 3, 2, 1), nn.BatchNorm2d(64), nn.ReLU()),
+            *(nn.Conv2d(3, 24, 5, 2, 2), nn.BatchNorm2d(24), act),
+            *(nn.Conv2d(24, 48, 3, 2, 1), nn.BatchNorm2d(48), act),
+            *(nn.Conv2d(48, 64, 3, 2, 1), nn.BatchNorm2d(64), act),
         )
         self.neck = nn.BatchNorm1d(256)
         self.classifier = nn.Linear(256, classes)
@@ -39,12 +58,12 @@ class Network(Victim):
         return self.classifier(self.embed(images))
 
 
-def trained(data: TrainingData, steps: int = 150, seed: int = 0) -> Network:
+def trained(data: TrainingData, steps: int = 150, seed: int = 0, winners: float = 0.0) -> Network:
     """A network trained to classify the identities of `data`."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = Network(data.identity_count)
+        network = Network(data.identity_count, winners)
     optimiser = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     images, identities = to_float(data.images), torch.from_numpy(data.identities)
