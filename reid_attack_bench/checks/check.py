@@ -26,6 +26,7 @@ from reid_attack_bench.checks.outputs import (
     speed,
 )
 from reid_attack_bench.checks.result import CheckResult
+from reid_attack_bench.checks.saturation import saturation
 from reid_attack_bench.checks.subject import BATCH, Observation, Subject
 from reid_attack_bench.contracts import Victim, to_float
 from reid_attack_bench.errors import BenchError, VictimError
@@ -94,6 +95,7 @@ _CHECKS: dict[str, Callable[[Subject], Iterable[Observation]]] = {
     "determinism": determinism,
     "batch independence": batch_independence,
     "gradient": gradient,
+    "saturation": saturation,
     "logits": logits,
     "purify": purify,
     "rejects": rejects,

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from reid_attack_bench.report import rows
+from reid_attack_bench.report.analysis import controls
 from reid_attack_bench.report.analysis.audit.arms import Arm, strongest
 from reid_attack_bench.report.results import CleanRow, Results
 
 Found = tuple[str, str]
 """Name of a flag and its evidence."""
-
-CONTROLS = "noise"
-"""Family of attacks that need nothing of a model."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Subject:
 
     def control(self, epsilon: int, pixels: int) -> Arm | None:
         """The strongest control within a budget; it is picked on the queries on which it is then compared."""
-        return strongest(within((arm for arm in self.arms if arm.family == CONTROLS), epsilon, pixels))
+        return strongest(within((arm for arm in self.arms if arm.family == controls.FAMILY), epsilon, pixels))
 
 
 def within(arms: Iterable[Arm], epsilon: int, pixels: int) -> list[Arm]:
