@@ -21,7 +21,7 @@ from reid_attack_bench.report.paper.table import NOT_BELOW, matrix
 from reid_attack_bench.report.plots import curves
 from reid_attack_bench.report.results import CONTROL_COLUMNS, CellRow, Results, Setting, cell_columns
 from reid_attack_bench.suites.suite import CONTROL, AttackEntry, Claim, Contender
-from tests.report.test_html import data_of, page_of
+from tests.report.test_html import Visit, browser, data_of, page_of  # noqa: F401  a fixture
 from tests.report.test_report import QUERIES, change_cells, make_results, with_seeds, with_suite
 
 BLOCKS = "random blocks of 16×8"
@@ -220,6 +220,30 @@ def test_page_has_the_best_control_of_each_cell(run: Results) -> None:
     assert "Transfer against controls" in page
     bare = page_of(change_cells(run, controls.is_control, family=""))
     assert data_of(bare)["controls"] == []
+
+
+def test_the_matrix_of_the_page_marks_what_is_no_better_than_random(run: Results, browser, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "report.html").write_text(page_of(run))
+    visit = Visit(browser, tmp_path / "report.html")
+    weak = [over for place, over in controls.find(run).means.items() if place[0] == PAIR and not over.transfers]
+    for setting, marks in (("metric_fgsm, ε = 8", len(weak)), ("misranking, ε = 8", 0)):
+        visit.page.select_option("#m-setting", label=setting)
+        assert visit.page.locator("#heat td.weak").count() == marks
+        names = visit.page.eval_on_selector_all("#heat tbody th", "heads => heads.map(head => head.innerText)")
+        assert names[:2] == ["clean (no attack)", "best control"]
+        row = visit.page.eval_on_selector_all("#heat tbody tr:nth-child(2) td", "cells => cells.map(c => c.innerText)")
+        best = [controls.best_control(run, f"{name}@plaza", "plaza", 8) for name in ("mudeep", "osnet")]
+        assert row == [f"{each.value('mAP'):.1f}" for each in best if each]
+        assert f"{2 - marks} of 2 transferred cells leave less mAP" in visit.page.inner_text("#matrix-control")
+    visit.page.select_option("#m-setting", label="blocks, ε = 8")
+    assert visit.page.locator("#heat tbody tr").count() == 3, "a control is not compared with itself"
+    visit.page.select_option("#m-setting", label="metric_fgsm, ε = 8")
+    series = visit.page.eval_on_selector_all("#points tbody td:first-child", "cells => cells.map(c => c.textContent)")
+    assert {"best control"} == {name for name in series if name in ("best control", "blocks", "plain")}
+    assert series.count("best control") == 2, "the best at each of two epsilons"
+    visit.page.locator("#heat td.weak").first.click()
+    assert BLOCKS in visit.page.inner_text("#details")
+    visit.quiet()
 
 
 def claim(results: Results, seeds: tuple[int, ...] = (7,)) -> findings.ClaimResult:

@@ -533,7 +533,7 @@
       const setting = cell.setting, x = axis === "pixels" ? setting.pixels || data.all_pixels : setting[axis];
       if (!x) continue;
       const rest = { epsilon: setting.pixels ? `, ${setting.pixels} pixels` : "", pixels: `, ε = ${setting.epsilon}`, steps: `, ε = ${setting.epsilon}` }[axis];
-      const series = (axis === "steps" && setting.family ? `${setting.family}${setting.adaptive ? ", adaptive" : ""}` : setting.attack) + rest;
+      const series = (setting.control ? "best control" : axis === "steps" && setting.family ? `${setting.family}${setting.adaptive ? ", adaptive" : ""}` : setting.attack) + rest;
       const key = series + "\n" + x, best = groups.get(key);
       if (!best || get(cell, "mAP") < get(best.cell, "mAP")) groups.set(key, { cell, series, x });
     }
@@ -558,7 +558,7 @@
     $("curve-text").textContent = `${title[metric]} (%) of ${about}, ${words}; bars: 95 % intervals over identities${base ? `; clean ${base.toFixed(1)}, dashed` : ""}.`;
     $("scatter-text").textContent = `Strength against visibility: ${title[metric]} (%) under attack against SSIM, ${words}; attacks further down are stronger, attacks further right less visible.`;
     const seen = list.filter((cell) => (get(cell, "access") !== "transfer") === (kind === "own") && get(cell, "ssim") !== null)
-      .map((cell) => ({ series: cell.setting.attack, attack: cell.setting.name, x: get(cell, "ssim"), y: get(cell, metric), source: victims[get(cell, "source")].name }));
+      .map((cell) => ({ series: cell.setting.control ? "controls" : cell.setting.attack, attack: cell.setting.name, x: get(cell, "ssim"), y: get(cell, metric), source: victims[get(cell, "source")].name }));
     await Promise.all([
       chart("curve", data.charts.curve, { points, clean: base === undefined || base === null ? [] : [{ y: base }] },
         { x: axes[axis], y: `${title[metric]} (%)` }, $("curve-text").textContent),
