@@ -277,3 +277,15 @@ def test_that_an_attack_transfers_is_a_finding(run: Results) -> None:
     assert judged.difference == pytest.approx(-mean)
     assert claim(run).verdict == "indicative", "one seed"
     assert math.isnan(claim(change_cells(run, controls.is_control, family="")).difference)
+
+
+def test_a_finding_takes_the_control_that_is_lowest_in_its_measure(run: Results) -> None:
+    """Else a control that is second by mAP would leave a lower Rank-1 than the "best" one."""
+    run = change_cells(run, lambda c: c.attack == "plain", rank1=1.0)
+    run = change_cells(with_seeds(run, "misranking", {0: 0.0, 1: 0.5}), lambda c: not c.own, relation="cross-model")
+    sides = Contender("misranking", (ThreatModel(8),)), Contender(CONTROL, (ThreatModel(8),))
+    claims = tuple(Claim("x", *sides, measure=name, relation="cross-model") for name in ("rank1", "mAP"))
+    rank1, mean = findings.evaluate_claims(with_suite(run, findings=claims))
+    assert rank1.higher == "best control (plain), ε = 8"
+    assert rank1.higher_mean == pytest.approx(1.0)
+    assert mean.higher == f"best control ({BLOCKS}), ε = 8"

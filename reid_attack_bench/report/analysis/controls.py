@@ -114,19 +114,19 @@ def budget_of(cell: CellRow) -> Budget:
     return cell.target, cell.dataset, cell.epsilon, cell.pixels, cell.perturbs
 
 
-def best_controls(results: Results) -> dict[Budget, CellRow]:
-    """The control with the lowest mAP for each budget; ties by label and seed."""
+def best_controls(results: Results, measure: str = "mAP") -> dict[Budget, CellRow]:
+    """The control with the lowest `measure` for each budget; ties by label and seed."""
     found: dict[Budget, CellRow] = {}
     for cell in results.cells:
-        if cell.ok and is_control(cell) and not math.isnan(cell.value("mAP")):
+        if cell.ok and is_control(cell) and not math.isnan(cell.value(measure)):
             best = found.setdefault(budget_of(cell), cell)
-            if _order(cell) < _order(best):
+            if _order(cell, measure) < _order(best, measure):
                 found[budget_of(cell)] = cell
     return found
 
 
-def _order(cell: CellRow) -> tuple[float, str, int, str]:
-    return cell.value("mAP"), cell.attack, cell.seed, cell.source
+def _order(cell: CellRow, measure: str) -> tuple[float, str, int, str]:
+    return cell.value(measure), cell.attack, cell.seed, cell.source
 
 
 def best_control(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.metrics.catalogue import Measure, comparable, measure_of
+from reid_attack_bench.metrics.catalogue import Measure, comparable, measure_of, ranking_names
 from reid_attack_bench.report.analysis import controls, significance
 from reid_attack_bench.report.analysis.sides import Place, Side, common_seeds, of_attack, of_control
 from reid_attack_bench.report.results import CellRow, Results
@@ -88,10 +88,11 @@ def evaluate_claims(results: Results) -> list[ClaimResult]:
     - Two sides without a random number (the same values at two or more seeds, or the best control): one difference for
       each query, and Student's t over identities, since queries of one person are alike.
     """
-    best = controls.best_controls(results)
     names = controls.control_names(results)
     evaluated = []
     for claim in results.record.suite.findings:
+        ranked = claim.measure.removeprefix("drop_")
+        best = controls.best_controls(results, ranked if ranked in ranking_names() else "mAP")
         sides = [of_attack(claim, side, results.cells) for side in (claim.lower, claim.higher)]
         if claim.lower.attack == CONTROL:
             sides[0] = of_control(claim.lower, sides[1], best, names)
@@ -117,8 +118,8 @@ INTRODUCTION = (
     "95 % t-interval; a claim states that it is positive. The interval is over seeds of the attack, or over the "
     "identities of the queries where no random number is in either side; all else is fixed. p is of the paired t-test, "
     "then adjusted for all claims here (Holm); the verdict is by the adjusted one at 5 %. A claim that hangs on fewer "
-    f"than {FEWEST_SEEDS} seeds is indicative and gets no verdict. The best control is the one with the lowest mAP on "
-    "the same queries, which favours it."
+    f"than {FEWEST_SEEDS} seeds is indicative and gets no verdict. The best control is the one with the lowest value "
+    "on the same queries, which favours it."
 )
 
 WORDS = ("claim", "lower", "higher", "measure", "difference", "interval over", "cells", "p, adjusted", "verdict")
