@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reid_attack_bench.report import labels, rows
+from reid_attack_bench.report.analysis import controls
 from reid_attack_bench.report.results import Results, Setting
 from reid_attack_bench.report.rows import Row
 
@@ -47,8 +48,8 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
     that do not fit are listed in the caption.
     """
     board = rows.rows(leaderboard)
-    plan = results.settings
-    epsilons = rows.epsilons(plan)
+    plan = [each for each in controls.without_controls(results) if each.epsilon == results.headline_epsilon]
+    epsilons = rows.epsilons(results.settings)
     banner = labels.synthetic_banner(results, (row["dataset"] for row in board))
     title = ", ".join(filter(None, (f"Leaderboard of {results.suite}", f"seed {results.seed}", banner)))
     table = Table(
@@ -66,13 +67,17 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
         ("clean", [pair(row, "clean_rank1", "clean_mAP") for row in board], True),
     ]
     columns += [(f"worst\nε={epsilon}", [worst_pair(row, epsilon) for row in board], True) for epsilon in epsilons]
+    control = [
+        pair(row, *(f"best_control_e{results.headline_epsilon}_{name}" for name in labels.METRICS)) for row in board
+    ]
+    columns += [("best\ncontrol", control, True)] if any(control) else []
     names = columns[1][1]
     room = min(width, WIDTH)
     for title, values, _ in columns:
         widest = max(len(word) for word in [*title.split("\n"), *values])
         room -= (min(widest, VICTIM_WIDTH) if title == "victim" else widest) + 1
     left_out = []
-    for setting in (each for each in plan if each.epsilon == results.headline_epsilon):
+    for setting in plan:
         values = [attack_pair(row, setting) for row in board]
         title = _folded(setting.variant)
         needed = max(len(word) for word in [*title.split("\n"), *values]) + 1

@@ -14,7 +14,9 @@ from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.report import labels, terminal
 from reid_attack_bench.report.analysis.conclude import conclude
 from reid_attack_bench.report.markdown import report_text
-from reid_attack_bench.report.results import Results
+from reid_attack_bench.report.plots.heat_maps import overview_figure
+from reid_attack_bench.report.plots.panels import panels_of
+from reid_attack_bench.report.results import Results, Setting
 from reid_attack_bench.suites import parse
 from tests.report.test_report import change_cells, make_results
 
@@ -66,3 +68,24 @@ def test_an_attack_fitted_on_another_data_set_says_so(tiny, photographed) -> Non
     moved = change_cells(photographed, lambda cell: cell.attack == "fgsm", fitted_on="plaza", relation="white-box")
     text = report_text(moved, {}, conclude(moved))
     assert "fgsm (fitted on plaza)" in text
+
+
+def test_panels_show_the_best_control_between_clean_and_the_sources() -> None:
+    run = make_results(
+        models=("osnet", "mudeep"), places=("plaza",), attacks=("noise", "fgsm"), epsilons=(8,), missing=0
+    )
+    run = change_cells(run, lambda cell: cell.attack == "noise", family="noise", needs=())
+    fgsm, noise = (panels_of(run, [Setting(name, 8)], "mAP")[0][0] for name in ("fgsm", "noise"))
+    assert fgsm.row_names[:2] == ["clean (no attack)", "best control"]
+    assert "best control" not in noise.row_names
+    lowest = [min(c.value("mAP") for c in run.cells if (c.attack, c.target) == ("noise", t)) for t in fgsm.column_names]
+    assert fgsm.values[1].tolist() == lowest
+    assert not fgsm.own[:2].any()
+    assert fgsm.own[2:].sum() == 2
+    assert [panel.title for panel in panels_of(run, [Setting("fgsm", 16)], "mAP")[0]] == ["fgsm"]
+    titles = {axes.get_title(loc="left") for axes in overview_figure(run).axes}
+    assert "fgsm" in titles
+    assert "noise" not in titles
+    text = shown(run)
+    assert "control" in text
+    assert "noise" not in text

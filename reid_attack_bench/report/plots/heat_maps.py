@@ -12,6 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from reid_attack_bench.report import labels
+from reid_attack_bench.report.analysis import controls
 from reid_attack_bench.report.labels import (
     METRICS,
     datasets,
@@ -63,11 +64,11 @@ def overview_figure(results: Results) -> Figure:
     """mAP matrices of the attacks at one epsilon, a block of panels per data set.
 
     The epsilon is the headline epsilon, or the nearest one that was run: attacks at different budgets side by side
-    would be compared as equals. Those that were not run at it are named below the heading.
+    would be compared as equals. Those that were not run at it are named below the heading. The controls are one row.
     """
     with styled():
         epsilon = labels.first_epsilon(results)
-        plan = [setting for setting in results.settings if setting.epsilon == epsilon]
+        plan = [setting for setting in controls.without_controls(results) if setting.epsilon == epsilon]
         titles = [setting.variant for setting in plan]
         lines = panels_of(results, plan, "mAP")
         size = max((max(panel.values.shape) for line in lines for panel in line), default=1)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from reid_attack_bench.report import rows
+from reid_attack_bench.report.analysis import controls
 from reid_attack_bench.report.labels import (
     CLEAN_ROW,
     SOURCE_AXIS,
@@ -33,7 +34,10 @@ _TOP, _GAP = 0.62, 0.22  # inches: above the first block, and between panels
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: values in %, NaN where missing; `gaps` gives the reason ("missing" or "not run"). Row 0 is clean."""
+    """One panel: values in %, NaN where missing; `gaps` gives the reason ("missing" or "not run").
+
+    The first `above` rows are not of a source: without an attack, and the best control of the budget if one was run.
+    """
 
     title: str
     row_names: list[str]
@@ -41,6 +45,7 @@ class Panel:
     values: np.ndarray
     gaps: list[list[str]]
     own: np.ndarray
+    above: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,31 +65,47 @@ class Look:
 
 def panels_of(results: Results, plan: list[Setting], metric: str) -> list[list[Panel]]:
     """Panels by data set, then by setting."""
-    cells = rows.over_seeds(results.cells)
+    cells, best = rows.over_seeds(results.cells), controls.best_controls(results)
     lines = []
     for dataset in datasets(results):
         here = [cell for cell in cells if cell.dataset == dataset]
         clean = {row.victim: row for row in results.clean if row.dataset == dataset}
-        lines.append([_panel(here, clean, setting, metric) for setting in plan])
+        at = [{budget[0]: cell for budget, cell in best.items() if _is_of(budget, dataset, each)} for each in plan]
+        lines.append([_panel(here, clean, at[i], setting, metric) for i, setting in enumerate(plan)])
     return lines
 
 
-def _panel(here: list[CellRow], clean_rows: dict[str, CleanRow], setting: Setting, metric: str) -> Panel:
+def _is_of(budget: controls.Budget, dataset: str, setting: Setting) -> bool:
+    return budget[1:] == (dataset, setting.epsilon, setting.pixels or None, setting.perturbs)
+
+
+def _panel(
+    here: list[CellRow],
+    clean_rows: dict[str, CleanRow],
+    best: dict[str, CellRow],
+    setting: Setting,
+    metric: str,
+) -> Panel:
+    """The panel of one setting; `best`: target → the best control of its budget."""
     # the same axes for every attack, so that panels can be compared
     sources = sorted({cell.source for cell in here})
     targets = sorted({cell.target for cell in here} | set(clean_rows))
     found = {(cell.source, cell.target): cell for cell in here if cell.setting == setting}
     lines: list[list[CellRow | CleanRow | None]] = [[clean_rows.get(target) for target in targets]]
+    if compared := bool(best) and not any(controls.is_control(cell) for cell in found.values()):
+        lines.append([best.get(target) for target in targets])
+    above = [CLEAN_ROW, *([controls.BEST] if compared else [])]
     lines += [[found.get((source, target)) for target in targets] for source in sources]
     values = np.array([
         [row.value(metric) if row is not None and row.ok else math.nan for row in line] for line in lines
     ]).reshape(len(lines), len(targets))  # fmt: skip
     gaps = [["not run" if row is None else "missing" for row in line] for line in lines]
     own = np.array([
-        [name == target or (isinstance(row, CellRow) and row.own) for target, row in zip(targets, line, strict=True)]
-        for name, line in zip([None, *sources], lines, strict=True)
-    ]).reshape(values.shape)  # fmt: skip
-    return Panel(setting.variant, [CLEAN_ROW, *sources], targets, values, gaps, own)
+        [source == target or (isinstance(row, CellRow) and row.own) for target, row in zip(targets, line, strict=True)]
+        for source, line in zip(sources, lines[len(above) :], strict=True)
+    ]).reshape(len(sources), len(targets))  # fmt: skip
+    own = np.concatenate([np.zeros((len(above), len(targets)), bool), own])
+    return Panel(setting.variant, [*above, *sources], targets, values, gaps, own, len(above))
 
 
 def _draw_panel(axes: Axes, panel: Panel, look: Look, row_labels: bool, column_labels: bool) -> Any:
@@ -100,7 +121,7 @@ def _draw_panel(axes: Axes, panel: Panel, look: Look, row_labels: bool, column_l
     if column_labels and _turned(panel.column_names, look):
         for label in axes.get_xticklabels():
             label.set_rotation(90)
-    axes.axhline(0.5, color="white", linewidth=4)  # separates clean from the sources
+    axes.axhline(panel.above - 0.5, color="white", linewidth=4)  # separates what has no source
     widest_word = max(text_width(word, look.number_size) for word in ("missing", "not run"))
     gap_size = look.number_size * min(1.0, 0.8 * look.width / widest_word)
     for y in range(count_rows):
