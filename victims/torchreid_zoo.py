@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Distance, FitContext, Recipe, State, TrainingData, Victim, preprocess, to_cpu
+from reid_attack_bench.contracts import (
+    ADDED_LATER,
+    Distance,
+    FitContext,
+    Recipe,
+    State,
+    TrainingData,
+    Victim,
+    preprocess,
+    to_cpu,
+)
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.torchreid_import import torchreid_module
@@ -129,6 +139,8 @@ class TorchreidVictim(Recipe):
         label_smoothing: label smoothing of the cross entropy.
         weight_decay: decoupled weight decay (AdamW).
         erasing: probability of random erasing. Flips (0.5) and translations (padding of 1/16) are always on.
+        half_size: fraction of the steps, from the first, at half the input size, for less than half their cost
+            (progressive resizing; Tan and Le, ICML 2021, arXiv 2104.00298). Only for architectures of any input size.
     """
 
     version: ClassVar[int] = 1
@@ -147,6 +159,7 @@ class TorchreidVictim(Recipe):
     label_smoothing: Share = 0.1
     weight_decay: NonNegative = 5e-4
     erasing: Share = 0.3
+    half_size: Share = field(default=0.0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_settings(self, "torchreid")
@@ -169,12 +182,12 @@ class TorchreidVictim(Recipe):
         )
         batches = pk_batches(data.identities, self.batch_identities, self.batch_instances, context.generator)
 
-        def prepare() -> tuple[Tensor, Tensor]:
+        def prepare(step: int) -> tuple[Tensor, Tensor]:
             images, identities = data.batch(next(batches), context.device)
-            inputs = preprocess(flip_shift_erase(images, self.erasing), self.input_size)
+            inputs = preprocess(flip_shift_erase(images, self.erasing), self._size_at(step / steps))
             return inputs.contiguous(memory_format=layout), identities
 
-        inputs, identities = prepare()
+        inputs, identities = prepare(0)
         for step in range(steps):
             scores, features = self._forward(model, inputs)
             loss = _mean(
@@ -189,7 +202,7 @@ class TorchreidVictim(Recipe):
             optimiser.step()
             schedule.step()
             if step + 1 < steps:
-                inputs, identities = prepare()  # overlaps with this step on a GPU; the next line waits for it
+                inputs, identities = prepare(step + 1)  # overlaps with this step on a GPU; the next line waits for it
             reached = loss.item()
             if not math.isfinite(reached):
                 raise BenchError(f"training {self.arch} on {data.name} diverged at step {step}: lower learning_rate")
@@ -203,6 +216,11 @@ class TorchreidVictim(Recipe):
         model.load_state_dict(weights)
         return TorchreidModel(model, self.arch, self.input_size, self.distance)
 
+    def _size_at(self, progress: float) -> tuple[int, int]:
+        """Input size after a fraction of the steps."""
+        height, width = self.input_size
+        return (height // 2, width // 2) if progress < self.half_size else (height, width)
+
     def _build(self, identities: int) -> nn.Module:
         return untrained_model(self.arch, identities)
 
@@ -210,7 +228,7 @@ class TorchreidVictim(Recipe):
         try:
             scores, features = model(images)
         except (RuntimeError, AssertionError) as error:
-            height, width = self.input_size
+            height, width = images.shape[-2:]
             raise BenchError(f"{self.arch} does not run at input size {height}×{width}: {error}") from error
         return scores, features
 

@@ -83,6 +83,22 @@ def test_training_learns_reports_and_repeats() -> None:
     assert all(torch.equal(once[name], twice[name]) for name in once)
 
 
+def test_the_first_steps_see_half_the_input_size(monkeypatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    forward = TorchreidVictim._forward
+
+    def recorded(self, model, images):
+        seen.append(tuple(images.shape[-2:]))
+        return forward(self, model, images)
+
+    monkeypatch.setattr(TorchreidVictim, "_forward", recorded)
+    fit(toy_data(), input_size=(64, 32), epochs=4, half_size=0.5)
+    assert seen == [(32, 16)] * 6 + [(64, 32)] * 6
+    seen.clear()
+    fit(toy_data(), input_size=(64, 32), epochs=2)
+    assert set(seen) == {(64, 32)}
+
+
 def test_unknown_architecture_names_the_nearest() -> None:
     with pytest.raises(BenchError, match="did you mean 'osnet_x0_25'"):
         TorchreidVictim(arch="osnet_x0_2")
