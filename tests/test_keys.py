@@ -41,7 +41,7 @@ PINNED = {
     "paper-pixels": ("ffe07745d07e", "ecaa8ad189dd"),
     "paper-whitebox": ("bd773e3affe1", "84e286064dac"),
     "queries": ("2304d76bc7e0", "6f7d035d9c33"),
-    "quick": ("652cbac4d74f", "15ef1a482f4b"),
+    "quick": ("86ed3f2ff7c5", "07958f442d1a"),
     "released-vs-paper": ("98184d9abe6e", "eeac11328094"),
     "standard": ("77c5b1bc08c7", "08a631be4f34"),
 }

@@ -44,7 +44,9 @@ def test_their_loss_rises_with_ours() -> None:
 
 
 def test_its_victims_are_those_of_the_shipped_suites() -> None:
-    shipped = {step.about: step.key for step in make_plan(parse.load("queries")).steps.values() if step.kind == "victim"}
+    shipped = {
+        step.about: step.key for step in make_plan(parse.load("queries")).steps.values() if step.kind == "victim"
+    }
     own = {
         step.about: step.key for step in make_plan(parse.parse(strength.SUITE)).steps.values() if step.kind == "victim"
     }
