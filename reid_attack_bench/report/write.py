@@ -52,7 +52,7 @@ def write_report(
         rows.write_csv(tables.clean(results), out_dir / "clean.csv"),
         rows.write_csv(costs.table(results.costs), out_dir / "costs.csv"),
     ]
-    written += paper.write_tables(results, concluded.board, concluded.controls, out_dir / "tables")
+    written += paper.write_tables(results, concluded.board, out_dir / "tables", concluded.controls)
     progress(1, total, "tables")
     folder = out_dir / "plots"
     figures: dict[str, list[Path]] = {}

@@ -191,7 +191,7 @@ def test_paper_tables_have_a_row_of_the_best_control(run: Results, tmp_path: Pat
     strong = matrix(run, "plaza", Setting("misranking", 8), "mAP")
     assert not strong.notes()
     concluded = conclude.conclude(run)
-    written = paper.write_tables(run, concluded.board, concluded.controls, tmp_path)
+    written = paper.write_tables(run, concluded.board, tmp_path, concluded.controls)
     assert not [path.name for path in written if "blocks" in path.name or "plain" in path.name]
     assert not [line for line in paper.index_lines(run) if "blocks" in line]
     only = dataclasses.replace(run, cells=[c for c in run.cells if controls.is_control(c)])

@@ -13,20 +13,21 @@ import pandas as pd
 
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.report import labels
-from reid_attack_bench.report.analysis.controls import Controls, without_controls
+from reid_attack_bench.report.analysis.controls import Controls, find, without_controls
 from reid_attack_bench.report.paper.latex import to_latex
 from reid_attack_bench.report.paper.markdown import to_markdown
 from reid_attack_bench.report.paper.table import leaderboard, matrix
 from reid_attack_bench.report.results import Results, Setting
 
 
-def write_tables(results: Results, board: pd.DataFrame, compared: Controls, folder: Path) -> list[Path]:
+def write_tables(results: Results, board: pd.DataFrame, folder: Path, compared: Controls | None = None) -> list[Path]:
     """Write leaderboard and matrices as .tex and .md; returns the paths.
 
     Args:
         board: see analysis.leaderboard.
-        compared: the controls of the run; they have no matrices of their own but a row in the others.
+        compared: the controls of the run, found if None; they have no matrices of their own but a row in the others.
     """
+    compared = compared or find(results)
     first = leaderboard(results, board)
     written = [
         replace_file(folder / "leaderboard.tex", to_latex(first).encode()),
