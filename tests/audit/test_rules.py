@@ -254,3 +254,14 @@ def test_an_interval_by_identity_decides() -> None:
 def test_every_flag_has_a_severity() -> None:
     assert {Flag("", "", name, "").severity for name in SEVERITIES} == {"red", "amber", "note"}
     assert notes([Flag("a", "", "not audited", "why"), Flag("b", "", "not audited", "why")]) == ["why: a, b"]
+
+
+def test_a_victim_that_fell_to_an_attack_on_itself_was_attacked() -> None:
+    def only(**about: Any) -> Bench:
+        return Bench().attack("apgd", 8, 60.0, source="other@plaza", **{**APGD, "access": "transfer"}).attack(**about)
+
+    fell = {**SQUARE, "name": "square", "epsilon": 8}
+    assert only(**fell, left=0.0).flags == {}
+    assert "never attacked white-box" in only(**fell, left=70.0).flags
+    joined = {**APGD, "name": "joined", "epsilon": 8, "source": "net@plaza+other@plaza"}
+    assert "never attacked white-box" not in only(**joined, left=0.5).flags

@@ -51,7 +51,7 @@ def _found(results: Results, clean: CleanRow) -> Iterator[Found]:
     # an attack that impersonates need not hide, so it says nothing of how well attacks that hide do
     subject = Subject(results, clean, arms_of(results, (cell for cell in cells if not cell.impersonate)))
     if not subject.own:
-        if any("gradients" in cell.needs for cell in results.cells):
+        if any("gradients" in cell.needs for cell in results.cells) and not subject.fell:
             why = "no gradient-based white-box attack succeeded; transfer attacks give an upper bound only"
             yield "never attacked white-box", why
         return

@@ -68,6 +68,11 @@ class Arm:
         return self.cells[0].adaptive > 0
 
     @property
+    def own(self) -> bool:
+        """An attack on the victim itself."""
+        return self.cells[0].own
+
+    @property
     def by_gradients(self) -> bool:
         return "gradients" in self.cells[0].needs
 

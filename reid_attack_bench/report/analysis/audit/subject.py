@@ -27,8 +27,16 @@ class Subject:
 
     @functools.cached_property
     def own(self) -> list[Arm]:
-        """Attacks by the gradients of the victim itself, those that know its defence among them."""
-        return [arm for arm in self.arms if arm.source == self.clean.victim and arm.by_gradients]
+        """Attacks by the gradients of the victim itself, those that know its defence among them.
+
+        It may be one of several sources.
+        """
+        return [arm for arm in self.arms if arm.own and arm.by_gradients]
+
+    @property
+    def fell(self) -> bool:
+        """Whether an attack on the victim itself, by gradients or queries, left nothing to doubt."""
+        return any(arm.own and arm.broken for arm in self.arms)
 
     @functools.cached_property
     def adaptive(self) -> list[Arm]:
