@@ -12,21 +12,23 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import torch
 
+from reid_attack_bench.checks.batches import batch_size
 from reid_attack_bench.checks.defences import purify, rejects
-from reid_attack_bench.checks.gradients import gradient
+from reid_attack_bench.checks.gradients import adaptive_gradient, gradient
 from reid_attack_bench.checks.inputs import distance, other_input, ranking
+from reid_attack_bench.checks.logits import logits
 from reid_attack_bench.checks.outputs import (
     batch_independence,
     declarations,
     determinism,
     eval_mode,
-    logits,
     output,
     side_effects,
     speed,
 )
 from reid_attack_bench.checks.result import CheckResult
 from reid_attack_bench.checks.saturation import saturation
+from reid_attack_bench.checks.state import hidden_state, random_numbers
 from reid_attack_bench.checks.subject import BATCH, Observation, Subject
 from reid_attack_bench.contracts import Victim, to_float
 from reid_attack_bench.errors import BenchError, VictimError
@@ -93,8 +95,11 @@ _CHECKS: dict[str, Callable[[Subject], Iterable[Observation]]] = {
     "eval mode": eval_mode,
     "side effects": side_effects,
     "determinism": determinism,
+    "random numbers": random_numbers,
     "batch independence": batch_independence,
+    "batch size": batch_size,
     "gradient": gradient,
+    "adaptive gradient": adaptive_gradient,
     "saturation": saturation,
     "logits": logits,
     "purify": purify,
@@ -102,5 +107,6 @@ _CHECKS: dict[str, Callable[[Subject], Iterable[Observation]]] = {
     "ranking": ranking,
     **{name: functools.partial(other_input, name) for name in ("value range", "normalisation", "colour order")},
     "distance": distance,
+    "hidden state": hidden_state,
     "speed": speed,
 }

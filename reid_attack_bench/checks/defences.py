@@ -13,6 +13,9 @@ from reid_attack_bench.checks.subject import BATCH, Observation, Subject, fault,
 REFUSED = 0.2
 """Largest share of rejected clean images without a note."""
 
+USELESS = 0.5
+"""Largest share without a fault."""
+
 
 def purify(subject: Subject) -> Iterator[Observation]:
     if not subject.purifies:
@@ -60,6 +63,33 @@ def rejects(subject: Subject) -> Iterator[Observation]:
     if suspicion is None or not suspicion.requires_grad:
         what = "implement suspicion: N values, positive for rejected images, differentiable in the images"
         yield note("no attack can evade its detector", what)
+    else:
+        yield from _wrong_way(subject)
     share = float(torch.cat(parts).float().mean())
     seen = f"{100 * share:.1f} % of clean images are rejected"
-    yield ok(seen) if share <= REFUSED else note(seen, "each rejected clean query is a miss: loosen the threshold")
+    if share > USELESS:
+        yield fault(seen, "a detector that rejects most clean queries is useless: loosen the threshold")
+    elif share > REFUSED:
+        yield note(seen, "each rejected clean query is a miss: loosen the threshold")
+    else:
+        yield ok(seen)
+
+
+def _wrong_way(subject: Subject) -> Iterator[Observation]:
+    """A fault if steps down the gradient of suspicion do not lower it."""
+    images = subject.few.clone()
+    images += (torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images) - 0.5) * 16 / 255
+    images = images.clamp(0, 1).requires_grad_(True)
+    suspicion = subject.victim.suspicion(images)
+    assert suspicion is not None
+    (gradient,) = torch.autograd.grad(suspicion.sum(), images, allow_unused=True)
+    lowered = []
+    for step in (0.5, 2.0):
+        with torch.no_grad():
+            lower = None if gradient is None else subject.victim.suspicion(images - step / 255 * gradient.sign())
+        lowered.append(lower is not None and float((lower - suspicion.detach()).mean()) < 0.0)
+    if not any(lowered):
+        yield fault(
+            "steps down the gradient of suspicion do not lower it: no attack could evade the detector",
+            "make suspicion differentiable in the images, with its true gradient",
+        )

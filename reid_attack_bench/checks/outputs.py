@@ -56,7 +56,7 @@ def output(subject: Subject) -> Iterator[Observation]:
                 "look for divisions by zero and roots of negative numbers; are its weights loaded?",
             )
             return
-    subject.embed(subject.images)  # raises for images that are not finite
+    _ = subject.embeddings  # raises for images that are not finite
     yield ok(f"N×{result.shape[1]}, {type_of(result)}, finite")
 
 
@@ -164,38 +164,6 @@ def batch_independence(subject: Subject) -> Iterator[Observation]:
         )
     else:
         yield ok(f"{seen} at most in a batch with {', '.join(moved)} instead of alone")
-
-
-def logits(subject: Subject) -> Iterator[Observation]:
-    images = subject.few[:4]
-    with torch.no_grad():
-        scores = subject.victim.logits(images.clone())
-    if scores is None:
-        yield note(
-            "none: attacks that need logits cannot be crafted on this victim", "implement logits if it has a classifier"
-        )
-        return
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
-        yield fault(
-            f"logits returned {kind_of(scores)} for {len(images)} images",
-            f"return {len(images)}×K, the scores over its own training identities, or None",
-        )
-        return
-    if not scores.is_floating_point() or not torch.isfinite(scores).all():
-        yield fault("logits are NaN, infinite or whole numbers", "are the classifier's weights loaded?")
-        return
-    with torch.no_grad():
-        together, scores_together = subject.victim.outputs(images.clone())
-    if subject.varies <= MOVED:
-        differ = subject.moved(together, subject.embed(images)) > MOVED
-        same = scores_together is not None and torch.allclose(scores_together, scores, rtol=1e-2, atol=1e-3)
-        if differ or not same:
-            yield fault(
-                f"outputs returns other {'embeddings than embed' if differ else 'scores than logits'}",
-                "make outputs agree with embed and logits, or remove it",
-            )
-            return
-    yield ok(f"N×{scores.shape[1]}, finite")
 
 
 def speed(subject: Subject) -> Iterator[Observation]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -51,7 +51,7 @@ class Score:
 class Subject:
     """The victim under test, with images N×3×H×W in [0, 1] on its device and int64 N labels.
 
-    batch_size: images per batch when attacks are crafted.
+    batch_size: images per batch when attacks are crafted; first_gradient: of one batch, for a comparison at the end.
     """
 
     victim: Victim
@@ -59,10 +59,16 @@ class Subject:
     identities: np.ndarray
     cameras: np.ndarray
     batch_size: int = BATCH
+    first_gradient: list[Tensor] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return self.victim.name or type(self.victim).__name__
+
+    @functools.cached_property
+    def randomised(self) -> bool:
+        """Whether two passes over one image may differ, as declared or as seen."""
+        return self.victim.randomised or self.varies > MOVED
 
     @property
     def purifies(self) -> bool:
@@ -82,6 +88,11 @@ class Subject:
     @functools.cached_property
     def few(self) -> Tensor:
         return self.images[:FEW]
+
+    @property
+    def crafting(self) -> Tensor:
+        """A batch as attacks are crafted on."""
+        return self.images[: self.batch_size]
 
     @functools.cached_property
     def spread(self) -> float:
@@ -180,8 +191,8 @@ def type_of(tensor: Tensor) -> str:
 
 
 @contextmanager
-def same_draw(device: torch.device) -> Iterator[None]:
+def same_draw(device: torch.device, seed: int = 0) -> Iterator[None]:
     """Seed torch's global generators, so that a randomised victim draws the same numbers each time."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         yield

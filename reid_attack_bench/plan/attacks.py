@@ -93,5 +93,6 @@ def _why_impossible(run: AttackRun, source: PlannedVictim) -> str:
         unless = ", unless that is adaptive" if source.purifies else ""
         return f"{source.label} gives no gradients, so it can only be a target of {run.name}{unless}"
     if "logits" in run.needs and not source.classifies:
-        return f"{source.label} has no logits, so it can only be a target of {run.name}"
+        what = "logits have one class" if source.one_class else f"{source.label} has no logits"
+        return f"{what}, so it can only be a target of {run.name}"
     return ""

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
+
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, Victim
 from reid_attack_bench.errors import BenchError
@@ -29,6 +31,7 @@ class PlannedVictim:
         roles: as in VictimEntry.
         expected_rank1: clean Rank-1 in % below which it counts as failed at home.
         differentiable, randomised, classifies: as in Victim, as declared.
+        one_class: its logits have fewer than two classes, so it counts as one that has none.
         purifies: an adaptive attack can get past what blocks its gradient, since that is in `purify`.
         defended: it has, or may have, a defence that an adaptive attack could know. False only for what a recipe makes
             that says so: a model that comes trained may hide one.
@@ -44,6 +47,7 @@ class PlannedVictim:
     randomised: bool = False
     purifies: bool = False
     classifies: bool = True
+    one_class: bool = False
     defended: bool = True
 
     @property
@@ -97,6 +101,7 @@ def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
     if entry.train_on:
         raise BenchError(f"victim {entry.label} is already trained (it has no fit): remove train_on")
     victim = use.plugin
+    one_class = _has_one_class(victim)
     return PlannedVictim(
         entry.label,
         "",
@@ -107,8 +112,21 @@ def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
         victim.differentiable,
         randomised=victim.randomised,
         purifies=type(victim).purify is not Victim.purify,
-        classifies=victim.classifies,
+        classifies=victim.classifies and not one_class,
+        one_class=one_class,
     )
+
+
+def _has_one_class(victim: Victim) -> bool:
+    """Whether its logits are over fewer than two classes, so attacks cannot change the class of an image."""
+    if not victim.classifies:
+        return False
+    try:
+        with torch.no_grad():
+            scores = victim.eval().logits(torch.full((1, 3, *victim.input_size), 0.5))
+    except Exception:  # what is wrong with it is said when it is examined
+        return False
+    return isinstance(scores, torch.Tensor) and scores.ndim == 2 and scores.shape[1] < 2
 
 
 def _trained(

@@ -15,9 +15,9 @@ from reid_attack_bench.steps.workspace import Workspace
 
 VERSION = 1
 
-_QUERIES, _MATCHES = 64, 2
+_QUERIES, _MATCHES = 64, 1
 
-_WORK = 25.0
+_WORK = 20.0
 """Forward passes per image, roughly; gradients count as three."""
 
 

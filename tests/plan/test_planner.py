@@ -211,3 +211,16 @@ def test_steps_of_one_key_are_one_step_under_the_first_label(tiny) -> None:
 def test_the_name_of_a_victim_is_made_of_its_model_and_data_set() -> None:
     assert victim("a").label == "a"
     assert victim("a", "plaza").label == "a@plaza"
+
+
+def test_logits_of_one_class_are_none(tiny) -> None:
+    """Attacks on them would change nothing; those with a form for embeddings take it."""
+    fakes = TOY.parent / "deceptive.py"
+    tiny["victims"] = {"one": {"use": f"{fakes}:OneClass"}, "several": {"use": f"{fakes}:Honest"}}
+    tiny["attacks"] = {"fgsm": {}, "stubborn": {"use": f"{TOY}:Stubborn"}}
+    plan = make_plan(parse.parse(tiny))
+    found = {(cell.attack, cell.source): (cell.needs, cell.impossible) for cell in plan.cells}
+    assert found["fgsm", "one"] == (("gradients",), "")
+    assert found["fgsm", "several"] == (("gradients", "logits"), "")
+    assert "logits have one class" in found["stubborn", "one"][1]
+    assert not found["stubborn", "several"][1]
