@@ -92,6 +92,12 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
         )
     for i in range(len(board)):
         table.add_row(*(escape(values[i]) for _, values, _ in columns))
+    table.caption = escape(_caption(results, board, left_out))
+    return table
+
+
+def _caption(results: Results, board: list[Row], left_out: list[str]) -> str:
+    """Words below the table; left_out: attacks without a column."""
     caption = [
         f"attack columns: Rank-1 white-box/transfer from the strongest source, ε = {results.headline_epsilon}/255"
     ]
@@ -102,8 +108,7 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
         caption.append(other)
     if left_out:
         caption.append("not shown: " + ", ".join(left_out) + " (see leaderboard.csv)")
-    table.caption = escape("; ".join(caption))
-    return table
+    return "; ".join(caption)
 
 
 _MARKS = {" (!)": "unverified", " (?)": "an amber flag"}

@@ -16,6 +16,7 @@ from reid_attack_bench.report.analysis.conclude import conclude
 from reid_attack_bench.report.markdown import report_text
 from reid_attack_bench.report.plots.heat_maps import overview_figure
 from reid_attack_bench.report.plots.panels import panels_of
+from reid_attack_bench.report.plots.visibility import visibility_figure
 from reid_attack_bench.report.results import Results, Setting
 from reid_attack_bench.suites import parse
 from tests.report.test_report import change_cells, make_results
@@ -89,3 +90,13 @@ def test_panels_show_the_best_control_between_clean_and_the_sources() -> None:
     text = shown(run)
     assert "control" in text
     assert "noise" not in text
+
+
+def test_a_legend_has_one_line_for_all_controls() -> None:
+    run = make_results(
+        models=("osnet",), places=("plaza",), attacks=("noise", "odfa", "fgsm"), epsilons=(8,), missing=0
+    )
+    run = change_cells(run, lambda cell: cell.attack in ("noise", "odfa"), family="noise", needs=())
+    (legend,) = visibility_figure(run).legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["fgsm", "random controls", "white-box (source = target)", "transfer"]

@@ -14,6 +14,7 @@ from reid_attack_bench.report import rows
 from reid_attack_bench.report.labels import run_line
 from reid_attack_bench.report.plots.style import (
     heading_width,
+    legend_names,
     line_styles,
     new_figure,
     percent_axes,
@@ -81,24 +82,24 @@ def _figure(results: Results, points: list[_Point], kind: str, path: Path) -> li
         looks = line_styles(results)
         looks = {point.setting: looks[_without_epsilon(point.setting)] for point in points}
         most = max(point.cells for point in points)
-        names = {
-            point.setting: point.setting.variant + (f" ({point.cells} of {most})" if point.cells < most else "")
-            for point in points
-        }
-        words = max(text_width(name, 8.5) for name in names.values())
+        few = {point.setting: f" ({point.cells} of {most})" if point.cells < most else "" for point in points}
+        names: dict[str, tuple[str, str]] = {}
+        for setting, look in sorted(looks.items()):
+            names |= {name + few[setting]: look for name in legend_names({setting: look})}
+        words = max(text_width(name, 8.5) for name in names)
         heading = f"mAP over {kind}, ε = {results.headline_epsilon}/255"
         line = f"white-box (source = target), mean over models and data sets · {run_line(results)}"
         if kind == "queries":
             line = line.replace("white-box (source = target)", "source = target")
-        wide, high = max(6.2 + words, heading_width(heading, line)), max(4.4, 1.2 + 0.2 * len(points))
+        wide, high = max(6.2 + words, heading_width(heading, line)), max(4.4, 1.2 + 0.2 * len(names))
         figure = new_figure(wide, high, heading, line)
         axes = figure.add_axes((0.65 / wide, 0.55 / high, 4.9 / wide, (high - 1.3) / high))
         percent_axes(axes, "mAP")
         axes.set_xlabel(_AXES[kind])
         _draw(axes, points, looks)
         key = [
-            Line2D([], [], color=colour, marker=marker, markersize=6, linestyle="none", label=names[setting])
-            for setting, (colour, marker) in sorted(looks.items())
+            Line2D([], [], color=colour, marker=marker, markersize=6, linestyle="none", label=name)
+            for name, (colour, marker) in names.items()
         ]
         figure.legend(handles=key, loc="upper left", bbox_to_anchor=(5.6 / wide, 1 - 0.7 / high), fontsize=8.5)
         return save_plot(figure, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
 from reid_attack_bench.files import replace_file
+from reid_attack_bench.report.analysis import controls
 from reid_attack_bench.report.labels import METRICS
 from reid_attack_bench.report.results import Results, Setting
 
@@ -43,6 +44,9 @@ STYLE: dict[str, Any] = {
     "pdf.fonttype": 42,  # TrueType, embedded: publishers refuse Type 3
     "figure.facecolor": "white",
 }
+
+CONTROL = ("#777777", "x")
+"""Colour and marker of random controls."""
 
 BOLD = 1.18
 """Upper bound of the width of bold text relative to regular text."""
@@ -96,11 +100,19 @@ def text_width(text: str, size: float) -> float:
 
 
 def line_styles(results: Results) -> dict[Setting, tuple[str, str]]:
-    """Colour and marker of every attack variant, equal in all figures. Keys have epsilon 0."""
-    variants = sorted({replace(setting, epsilon=0) for setting in results.settings})
-    return {
-        variant: (LINE_COLOURS[i % len(LINE_COLOURS)], MARKERS[i % len(MARKERS)]) for i, variant in enumerate(variants)
+    """Colour and marker of every attack variant, equal in all figures; one of all controls. Keys have epsilon 0."""
+    shown = {replace(setting, epsilon=0) for setting in controls.without_controls(results)}
+    looks = {
+        variant: (LINE_COLOURS[i % len(LINE_COLOURS)], MARKERS[i % len(MARKERS)])
+        for i, variant in enumerate(sorted(shown))
     }
+    return dict.fromkeys(sorted({replace(setting, epsilon=0) for setting in results.settings}), CONTROL) | looks
+
+
+def legend_names(looks: Mapping[Setting, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Name → look, for a legend: the attack in words, and one line for all controls."""
+    names = {variant: variant.variant for variant in looks}
+    return {"random controls" if look == CONTROL else names[variant]: look for variant, look in looks.items()}
 
 
 def percent_axes(axes: Axes, metric: str) -> None:

@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reid_attack_bench.report.labels import datasets, describe, run_line
-from reid_attack_bench.report.plots.style import heading_width, line_styles, new_figure, save_plot, styled, text_width
+from reid_attack_bench.report.plots.style import (
+    heading_width,
+    legend_names,
+    line_styles,
+    new_figure,
+    save_plot,
+    styled,
+    text_width,
+)
 from reid_attack_bench.report.results import Results
 
 
@@ -21,7 +29,8 @@ def visibility_figure(results: Results) -> Figure:
     with styled():
         done = [cell for cell in results.cells if cell.ok]
         looks = line_styles(results)
-        words = max([text_width(v.variant, 8.5) for v in looks] + [text_width("white-box (source = target)", 8.5)])
+        names = legend_names(looks)
+        words = max(text_width(name, 8.5) for name in (*names, "white-box (source = target)"))
         heading = "Attack strength against visibility"
         places = "; ".join(describe(results, name) for name in datasets(results))
         epsilons = sorted({setting.epsilon for setting in results.settings})
@@ -59,8 +68,8 @@ def visibility_figure(results: Results) -> Figure:
                             color="#333333",
                         )
         key = [
-            Line2D([], [], color=colour, marker=marker, markersize=6, linestyle="none", label=variant.variant)
-            for variant, (colour, marker) in looks.items()
+            Line2D([], [], color=colour, marker=marker, markersize=6, linestyle="none", label=name)
+            for name, (colour, marker) in names.items()
         ]
         for label, face in (("white-box (source = target)", "#555555"), ("transfer", "white")):
             key.append(
