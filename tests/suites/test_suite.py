@@ -150,8 +150,8 @@ def test_other_data_take_the_place_of_the_suite_s(tiny) -> None:
         ({"extends": "quick", "findings": [{"claim": "x", "lower": "pgd"}]}, "needs lower and higher, or ascending"),
         ({"extends": "quick", "findings": [{"claim": "x", "ascending": ["fgms", "pgd"]}]}, "did you mean 'fgsm'"),
         (
-            {"extends": "quick", "findings": [{"claim": "x", "lower": "pgd", "higher": "noise"}]},
-            "pgd has 2 such threat models",
+            {"extends": "quick", "findings": [{"claim": "x", "lower": "metric_pgd", "higher": "noise"}]},
+            "metric_pgd has 2 such threat models",
         ),
         (
             {"extends": "quick", "attacks": {"pgd": {"epsilon": 8}, "fgsm": {}},
