@@ -118,6 +118,9 @@ def test_an_attack_by_gradients_has_an_effect() -> None:
     fake.attack("large", 64, 3.0, **APGD)
     assert set(fake.flags) == {"attack without effect"}
     assert "attack without effect" not in robust(eight=70.0).flags
+    unsure = outcome(15.5, seed=3, spread=12.0)  # a small loss with an interval that contains a large one
+    weak = Bench(18.0).attack("blocks", 8, 17.0, **NOISE).attack("apgd", 8, 15.5, outcome=unsure, **APGD)
+    assert "attack without effect" not in weak.attack("noise", 64, 18.0, **NOISE).attack("large", 64, 3.0, **APGD).flags
 
 
 def test_queries_that_beat_gradients_at_the_same_or_a_larger_epsilon() -> None:

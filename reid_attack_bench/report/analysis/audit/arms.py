@@ -109,6 +109,7 @@ class Difference:
 
     mean: float
     low: float
+    high: float
     text: str
 
     @property
@@ -137,7 +138,7 @@ def _paired(results: Results, higher: np.ndarray, lower: Arm) -> Difference:
     mean = float(np.nanmean(per_query))
     low, high = interval(per_query, lower.identities, seed=results.seed, exact=False)
     left = f"mAP {100.0 * float(np.nanmean(higher)):.1f} against {lower.mean_ap:.1f}"
-    return Difference(mean, low, f"{left}, difference {mean:.1f} [{low:.1f}, {high:.1f}]")
+    return Difference(mean, low, high, f"{left}, difference {mean:.1f} [{low:.1f}, {high:.1f}]")
 
 
 def strongest(arms: Iterable[Arm]) -> Arm | None:

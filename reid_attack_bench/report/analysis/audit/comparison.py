@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from reid_attack_bench.report.analysis.audit.arms import Arm, difference, loss
 from reid_attack_bench.report.analysis.audit.subject import Found, Subject, within
 
@@ -15,8 +17,13 @@ EFFECT_EPSILON = 8
 """Epsilon (1/255) from which an attack by gradients must have an effect on an honest victim: the most robust
 classifiers known lose a fifth of their accuracy at 8/255 (RobustBench, arXiv 2010.09670, CIFAR-10: 93.7 to 73.7 %)."""
 
+EFFECT = 0.1
+"""Share of the clean mAP that such an attack may have taken, by the interval, from a victim that is not flagged: half
+of that fifth."""
+
 
 def found(subject: Subject) -> Iterator[Found]:
+    clean = 100.0 * float(np.nanmean(subject.clean_ap))
     for epsilon, pixels in sorted({(arm.epsilon, arm.pixels) for arm in subject.own}):
         best = subject.by_gradients(epsilon, pixels)
         if best.broken:
@@ -25,7 +32,7 @@ def found(subject: Subject) -> Iterator[Found]:
         if (epsilon, pixels) not in subject.budgets:
             continue  # one step is no measure of gradients
         without = loss(subject.results, subject.clean_ap, best)
-        if epsilon >= EFFECT_EPSILON and not pixels and not without.positive:
+        if epsilon >= EFFECT_EPSILON and not pixels and not without.positive and without.high < EFFECT * clean:
             yield "attack without effect", f"clean against {best.name}: {without.text}"
         yield from _controls(subject, best, epsilon, pixels)
         yield from _queries(subject, best, epsilon, pixels)
