@@ -41,7 +41,7 @@ PINNED = {
     "paper-pixels": ("91503b574fec", "ee66e96e33fe"),
     "paper-whitebox": ("1cae55552604", "e0f2f2c264e3"),
     "queries": ("c9736cf0eeef", "93793e5adf0f"),
-    "quick": ("61ddd0be921b", "6d0f9f291ad5"),
+    "quick": ("8e06620656ee", "20fb619f3efb"),
     "released-vs-paper": ("0f7d817ca999", "f391347e6cc8"),
     "standard": ("a43d90c72b60", "01994f50f0ff"),
 }
