@@ -88,7 +88,7 @@ def test_help_does_not_import_torch() -> None:
         (("run", "quick", "--data", "market"), {"market1501"}),
         (("run", "quick", "--data", "plaza,st"), {"plaza,station"}),
         (("run", "quick", "--only", ""), {"attack=", "source=", "target=", "dataset="}),
-        (("run", "quick", "--only", "dataset=plaza,attack=no"), {"dataset=plaza,attack=noise"}),
+        (("run", "quick", "--only", "dataset=plaza,attack=fg"), {"dataset=plaza,attack=fgsm"}),
         (("run", "quick", "--only", "dataset="), {"dataset=plaza", "dataset=station"}),
         (("run", "quick", "--precision", "b"), {"bfloat16"}),
         (("run", "nothing.yaml", "--only", "attack="), set()),
