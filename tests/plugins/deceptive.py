@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,22 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid_attack_bench.contracts import preprocess
+from tests.plugins.redirected import redirected
 from tests.plugins.toy import ToyVictim
-
-
-class _Redirected(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, backward: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.through = backward
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return ctx.through(gradient), None
-
-
-def redirected(images: Tensor, backward: Callable[[Tensor], Tensor]) -> Tensor:
-    return _Redirected.apply(images, backward)
 
 
 def mirrored(gradient: Tensor) -> Tensor:

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reid_attack_bench.contracts import TrainingData, Victim, WrappedVictim, preprocess, to_float
+from tests.plugins.redirected import redirected
 
 
 class WinnersTakeAll(nn.Module):
@@ -76,24 +74,6 @@ def trained(data: TrainingData, steps: int = 150, seed: int = 0, winners: float 
         optimiser.step()
         schedule.step()
     return network.eval().requires_grad_(False)
-
-
-class _Redirected(torch.autograd.Function):
-    """The identity, with a backward pass of one's own."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, backward: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.through = backward
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return ctx.through(gradient), None
-
-
-def redirected(images: Tensor, backward: Callable[[Tensor], Tensor]) -> Tensor:
-    """`images`, whose gradient passes through `backward`."""
-    return _Redirected.apply(images, backward)
 
 
 def signs_changed(gradient: Tensor) -> Tensor:

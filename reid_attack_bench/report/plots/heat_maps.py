@@ -31,11 +31,14 @@ from reid_attack_bench.report.results import Results, Setting
 
 def heat_map_figure(results: Results, setting: Setting, metric: str) -> Figure:
     """Source × target matrix of one attack setting, one panel per data set; metric: "rank1" or "mAP", in %."""
+    return _heat_map(results, setting, metric, [line[0] for line in panels_of(results, [setting], metric)])
+
+
+def _heat_map(results: Results, setting: Setting, metric: str, found: list[Panel]) -> Figure:
+    """The figure of one panel per data set."""
     with styled():
-        names = datasets(results)
         panels = [
-            replace(line[0], title=describe(results, name))
-            for name, line in zip(names, panels_of(results, [setting], metric), strict=True)
+            replace(panel, title=describe(results, name)) for name, panel in zip(datasets(results), found, strict=True)
         ]
         size = max(max(panel.values.shape) for panel in panels)
         width = min(max(8.0 / size, 0.3), 0.85)
@@ -48,12 +51,14 @@ def heat_map_figure(results: Results, setting: Setting, metric: str) -> Figure:
 
 def heat_maps(results: Results, folder: Path) -> list[Path]:
     """Write one heat map per attack setting and metric; returns the paths."""
-    return [
-        path
-        for setting in results.settings
-        for metric in METRICS
-        for path in save_plot(heat_map_figure(results, setting, metric), folder / _heat_map_name(setting, metric))
-    ]
+    plan = results.settings
+    lines = {metric: panels_of(results, plan, metric) for metric in METRICS}  # of all settings: the cells are read once
+    written: list[Path] = []
+    for i, setting in enumerate(plan):
+        for metric in METRICS:
+            figure = _heat_map(results, setting, metric, [line[i] for line in lines[metric]])
+            written += save_plot(figure, folder / _heat_map_name(setting, metric))
+    return written
 
 
 def _heat_map_name(setting: Setting, metric: str) -> str:

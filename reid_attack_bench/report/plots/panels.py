@@ -70,30 +70,28 @@ def panels_of(results: Results, plan: list[Setting], metric: str) -> list[list[P
     for dataset in datasets(results):
         here = [cell for cell in cells if cell.dataset == dataset]
         clean = {row.victim: row for row in results.clean if row.dataset == dataset}
-        at = [{budget[0]: cell for budget, cell in best.items() if _is_of(budget, dataset, each)} for each in plan]
-        lines.append([_panel(here, clean, at[i], setting, metric) for i, setting in enumerate(plan)])
+        lines.append([_panel(here, clean, best, dataset, setting, metric) for setting in plan])
     return lines
-
-
-def _is_of(budget: controls.Budget, dataset: str, setting: Setting) -> bool:
-    return budget[1:] == (dataset, setting.epsilon, setting.pixels or None, setting.perturbs)
 
 
 def _panel(
     here: list[CellRow],
     clean_rows: dict[str, CleanRow],
-    best: dict[str, CellRow],
+    best: dict[controls.Budget, CellRow],
+    dataset: str,
     setting: Setting,
     metric: str,
 ) -> Panel:
-    """The panel of one setting; `best`: target → the best control of its budget."""
+    """The panel of one setting on one data set; `best`: the best control of each budget."""
     # the same axes for every attack, so that panels can be compared
     sources = sorted({cell.source for cell in here})
     targets = sorted({cell.target for cell in here} | set(clean_rows))
     found = {(cell.source, cell.target): cell for cell in here if cell.setting == setting}
     lines: list[list[CellRow | CleanRow | None]] = [[clean_rows.get(target) for target in targets]]
-    if compared := bool(best) and not any(controls.is_control(cell) for cell in found.values()):
-        lines.append([best.get(target) for target in targets])
+    budget = (dataset, setting.epsilon, setting.pixels or None, setting.perturbs)
+    random: list[CellRow | CleanRow | None] = [best.get((target, *budget)) for target in targets]
+    if compared := any(random) and not any(controls.is_control(cell) for cell in found.values()):
+        lines.append(random)
     above = [CLEAN_ROW, *([controls.BEST] if compared else [])]
     lines += [[found.get((source, target)) for target in targets] for source in sources]
     values = np.array([

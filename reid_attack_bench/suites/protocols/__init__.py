@@ -12,9 +12,6 @@ from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.suites.document import AttackDocument, ProtocolDocument
 from reid_attack_bench.validation import checked, read_yaml
 
-STANDARD = "reid-standard-2"
-"""The current protocol."""
-
 
 def shipped() -> dict[str, Path]:
     """Every protocol: name → file."""
