@@ -1,4 +1,4 @@
-"""Find attacks and victims by entry point or as FILE.py:NAME; shipped and user plug-ins are treated the same.
+"""Find attacks, victims and data sets by entry point or as FILE.py:NAME; those of users are treated as ours.
 
 NAME is a class, a function, or a victim instance.
 """
@@ -16,21 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reid_attack_bench.contracts import Attack, Defence, LearnedAttack, LearnedDefence, Recipe, Victim
+from reid_attack_bench.contracts import Attack, DataSet, Defence, LearnedAttack, LearnedDefence, Recipe, Victim
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.validation import checked_options
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
-GROUPS = {"attack": "reid_attack_bench.attacks", "victim": "reid_attack_bench.victims"}
+GROUPS = {
+    "attack": "reid_attack_bench.attacks",
+    "victim": "reid_attack_bench.victims",
+    "data set": "reid_attack_bench.datasets",
+}
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """An attack or victim class (or function, or victim instance) and the identity of its code.
+    """An attack, victim or data set class (or function, or victim instance) and the identity of its code.
 
     Attributes:
-        kind: "attack" or "victim".
+        kind: "attack", "victim" or "data set".
         key: registered name, or FILE.py:NAME.
         factory: called with the options of the suite as keyword arguments; or an instance.
         code: "v1" for a registered class that declares `version = 1`, else a digest of its source file. Together with
@@ -87,7 +91,7 @@ class Plugin:
 
 
 def available(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
-    """Entry points of one kind, "attack" or "victim", by name.
+    """Entry points of one kind, a key of GROUPS, by name.
 
     Raises:
         BenchError: two packages register the same name; names both.
@@ -143,7 +147,9 @@ def _checked(plugin: Plugin, made: Any) -> Any:
     own = type(made)
     methods = set(dir(own))
     base: type
-    if plugin.kind == "attack":
+    if plugin.kind == "data set":
+        base = DataSet
+    elif plugin.kind == "attack":
         base = LearnedAttack if "fit" in methods else Attack
     elif isinstance(made, Victim) or not methods & {"fit", "defend"}:
         base = Victim

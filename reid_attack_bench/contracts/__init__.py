@@ -13,13 +13,22 @@ from reid_attack_bench.contracts.attack import (
     ReferenceImages,
     Targets,
 )
+from reid_attack_bench.contracts.dataset import DataSet, ImageList, Listing, RankingProtocol
 from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.ensemble import Ensemble, each_member
 from reid_attack_bench.contracts.images import IMAGENET_MEAN, IMAGENET_STD, preprocess, to_float, to_uint8
 from reid_attack_bench.contracts.oracle import Oracle
 from reid_attack_bench.contracts.threat import ThreatModel, craft_threat, fit_threat, threat_values
 from reid_attack_bench.contracts.training import Checkpoint, FitContext, State, TrainingData, to_cpu
-from reid_attack_bench.contracts.victim import Defence, LearnedDefence, Recipe, Victim, WrappedVictim, weights_digest
+from reid_attack_bench.contracts.victim import (
+    Defence,
+    LearnedDefence,
+    PublishedValues,
+    Recipe,
+    Victim,
+    WrappedVictim,
+    weights_digest,
+)
 
 __all__ = [
     "ADDED_LATER",
@@ -28,15 +37,20 @@ __all__ = [
     "Attack",
     "Batch",
     "Checkpoint",
+    "DataSet",
     "Defence",
     "Distance",
     "Ensemble",
     "FitContext",
+    "ImageList",
     "LearnedAttack",
     "LearnedDefence",
+    "Listing",
     "Need",
     "Oracle",
+    "PublishedValues",
     "QueryAttack",
+    "RankingProtocol",
     "Recipe",
     "ReferenceImages",
     "State",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +14,14 @@ from torch import Tensor, nn
 
 from reid_attack_bench.contracts.distance import Distance
 from reid_attack_bench.contracts.training import FitContext, State, TrainingData
+
+
+@dataclass(frozen=True)
+class PublishedValues:
+    """Published values of a model without attack, in %."""
+
+    rank1: float
+    mAP: float  # noqa: N815  as in every table
 
 
 class Victim(nn.Module):
@@ -30,6 +41,8 @@ class Victim(nn.Module):
         defence: short description of its defence; empty for an undefended model.
         citation: publication (paper, arXiv number or URL).
         trained_on: name of its training data set, if known.
+        published: name of a data set → values that were published for this model on it. On that data set the model must
+            reproduce them before it is attacked; see Adding a victim.
         adapted: True for a stand-in whose defence the attack knows, see `adversary.adaptive`. Set by the harness.
         max_batch: largest batch per forward pass when memory is short, see `steps.passes`; None for no limit. Set by
             the harness.
@@ -46,6 +59,7 @@ class Victim(nn.Module):
     defence: str = ""
     citation: str = ""
     trained_on: str = ""
+    published: Mapping[str, PublishedValues] = MappingProxyType({})
     adapted: bool = False
     max_batch: int | None = None
     version: ClassVar[int | None] = None
@@ -97,7 +111,7 @@ class Victim(nn.Module):
         return self.embed(images)
 
 
-_DECLARED = [name for name in Victim.__annotations__ if name != "version"]
+_DECLARED = [name for name in Victim.__annotations__ if name not in ("version", "published")]
 
 
 class WrappedVictim(Victim):

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_attack_bench.contracts import ImageList
 from reid_attack_bench.data.readers import torchreid as real
 from reid_attack_bench.data.readers.export import write_market1501
-from reid_attack_bench.data.readers.files import ImageList, content_digest, load_images
+from reid_attack_bench.data.readers.files import content_digest, load_images
 from reid_attack_bench.data.readers.torchreid import REAL, content_of, protocol, read_real
 from reid_attack_bench.errors import BenchError
 

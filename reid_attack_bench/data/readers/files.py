@@ -6,31 +6,16 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from reid_attack_bench.contracts import ImageList
 from reid_attack_bench.data.split import Progress
 from reid_attack_bench.errors import BenchError
 
 THREADS = 4  # Pillow releases the GIL while it decodes
-
-
-@dataclass(frozen=True)
-class ImageList:
-    """Image files of one split, sorted by path.
-
-    Attributes:
-        paths: N absolute paths.
-        identities: int64 N; contiguous labels 0 … K−1 in the training split, the numbers of the data set elsewhere.
-        cameras: int64 N, from 0.
-    """
-
-    paths: tuple[str, ...]
-    identities: np.ndarray
-    cameras: np.ndarray
 
 
 def load_images(

@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reid_attack_bench.data.readers.files import ImageList, content_digest
+from reid_attack_bench.contracts import ImageList
+from reid_attack_bench.data.readers.files import content_digest
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.files import digest_of, fingerprint, is_settled, replace_file
 from reid_attack_bench.torchreid_import import torchreid_module
