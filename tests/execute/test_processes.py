@@ -122,7 +122,7 @@ def test_an_interrupted_run_leaves_no_spawned_process(tmp_path: Path) -> None:
     document = tiny_document()
     document["victims"]["toy"]["options"] = {"steps": 1_000_000}
     script = f"""
-import json, os, threading
+import json, os, signal, threading
 import torch
 from pathlib import Path
 from reid_attack_bench.execute.events import Listener
@@ -133,6 +133,7 @@ from reid_attack_bench.suites import parse
 class Print(Listener):
     def start(self, step):
         print(step.kind, flush=True)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell started in the background
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 plan = make_plan(parse.parse(json.loads({json.dumps(document)!r})))
 execute(plan, Store(Path("store")), torch.device("cpu"), Print(), workers=2)
@@ -140,20 +141,24 @@ execute(plan, Store(Path("store")), torch.device("cpu"), Print(), workers=2)
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "victim":
-            break
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) == 2
-    process.send_signal(signal.SIGINT)
-    errors = process.communicate(timeout=60)[1]
-    assert process.returncode != 0
-    assert errors.count("KeyboardInterrupt") == 1  # of the run itself, none of its workers
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < deadline, "a worker outlived its run"
-        time.sleep(0.05)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "victim":
+                break
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 2
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+        assert process.returncode != 0
+        assert errors.count("KeyboardInterrupt") == 1  # of the run itself, none of its workers
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{child}").exists() for child in children):
+            assert time.monotonic() < deadline, "a worker outlived its run"
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.e2e
