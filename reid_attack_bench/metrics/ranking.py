@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP per query, by the protocols of Market-1501 and CUHK03.
+"""CMC, mAP and mINP per query, by the protocols of Market-1501, of CUHK03 and of a change of clothes.
 
 The values equal those of torchreid's `evaluate_rank`, which averages over queries in Python. Here they are kept per
 query, for confidence intervals and comparisons between attacks, and computed for many queries at a time.
@@ -7,25 +7,25 @@ The gallery is not argsorted. The position of the nth correct match of a query i
 other identities; counting these only requires sorted distances. The result depends on the order of ties only if a
 correct match and another identity have exactly the same distance. If ties could change the first match, or AP or INP
 by more than 5e-7, the query is sorted by numpy's argsort, as torchreid does for all; otherwise the match goes first.
+(The trapezoid AP then differs by less than 1e-6.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Distance
+from reid_attack_bench.contracts import Distance, RankingProtocol
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.bootstrap import intervals
-
-Protocol = Literal["market1501", "cuhk03"]
+from reid_attack_bench.metrics.pairs import SameIdentity
 
 _ENTRIES = 2**22  # distances in memory at a time: 263 queries of Market-1501, 16 MiB
 
@@ -40,12 +40,15 @@ _REPEATS = 10  # random single-shot galleries of the CUHK03 protocol
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranking results of N queries. Junk (same identity and camera as the query) is removed from the gallery.
+    """Ranking results of N queries. Junk is removed from the gallery: same identity and camera as the query.
 
     Attributes:
         valid: bool N; whether the gallery has a correct match. Other queries are not counted.
         first: int64 N; 0-based position of the first correct match; −1 if not valid.
         ap: float64 N in [0, 1]; average precision; NaN if not valid.
+        ap_trapezoid: float64 N in [0, 1]; average precision of the Matlab code of Market-1501 (Zheng et al., ICCV
+            2015): the area under the curve of precision over recall by the trapezoid rule; NaN if not valid. For
+            comparison with values that such code computed; nothing is ordered by it.
         inp: float64 N in [0, 1]; inverse negative penalty (Ye et al., TPAMI 2021): number of correct matches divided by
             the 1-based position of the last; NaN if not valid.
         hits: float32 N×R in [0, 1]; whether a correct match is within the first r + 1; NaN if not valid. 0 or 1 for
@@ -56,6 +59,7 @@ class Ranking:
     valid: np.ndarray
     first: np.ndarray
     ap: np.ndarray
+    ap_trapezoid: np.ndarray
     inp: np.ndarray
     hits: np.ndarray
 
@@ -87,7 +91,9 @@ def rank(
     query_cameras: np.ndarray,
     gallery_cameras: np.ndarray,
     *,
-    protocol: Protocol = "market1501",
+    protocol: RankingProtocol = "market1501",
+    query_clothes: np.ndarray | None = None,
+    gallery_clothes: np.ndarray | None = None,
     max_rank: int = 50,
     rng: np.random.RandomState | None = None,
 ) -> Ranking:
@@ -98,61 +104,65 @@ def rank(
             so that the whole matrix need not be in memory. Tensors are ranked on their device.
         query_identities, query_cameras: int Q.
         gallery_identities, gallery_cameras: int G.
-        protocol: "market1501", or "cuhk03" for the single-gallery-shot CMC of the classic CUHK03 splits. (The
-            767/700 split of CUHK03 is evaluated as Market-1501.)
+        protocol: "market1501"; "cuhk03" for the single-gallery-shot CMC of the classic CUHK03 splits (the 767/700
+            split of CUHK03 is evaluated as Market-1501); or "clothes", where gallery images of the same identity in the
+            same clothes are junk too (the cloth-changing setting of LTCC, Qian et al., ACCV 2020).
+        query_clothes, gallery_clothes: int Q and G, read by "clothes" only.
         max_rank: R, the number of ranks in `hits`.
         rng: draws the galleries of "cuhk03"; RandomState(s) reproduces torchreid after np.random.seed(s).
 
     Raises:
         BenchError: shapes do not agree, a distance is NaN, no query has a correct match in the
-            gallery, or "cuhk03" without `rng`.
+            gallery, "cuhk03" without `rng`, or "clothes" without labels of clothes.
     """
-    if protocol not in ("market1501", "cuhk03"):
-        raise BenchError(f"unknown ranking protocol {protocol!r}: use market1501 or cuhk03")
+    if protocol not in get_args(RankingProtocol):
+        raise BenchError(f"unknown ranking protocol {protocol!r}: use market1501, cuhk03 or clothes")
+    if protocol == "clothes" and (query_clothes is None or gallery_clothes is None):
+        raise BenchError(
+            "the clothes protocol needs labels of clothes, and the data set has none: rank it as market1501"
+        )
     if protocol == "cuhk03" and rng is None:
         raise BenchError("the cuhk03 protocol draws galleries at random: pass rng=np.random.RandomState(seed)")
     if max_rank < 1:
         raise BenchError(f"max_rank must be at least 1, not {max_rank}")
-    query_identities, query_cameras = _labels(query_identities, query_cameras, "query")
-    gallery_identities, gallery_cameras = _labels(gallery_identities, gallery_cameras, "gallery")
+    clothes = (query_clothes, gallery_clothes) if protocol == "clothes" else ()
+    same_identity = SameIdentity.of(query_identities, gallery_identities, query_cameras, gallery_cameras, *clothes)
+    query_identities, gallery_identities = same_identity.query.identities, same_identity.gallery.identities
 
     count = len(query_identities)
-    same_identity = _SameIdentity.of(query_identities, gallery_identities)
-    first = np.full(count, -1, np.int64)
-    ap, inp = np.full(count, np.nan), np.full(count, np.nan)
+    scores = _Scores.empty(count)
     hits = np.full((count, max_rank), np.nan, np.float32)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start, block in _blocks(distances, count, len(gallery_identities)):
             to_sort = np.arange(len(block))
-            if protocol == "market1501":
+            if protocol != "cuhk03":
                 rows, columns = same_identity.pairs(start, len(block))
-                correct = query_cameras[start + rows] != gallery_cameras[columns]
+                correct = ~same_identity.junk(start + rows, columns)
                 owners, positions, to_sort = _count(block, rows, columns, correct, pool)
-                here = slice(start, start + len(block))
-                first[here], ap[here], inp[here] = _scores(owners, positions, len(block))
+                scores.put(slice(start, start + len(block)), _scores(owners, positions, len(block)))
             if len(to_sort) == 0:
                 continue
             part = start + to_sort
             order = np.argsort(_fetched(block[to_sort]), axis=1)  # torchreid's call
             same = query_identities[part, None] == gallery_identities[order]
-            junk = same & (query_cameras[part, None] == gallery_cameras[order])
-            first[part], ap[part], inp[part] = _scores(*_positions(same & ~junk, junk), len(part))
+            junk = same & same_identity.junk(part[:, None], order)
+            scores.put(part, _scores(*_positions(same & ~junk, junk), len(part)))
             if protocol == "cuhk03":
                 assert rng is not None
-                for row in np.flatnonzero(first[part] >= 0):
+                for row in np.flatnonzero(scores.first[part] >= 0):
                     kept = gallery_identities[order[row][~junk[row]]]
                     hits[start + row] = _single_shot_hits(kept, query_identities[start + row], max_rank, rng)
-    if protocol == "market1501":
-        hits = (first[:, None] <= np.arange(max_rank)).astype(np.float32)
+    if protocol != "cuhk03":
+        hits = (scores.first[:, None] <= np.arange(max_rank)).astype(np.float32)
 
-    valid = first >= 0
+    valid = scores.first >= 0
     if not valid.any():
         raise BenchError(
             f"none of the {count} queries has a correct match in the gallery: their identities must occur there, "
-            "seen by another camera"
+            "seen by another camera" + " and in other clothes" * (protocol == "clothes")
         )
     hits[~valid] = np.nan
-    return Ranking(valid=valid, first=first, ap=ap, inp=inp, hits=hits)
+    return Ranking(valid=valid, **vars(scores), hits=hits)
 
 
 def with_misses(ranking: Ranking, missed: np.ndarray, gallery: int) -> Ranking:
@@ -165,6 +175,7 @@ def with_misses(ranking: Ranking, missed: np.ndarray, gallery: int) -> Ranking:
         valid=ranking.valid,
         first=np.where(missed, gallery, ranking.first),
         ap=np.where(missed, 0.0, ranking.ap),
+        ap_trapezoid=np.where(missed, 0.0, ranking.ap_trapezoid),
         inp=np.where(missed, 0.0, ranking.inp),
         hits=np.where(missed[:, None], np.float32(0.0), ranking.hits),
     )
@@ -181,8 +192,9 @@ def mean_of(draws: Sequence[Ranking]) -> Ranking:
     if any((draw.valid != valid).any() for draw in draws):
         raise BenchError("rankings to average differ in the queries that have a correct match")
     first = np.sort([draw.first for draw in draws], axis=0)[(len(draws) - 1) // 2]
-    ap, inp, hits = (np.mean([getattr(draw, name) for draw in draws], axis=0) for name in ("ap", "inp", "hits"))
-    return Ranking(valid=valid, first=first, ap=ap, inp=inp, hits=hits)
+    names = [each.name for each in fields(Ranking) if each.name not in ("valid", "first")]
+    means = {name: np.mean([getattr(draw, name) for draw in draws], axis=0) for name in names}
+    return Ranking(valid=valid, first=first, **means)
 
 
 def bounds(ranking: Ranking, identities: np.ndarray | None) -> dict[str, float]:
@@ -201,15 +213,17 @@ def bounds(ranking: Ranking, identities: np.ndarray | None) -> dict[str, float]:
 
 
 def summary(ranking: Ranking) -> dict[str, float]:
-    """rank1, rank5, rank10, rank20, mAP and mINP over the valid queries, in percent (0 … 100)."""
+    """rank1, rank5, rank10, rank20, mAP, mINP and mAP_trapezoid over the valid queries, in percent (0 … 100)."""
     valid = ranking.valid
     if not valid.any():
         raise BenchError("no query has a correct match in the gallery: nothing to average")
     cmc = ranking.hits[valid].mean(axis=0, dtype=np.float64)
     scores = {f"rank{k}": 100.0 * float(cmc[k - 1]) for k in (1, 5, 10, 20) if k <= len(cmc)}
-    return scores | {"mAP": 100.0 * float(ranking.ap[valid].mean()), "mINP": 100.0 * float(ranking.inp[valid].mean())}
+    means = {"mAP": ranking.ap, "mINP": ranking.inp, "mAP_trapezoid": ranking.ap_trapezoid}
+    return scores | {name: 100.0 * float(values[valid].mean()) for name, values in means.items()}
 
 
+# size: the arrays of `rank`
 def top_matches(
     distances: np.ndarray | Tensor | Iterable[np.ndarray | Tensor],
     query_identities: np.ndarray,
@@ -217,18 +231,20 @@ def top_matches(
     query_cameras: np.ndarray,
     gallery_cameras: np.ndarray,
     k: int = 10,
+    *,
+    query_clothes: np.ndarray | None = None,
+    gallery_clothes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gallery indices of the k nearest images per query, without junk: int64 Q×k, −1 if there are fewer.
 
-    Arguments as for `rank`.
+    Arguments as for `rank`; with clothes, images of the same identity in the same clothes are junk too.
     """
-    query_identities, query_cameras = _labels(query_identities, query_cameras, "query")
-    gallery_identities, gallery_cameras = _labels(gallery_identities, gallery_cameras, "gallery")
-    same_identity = _SameIdentity.of(query_identities, gallery_identities)
-    nearest = np.full((len(query_identities), k), -1, np.int64)
-    for start, block in _blocks(distances, len(query_identities), len(gallery_identities)):
+    labels = query_identities, gallery_identities, query_cameras, gallery_cameras, query_clothes, gallery_clothes
+    same_identity = SameIdentity.of(*labels)
+    nearest = np.full((len(same_identity.query), k), -1, np.int64)
+    for start, block in _blocks(distances, len(same_identity.query), len(same_identity.gallery)):
         rows, columns = same_identity.pairs(start, len(block))
-        junk = query_cameras[start + rows] == gallery_cameras[columns]
+        junk = same_identity.junk(start + rows, columns)
         kept = block.clone() if isinstance(block, Tensor) else torch.from_numpy(block.copy())
         kept[torch.from_numpy(rows[junk]), torch.from_numpy(columns[junk])] = torch.nan  # sorts behind infinity
         found, indices = kept.topk(min(k, kept.shape[1]), dim=1, largest=False)
@@ -238,35 +254,22 @@ def top_matches(
 
 
 @dataclass(frozen=True)
-class _SameIdentity:
-    """Gallery images with the identity of a query: `order[first[q]:last[q]]` for query q."""
+class _Scores:
+    """What the positions of the correct matches of N queries decide, see `Ranking`."""
 
-    order: np.ndarray
     first: np.ndarray
-    last: np.ndarray
+    ap: np.ndarray
+    ap_trapezoid: np.ndarray
+    inp: np.ndarray
 
     @classmethod
-    def of(cls, query_identities: np.ndarray, gallery_identities: np.ndarray) -> _SameIdentity:
-        order = np.argsort(gallery_identities, kind="stable")
-        grouped = gallery_identities[order]
-        return cls(order, *(np.searchsorted(grouped, query_identities, side) for side in ("left", "right")))
+    def empty(cls, count: int) -> _Scores:
+        """Scores of `count` queries without a correct match."""
+        return cls(np.full(count, -1, np.int64), *(np.full(count, np.nan) for _ in range(3)))
 
-    def pairs(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, gallery columns) of `count` queries from `start` on; rows are 0 … count − 1, ascending."""
-        first, last = self.first[start : start + count], self.last[start : start + count]
-        found = last - first
-        rows = np.repeat(np.arange(count), found)
-        return rows, self.order[np.arange(len(rows)) + (last - found.cumsum())[rows]]
-
-
-def _labels(identities: np.ndarray, cameras: np.ndarray, side: str) -> tuple[np.ndarray, np.ndarray]:
-    identities, cameras = np.asarray(identities), np.asarray(cameras)
-    if identities.ndim != 1 or identities.shape != cameras.shape or len(identities) == 0:
-        raise BenchError(
-            f"the {side} needs one identity and one camera per image, at least one, not arrays of shape "
-            f"{identities.shape} and {cameras.shape}"
-        )
-    return identities, cameras
+    def put(self, queries: slice | np.ndarray, scores: _Scores) -> None:
+        for name, values in vars(self).items():
+            values[queries] = getattr(scores, name)
 
 
 def _blocks(
@@ -377,19 +380,22 @@ def _positions(correct: np.ndarray, junk: np.ndarray) -> tuple[np.ndarray, np.nd
     return rows, columns - junk.cumsum(axis=1, dtype=np.int32)[rows, columns] + 1
 
 
-def _scores(rows: np.ndarray, positions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First position (0-based), AP and INP of `count` queries, from the result of `_positions` or `_count`."""
+def _scores(rows: np.ndarray, positions: np.ndarray, count: int) -> _Scores:
+    """Scores of `count` queries, from the result of `_positions` or `_count`."""
     counts = np.bincount(rows, minlength=count)
     starts = counts.cumsum() - counts
     nth = np.arange(len(rows)) - starts[rows] + 1  # 1-based index among the correct matches of its query
+    precision = nth / positions
+    # one position before a match: n − 1 correct ones of position − 1; 1 at the start of the curve
+    before = np.divide(nth - 1, positions - 1, out=np.ones(len(rows)), where=positions > 1)
 
     valid = counts > 0
-    first = np.full(count, -1, np.int64)
-    ap, inp = np.full(count, np.nan), np.full(count, np.nan)
-    first[valid] = positions[starts[valid]] - 1
-    ap[valid] = np.bincount(rows, weights=nth / positions, minlength=count)[valid] / counts[valid]
-    inp[valid] = counts[valid] / positions[(starts + counts - 1)[valid]]
-    return first, ap, inp
+    scores = _Scores.empty(count)
+    scores.first[valid] = positions[starts[valid]] - 1
+    for into, heights in ((scores.ap, precision), (scores.ap_trapezoid, (before + precision) / 2.0)):
+        into[valid] = np.bincount(rows, weights=heights, minlength=count)[valid] / counts[valid]
+    scores.inp[valid] = counts[valid] / positions[(starts + counts - 1)[valid]]
+    return scores
 
 
 def _single_shot_hits(

@@ -1,8 +1,9 @@
 """Measures of impersonation: whether queries retrieve their target identities.
 
-The ranking of a query is the one that is evaluated: without the gallery images of its own identity by its own camera.
-Images of its target T by the camera of the query are junk too, as those of its own identity are. Every query that has a
-target counts, and the whole gallery is ranked, also for the single-shot protocol of CUHK03.
+The ranking of a query is the one that is evaluated: without the gallery images of its own identity by its own camera,
+and with the clothes protocol without those in its own clothes. Images of its target T by the camera of the query are
+junk too, as those of its own identity are; clothes of T are not those of the query. Every query that has a target
+counts, and the whole gallery is ranked, also for the single-shot protocol of CUHK03.
 
 Success at k (ASR@k): of the queries whose clean version does not have an image of T within the first k, the share whose
 adversarial version has.
@@ -13,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from reid_attack_bench.metrics.pairs import SameIdentity
 from reid_attack_bench.metrics.ranking import Ranking, bounds, rank
 
 RANKS = (1, 5, 10)
@@ -31,23 +32,26 @@ def rank_targets(
     query_cameras: np.ndarray,
     gallery_cameras: np.ndarray,
     max_rank: int = 50,
+    *,
+    query_clothes: np.ndarray | None = None,
+    gallery_clothes: np.ndarray | None = None,
 ) -> Ranking:
     """The ranking of every query where the images of its target, int64 Q, are the correct matches.
 
-    Other arguments as for `metrics.ranking.rank`, distances in blocks of rows.
+    Other arguments as for `metrics.ranking.top_matches`, distances in blocks of rows.
     """
+    labels = query_identities, gallery_identities, query_cameras, gallery_cameras, query_clothes, gallery_clothes
+    own = SameIdentity.of(*labels)
 
     def without_own_junk() -> Iterator[np.ndarray | Tensor]:
         start = 0
         for block in distances:
-            rows = slice(start, start + len(block))
+            rows, columns = own.pairs(start, len(block))
+            junk = own.junk(start + rows, columns)
             start += len(block)
-            same = query_identities[rows, None] == gallery_identities
-            junk = same & (query_cameras[rows, None] == gallery_cameras)
-            if isinstance(block, Tensor):  # behind all others is the same as left out
-                yield block.masked_fill(torch.from_numpy(junk).to(block.device), torch.inf)
-            else:
-                yield np.where(junk, np.inf, block)
+            kept = block.clone() if isinstance(block, Tensor) else block.copy()
+            kept[rows[junk], columns[junk]] = np.inf  # behind all others is the same as left out
+            yield kept
 
     return rank(without_own_junk(), targets, gallery_identities, query_cameras, gallery_cameras, max_rank=max_rank)
 

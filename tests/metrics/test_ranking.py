@@ -67,6 +67,19 @@ def kept_matches(case: Case, query: int) -> list[bool]:
     ]
 
 
+def matlab_ap(found: list[bool]) -> float:
+    """compute_AP.m of Market-1501's evaluation code, one image at a time; junk is removed already."""
+    total, ap, recall, precision, hits = sum(found), 0.0, 0.0, 1.0, 0
+    for seen, correct in enumerate(found, 1):
+        hits += correct
+        now, height = hits / total, hits / seen
+        ap += (now - recall) * (precision + height) / 2
+        recall, precision = now, height
+        if hits == total:
+            break
+    return ap
+
+
 @settings(max_examples=200, deadline=None)
 @given(cases(), st.sampled_from([1, 5, 20, 50]))
 def test_rank_agrees_with_torchreid_and_with_the_definitions(case: Case, max_rank: int) -> None:
@@ -87,6 +100,7 @@ def test_rank_agrees_with_torchreid_and_with_the_definitions(case: Case, max_ran
         places = [place for place, correct in enumerate(found, 1) if correct]
         assert result.first[query] == places[0] - 1
         assert result.ap[query] == pytest.approx(np.mean([n / place for n, place in enumerate(places, 1)]))
+        assert result.ap_trapezoid[query] == pytest.approx(matlab_ap(found))
         assert result.inp[query] == pytest.approx(len(places) / places[-1])
         assert result.hits[query].tolist() == [float(r >= places[0]) for r in range(1, max_rank + 1)]
 
@@ -132,6 +146,8 @@ def test_the_cuhk03_protocol_draws_what_torchreid_draws(case: Case, seed: int, m
     cmc, mean_ap = torchreid(case, max_rank, classic=True)
     np.random.set_state(state)
     result = rank(*case, protocol="cuhk03", max_rank=max_rank, rng=np.random.RandomState(seed))
+    for query in np.flatnonzero(result.valid):
+        assert result.ap_trapezoid[query] == pytest.approx(matlab_ap(kept_matches(case, query)))
     average = np.nanmean(result.hits, axis=0)
     np.testing.assert_allclose(average[: len(cmc)], cmc, atol=1e-6)
     np.testing.assert_allclose(average[len(cmc) :], 1.0)
@@ -161,9 +177,11 @@ def test_a_ranking_worked_by_hand() -> None:
     result = rank(*case, max_rank=5)
     assert result.first.tolist() == [1]
     assert result.ap[0] == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert result.ap_trapezoid[0] == pytest.approx((1 / 2 * (0 + 1 / 2) + 1 / 2 * (1 / 3 + 2 / 4)) / 2)
     assert result.inp[0] == pytest.approx(2 / 4)
     assert result.hits.tolist() == [[0, 1, 1, 1, 1]]
-    assert summary(result) == pytest.approx({"rank1": 0, "rank5": 100, "mAP": 50, "mINP": 50})
+    scores = {"rank1": 0, "rank5": 100, "mAP": 50, "mINP": 50, "mAP_trapezoid": 100 * result.ap_trapezoid[0]}
+    assert summary(result) == pytest.approx(scores)
     assert top_matches(*case, k=3).tolist() == [[1, 2, 3]]
     assert top_matches(*case, k=6).tolist() == [[1, 2, 3, 4, -1, -1]]
 
@@ -172,7 +190,7 @@ def test_blocks_of_rows_rank_like_the_whole() -> None:
     case = random_case(1)
     whole = rank(*case)
     blocks = rank(iter(np.split(case[0], [1, 20])), *case[1:])
-    for name in ("valid", "first", "ap", "inp", "hits"):
+    for name in vars(whole):
         np.testing.assert_array_equal(getattr(whole, name), getattr(blocks, name))
 
 
@@ -249,6 +267,51 @@ def test_rank_takes_arrays_that_nobody_may_write_to_and_leaves_others_as_they_we
     np.testing.assert_array_equal(rank(np.asfortranarray(case[0]), *case[1:]).ap, expected)
 
 
+@settings(max_examples=150, deadline=None)
+@given(cases(), st.integers(0, 2**32 - 1), st.booleans())
+def test_the_clothes_protocol_is_that_of_a_double_loop(case: Case, seed: int, tensors: bool) -> None:
+    distances, q_ids, g_ids, q_cams, g_cams = case
+    rng = np.random.default_rng(seed)
+    clothes = [rng.integers(0, 3, len(ids)) for ids in (q_ids, g_ids)]
+    found = []
+    for query in range(len(q_ids)):
+        matches = []
+        for image in np.argsort(distances, axis=1)[query]:
+            same = g_ids[image] == q_ids[query]
+            if same and (g_cams[image] == q_cams[query] or clothes[1][image] == clothes[0][query]):
+                continue
+            matches.append(bool(same))
+        found.append(matches)
+    given_distances = torch.from_numpy(distances.copy()) if tensors else distances
+    options: dict[str, Any] = {"query_clothes": clothes[0], "gallery_clothes": clothes[1]}
+    if not any(map(any, found)):
+        with pytest.raises(BenchError, match="another camera and in other clothes"):
+            rank(given_distances, *case[1:], protocol="clothes", **options)
+        return
+    result = rank(given_distances, *case[1:], protocol="clothes", **options)
+    for query, matches in enumerate(found):
+        assert result.valid[query] == any(matches)
+        if any(matches):
+            places = [place for place, correct in enumerate(matches, 1) if correct]
+            assert result.first[query] == places[0] - 1
+            assert result.ap[query] == pytest.approx(np.mean([n / place for n, place in enumerate(places, 1)]))
+            assert result.ap_trapezoid[query] == pytest.approx(matlab_ap(matches))
+            assert result.inp[query] == pytest.approx(len(places) / places[-1])
+    plain = rank(given_distances, *case[1:], **options)
+    np.testing.assert_array_equal(plain.ap, rank(*case).ap, "clothes play no part in the others")
+    listed = top_matches(given_distances, *case[1:], k=4, **options)
+    for query, images in enumerate(listed):
+        kept = images[images >= 0]
+        assert len(kept) == min(4, len(found[query]))
+        assert (g_ids[kept] == q_ids[query]).sum() >= sum(found[query][: len(kept)]) or levels_tie(distances[query])
+        junk = (g_cams[kept] == q_cams[query]) | (clothes[1][kept] == clothes[0][query])
+        assert not (junk & (g_ids[kept] == q_ids[query])).any()
+
+
+def levels_tie(row: np.ndarray) -> bool:
+    return len(np.unique(row)) < len(row)
+
+
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(1, 12))
 def test_top_matches_are_the_nearest_that_are_not_junk(case: Case, k: int) -> None:
@@ -269,7 +332,7 @@ def test_the_mean_of_rankings_is_that_of_each_query() -> None:
     rng = np.random.default_rng(3)
     draws = [rank(rng.random((len(labels[0]), len(labels[1]))), *labels) for _ in range(4)]
     mean = metric.mean_of(draws)
-    for name in ("ap", "inp", "hits"):
+    for name in ("ap", "ap_trapezoid", "inp", "hits"):
         np.testing.assert_allclose(getattr(mean, name), np.mean([getattr(draw, name) for draw in draws], axis=0))
     np.testing.assert_array_equal(mean.first, np.sort([draw.first for draw in draws], axis=0)[1])
     assert summary(mean)["mAP"] == pytest.approx(np.mean([summary(draw)["mAP"] for draw in draws]))
@@ -293,7 +356,14 @@ def test_rank_refuses_what_it_cannot_rank() -> None:
         ([distances[:30]], labels, {}, "30 queries, but 40"),
         (distances, [labels[0], labels[1], labels[2][:-1], labels[3]], {}, "query needs one identity"),
         (distances, labels, {"protocol": "cuhk03"}, "RandomState"),
-        (distances, labels, {"protocol": "market"}, "market1501 or cuhk03"),
+        (distances, labels, {"protocol": "market"}, "market1501, cuhk03 or clothes"),
+        (distances, labels, {"protocol": "clothes"}, "needs labels of clothes"),
+        (
+            distances,
+            labels,
+            {"protocol": "clothes", "query_clothes": labels[0], "gallery_clothes": labels[1][1:]},
+            "gallery needs one label of clothes",
+        ),
     ]
     for given_distances, given_labels, options, message in refused:
         with pytest.raises(BenchError, match=message):

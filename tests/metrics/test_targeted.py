@@ -91,6 +91,17 @@ def test_a_clean_query_that_has_its_target_already_is_no_success() -> None:
     assert (held["target_rank1"], held["asr1"]) == (50.0, 0.0)
 
 
+def test_the_own_clothes_of_a_query_are_junk_and_those_of_its_target_are_not() -> None:
+    """Person 0 by camera 0 in clothes 5; the target, 1, wears what has the same number."""
+    labels = (np.array([0]), np.array([0, 0, 1, 2]), np.array([0]), np.array([1, 1, 1, 1]))
+    distances = np.array([[0.0, 1.0, 2.0, 3.0]], np.float32)  # own in own clothes, own in others, target, another
+    clothes = {"query_clothes": np.array([5]), "gallery_clothes": np.array([5, 6, 5, 5])}
+    for block in (distances, torch.from_numpy(distances)):
+        assert rank_targets([block], np.array([1]), *labels).first.tolist() == [2]
+        assert rank_targets([block], np.array([1]), *labels, **clothes).first.tolist() == [1]
+        assert distances[0, 0] == 0, "the blocks are left as they were"
+
+
 def test_success_rates_and_targeted_accuracy_are_bad_for_the_victim() -> None:
     measures = catalogue.of_group("targeted")
     assert [measure.name for measure in measures][:4] == ["target_rank1", "target_rank5", "target_rank10", "target_mAP"]
