@@ -131,7 +131,12 @@ def find(kind: str, key: str) -> Plugin:
 
 
 def configuration(instance: Any) -> dict[str, Any]:
-    """Settings of a frozen dataclass by name, without `contracts.ADDED_LATER` at their defaults; {} otherwise."""
+    """Settings of a frozen dataclass by name, without `contracts.ADDED_LATER` at their defaults.
+
+    Of a victim its `key_settings`; {} of anything else.
+    """
+    if isinstance(instance, Victim):
+        return dict(instance.key_settings)
     if not dataclasses.is_dataclass(instance) or isinstance(instance, type):
         return {}
     values = {f: getattr(instance, f.name) for f in dataclasses.fields(instance)}

@@ -22,6 +22,7 @@ PLUGINS = rf"{BENCH}\.(attacks|victims)\b"
 _BASE = {"errors", "files", "mistakes", "validation"}
 _HARNESS = _BASE | {
     "contracts",
+    "zoo",
     "metrics",
     "adversary",
     "data",
@@ -44,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "torchreid_import": {"errors"},
     "store": {"errors", "files"},
     "contracts": _BASE,
-    "metrics": _BASE | {"contracts"},
+    "zoo": _BASE,
+    "metrics": _BASE | {"contracts", "zoo"},
     "adversary": _BASE | {"contracts"},
     "registry": _BASE | {"contracts"},
     "data": _BASE | {"contracts", "torchreid_import"},
@@ -57,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": _HARNESS | {"report"},
     "cli": _HARNESS | {"report", "jobs"},
     "attacks": _BASE | {"contracts", "metrics", "adversary", "data"},
-    "victims": _BASE | {"contracts", "metrics", "adversary", "data", "torchreid_import"},
+    "victims": _BASE | {"contracts", "zoo", "metrics", "adversary", "data", "torchreid_import"},
     "__init__": {"jobs"},
     "__main__": {"cli"},
 }

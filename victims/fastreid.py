@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from reid_attack_bench.contracts import Distance, Victim, preprocess
+from reid_attack_bench.errors import BenchError
 
 from .exported import Triple, embeddings_in
 from .weights import load_weights, read_weights
 
-_CLASSIFIERS = ("heads.weight", "heads.classifier.", "pixel_mean", "pixel_std")  # not used for embeddings
+_NOT_USED = re.compile(r"(heads|b\d+_head)\.(weight|classifier\.)|pixel_(mean|std)")
+"""Names of weights that embeddings do not depend on: classifiers (of MGN one per branch), and the normalisation."""
+
+
+def fastreid_network(settings: Mapping[str, Any]) -> nn.Module:
+    """A network of the package fastreid with random weights, on the CPU, in eval mode.
+
+    Args:
+        settings: changes to its default configuration, such as {"MODEL.BACKBONE.WITH_IBN": True}.
+
+    Raises:
+        BenchError: the package is not installed, or does not know a setting.
+    """
+    try:
+        configs = importlib.import_module("fastreid.config")
+        networks = importlib.import_module("fastreid.modeling.meta_arch")
+    except ImportError as error:
+        raise BenchError(
+            f"networks of FastReID need its package, which does not import ({error}): pip install fastreid yacs "
+            "termcolor tabulate, or put a clone of https://github.com/JDAI-CV/fast-reid on PYTHONPATH"
+        ) from error
+    config = configs.get_cfg()
+    # nothing is downloaded: weights of the backbone come with the checkpoint
+    values = {**settings, "MODEL.DEVICE": "cpu", "MODEL.BACKBONE.PRETRAIN": False}
+    try:
+        config.merge_from_list([part for pair in values.items() for part in pair])
+        network: nn.Module = networks.build_model(config)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise BenchError(f"fastreid does not build the network of these settings: {error}") from error
+    return network.eval()
 
 
 class FastReidModel(Victim):
@@ -56,7 +90,7 @@ class FastReidModel(Victim):
         name = type(module).__name__
         if file is not None:
             state = read_weights(file, trust_pickle=trust_pickle)
-            load_weights(module, state, f"{file}, in {name},", ignore=lambda key: key.startswith(_CLASSIFIERS))
+            load_weights(module, state, f"{file}, in {name},", ignore=lambda key: bool(_NOT_USED.match(key)))
         self.module = module.eval()
         self.name, self.input_size = name, (input_size[0], input_size[1])
         normalises = hasattr(module, "pixel_mean")

@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from reid_attack_bench.contracts import (
     ADDED_LATER,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     Distance,
     FitContext,
     Recipe,
@@ -82,6 +84,8 @@ class TorchreidModel(Victim):
         self.name = arch
         self.input_size = input_size
         self.distance = distance
+        self.mean: tuple[float, ...] = IMAGENET_MEAN
+        self.std: tuple[float, ...] = IMAGENET_STD
         self.citation = "arXiv 1910.10093"
 
     def embed(self, images: Tensor) -> Tensor:
@@ -105,7 +109,7 @@ class TorchreidModel(Victim):
         return torch.stack(tuple(_as_list(scores))).mean(dim=0), features
 
     def _ready(self, images: Tensor) -> Tensor:
-        return preprocess(images, self.input_size).contiguous(memory_format=self.layout)
+        return preprocess(images, self.input_size, self.mean, self.std).contiguous(memory_format=self.layout)
 
 
 def _layout(arch: str) -> torch.memory_format:

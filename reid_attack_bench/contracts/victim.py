@@ -43,6 +43,8 @@ class Victim(nn.Module):
         trained_on: name of its training data set, if known.
         published: name of a data set → values that were published for this model on it. On that data set the model must
             reproduce them before it is attacked; see Adding a victim.
+        key_settings: settings that decide embeddings and are neither options nor weights, such as those read from a
+            file; part of the store's keys.
         adapted: True for a stand-in whose defence the attack knows, see `adversary.adaptive`. Set by the harness.
         max_batch: largest batch per forward pass when memory is short, see `steps.passes`; None for no limit. Set by
             the harness.
@@ -60,6 +62,7 @@ class Victim(nn.Module):
     citation: str = ""
     trained_on: str = ""
     published: Mapping[str, PublishedValues] = MappingProxyType({})
+    key_settings: Mapping[str, Any] = MappingProxyType({})
     adapted: bool = False
     max_batch: int | None = None
     version: ClassVar[int | None] = None
@@ -111,7 +114,7 @@ class Victim(nn.Module):
         return self.embed(images)
 
 
-_DECLARED = [name for name in Victim.__annotations__ if name not in ("version", "published")]
+_DECLARED = [name for name in Victim.__annotations__ if name not in ("version", "published", "key_settings")]
 
 
 class WrappedVictim(Victim):

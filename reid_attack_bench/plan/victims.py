@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, Victim
-from reid_attack_bench.errors import BenchError
+from reid_attack_bench.errors import BenchError, MissingWeightsError, joined
 from reid_attack_bench.files import plain
 from reid_attack_bench.steps.step import Configured, Step
 from reid_attack_bench.steps.victim import defended_step, ready_step, trained_step
@@ -78,11 +78,10 @@ def plan_victims(suite: Suite, data: Mapping[str, Step], live: Mapping[str, regi
 
     Raises:
         BenchError: an unknown victim or option, or an entry whose train_on or defends does not fit its plug-in.
+        MissingWeightsError: files of zoo models are missing; names all of them.
     """
     victims: list[PlannedVictim] = []
-    for entry in suite.victims:
-        plugin = live.get(entry.label) or registry.find("victim", entry.use)
-        made = plugin.build(entry.options)
+    for entry, plugin, made in _built(suite, live):
         if isinstance(made, Victim):
             victims.append(_ready(entry, _configured(plugin, entry, made)))
         elif isinstance(made, Defence):
@@ -90,6 +89,20 @@ def plan_victims(suite: Suite, data: Mapping[str, Step], live: Mapping[str, regi
         else:
             victims += _trained(entry, _configured(plugin, entry, made), data, suite.seed)
     return victims
+
+
+def _built(suite: Suite, live: Mapping[str, registry.Plugin]) -> list[tuple[VictimEntry, registry.Plugin, Any]]:
+    """What the plug-in of each victim makes. Missing weights of several are one error."""
+    found, missing = [], []
+    for entry in suite.victims:
+        plugin = live.get(entry.label) or registry.find("victim", entry.use)
+        try:
+            found.append((entry, plugin, plugin.build(entry.options)))
+        except MissingWeightsError as error:
+            missing.append(error)
+    if missing:
+        raise joined(missing)
+    return found
 
 
 def _configured(plugin: registry.Plugin, entry: VictimEntry, made: _Made) -> Configured[_Made]:

@@ -113,7 +113,7 @@ def _section_over(base: Any, upper: Any, where: str) -> Any:
 
 
 def _entry_over(below: Fields, above: Fields) -> Fields:
-    return above if "use" in above or "like" in above else _merged(below, above)
+    return above if {"use", "zoo", "like"} & above.keys() else _merged(below, above)
 
 
 def _merged(below: Fields, above: Fields) -> Fields:

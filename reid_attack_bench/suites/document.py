@@ -122,6 +122,7 @@ class VictimDocument(Document):
     """A victim."""
 
     use: str = Field("", description="registered victim, or FILE.py:NAME; default: the label")
+    zoo: str = Field("", description="instead of use: published model, see Published models")
     options: Options = Field(default_factory=dict, description="settings of the victim")
     train_on: Annotated[list[str], OneOrMany()] = Field(
         default_factory=list, description="training data sets, one model each; none for a trained victim"

@@ -187,8 +187,13 @@ def _victim(label: str, entry: VictimDocument, datasets: Mapping[str, Any]) -> V
         raise BenchError(
             f"{where}: a defence is trained on the data sets of its victim {entry.defends}: remove train_on"
         )
+    use, options = entry.use or label, entry.options
+    if entry.zoo:
+        if entry.use or "name" in options:
+            raise BenchError(f"{where}: zoo names the model already: remove {'use' if entry.use else 'options.name'}")
+        use, options = "zoo", {"name": entry.zoo, **options}
     return VictimEntry(
-        label, entry.use or label, entry.options, tuple(entry.train_on), entry.expected_rank1, tuple(entry.roles),
+        label, use, options, tuple(entry.train_on), entry.expected_rank1, tuple(entry.roles),
         entry.defends,
     )  # fmt: skip
 

@@ -45,6 +45,13 @@ def checkpoint(folder: Path) -> Path:
     return folder / "weights.pth"
 
 
+def zoo_file(weights: Path) -> Path:
+    path = weights.with_name("zoo.yaml")
+    model = f"{{builder: torchreid, architecture: shufflenet_v2_x0_5, input: [64, 32], file: {weights}}}"
+    path.write_text(f"models: {{small: {model}}}")
+    return path
+
+
 def timm_model(folder: Path) -> dict[str, Any]:
     pytest.importorskip("timm")
     return {"arch": "resnet10t", "untrained": True, "input_size": (64, 32)}
@@ -58,6 +65,7 @@ SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
     "torchreid": lambda folder: {**SMALL_NET, "epochs": 1, "batch_identities": 4},
     "torchreid-checkpoint": lambda folder: {**SMALL_NET, "file": checkpoint(folder)},
     "torchscript": lambda folder: {"file": scripted(Net(), folder / "net.ts"), "input_size": (32, 16)},
+    "zoo": lambda folder: {"name": "small", "zoo_file": zoo_file(checkpoint(folder))},
     "torchvision": lambda folder: {**SMALL_NET, "untrained": True},
 }
 """Options for those that have no defaults for all, or would train long with them, made in a folder for their files."""
