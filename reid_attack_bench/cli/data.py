@@ -55,16 +55,19 @@ def sheet_command(
 ) -> None:
     """Draw a contact sheet of a data set.
 
-    One row per identity of data set NAME, its images over the cameras, written to FILE.
+    One row per identity of data set NAME, its images over the cameras, written to FILE. The images are those of the
+    training split; of the gallery, if there is none.
     """
     from PIL import Image
 
     from reid_attack_bench.data.synthetic import contact_sheet
 
     source, splits = load_data(name, load_suite(suite_name), data_root)
+    shown = splits.get("train", splits["gallery"])
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(contact_sheet(splits["train"], identities=identities, columns=columns)).save(file)
-    print(f"contact sheet of {name}{' (synthetic)' if source.synthetic else ''} written to {file}")
+    Image.fromarray(contact_sheet(shown, identities=identities, columns=columns)).save(file)
+    mark = " (synthetic)" if source.synthetic else " (withdrawn)" if source.withdrawn else ""
+    print(f"contact sheet of {name}{mark} written to {file}")
 
 
 def load_data(name: str, chosen: Suite, data_root: Path | None) -> tuple[Any, Any]:

@@ -31,6 +31,7 @@ class DataSource:
         protocol: ranking protocol, see `metrics.ranking`.
         identity: everything that determines its content, as plain values; part of the key of every step.
         counts: number of images of "train", "query" and "gallery"; used only to estimate run times.
+        withdrawn: why its authors have withdrawn it, see contracts.DataSet; results on it are marked. Empty for others.
         load: decodes or renders the splits "train", "query" and "gallery" at the size of the suite.
     """
 
@@ -40,6 +41,7 @@ class DataSource:
     identity: Mapping[str, Any]
     counts: Mapping[str, int]
     load: Callable[[Progress, Allocate], dict[str, Split]]
+    withdrawn: str = ""
 
 
 def names() -> dict[str, str]:
@@ -48,6 +50,11 @@ def names() -> dict[str, str]:
         **dict.fromkeys(DOMAINS, "synthetic, rendered by the bench"),
         **{name: f"{entry.title}, read from --data-root" for name, entry in real.REAL.items()},
     }
+
+
+def withdrawn(name: str) -> str:
+    """Why the authors of the data set `name` have withdrawn it; empty for others, and for an unknown name."""
+    return real.REAL[name].withdrawn if name in real.REAL else ""
 
 
 def source(
@@ -127,4 +134,4 @@ def _real(
         return splits
 
     identity = {"reader": name, "options": dict(options), "content": content, "size": list(size)}
-    return DataSource(name, False, real.protocol(name, **options), identity, counts, load)
+    return DataSource(name, False, real.protocol(name, **options), identity, counts, load, entry.withdrawn)

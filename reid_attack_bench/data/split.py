@@ -22,9 +22,9 @@ def in_memory(part: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check(splits: Mapping[str, Split], name: str) -> None:
-    """Raise BenchError for an empty split, or if no query identity is in the gallery."""
-    for part in ("train", "query", "gallery"):
-        if len(splits[part].images) == 0:
+    """Raise BenchError without queries or gallery, for an empty split, or if no query identity is in the gallery."""
+    for part in {**splits, "query": None, "gallery": None}:
+        if part not in splits or len(splits[part].images) == 0:
             raise BenchError(f"data set {name} has no {part} images")
     if not np.isin(splits["query"].identities, splits["gallery"].identities).any():
         raise BenchError(f"data set {name}: no query identity occurs in the gallery")

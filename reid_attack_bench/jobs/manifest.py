@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from reid_attack_bench import __version__
+from reid_attack_bench.data import catalogue as datasets
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.events import Outcome
 from reid_attack_bench.execute.executor import seconds_stored
@@ -28,6 +29,8 @@ from reid_attack_bench.report.record import (
     StepRecord,
     read_record,
 )
+from reid_attack_bench.steps.data import source_of
+from reid_attack_bench.steps.victim import training_data_of
 from reid_attack_bench.store import Store
 from reid_attack_bench.suites import parse
 
@@ -80,13 +83,28 @@ def notes(plan: Plan, outcome: Outcome) -> list[str]:
             f"Synthetic data ({', '.join(synthetic)}): rendered, not photographed. The values compare models and "
             "attacks with each other and say nothing about real pedestrians."
         )
-    lines += _fitted_elsewhere(plan)
+    lines += _withdrawn(plan) + _fitted_elsewhere(plan)
     if plan.suite.precision != "float32":
         lines.append(f"Victims were attacked and evaluated in {plan.suite.precision}, not in float32.")
     if find_lpips_weights() is None:
         lines.append(lpips_missing_message())
     lines += [f"Failed: {cause}" for cause in outcome.causes]
     return lines
+
+
+def _withdrawn(plan: Plan) -> list[str]:
+    """A note for each data set that its authors have withdrawn, and for each such set that victims were trained on."""
+    sources = [source_of(step) for step in plan.steps.values() if step.kind == "data"]
+    reasons = {source.name: source.withdrawn for source in sources}
+    lines = [f"Withdrawn data ({name}): {reason}." for name, reason in reasons.items() if reason]
+    trained: dict[str, list[str]] = {}
+    for step in plan.steps.values():
+        for name in training_data_of(step) if step.kind == "victim" else ():
+            if reasons.get(name, datasets.withdrawn(name)):
+                trained.setdefault(name, []).append(step.about)
+    return lines + [
+        f"Trained on withdrawn data ({name}): {', '.join(dict.fromkeys(victims))}." for name, victims in trained.items()
+    ]
 
 
 def _fitted_elsewhere(plan: Plan) -> list[str]:

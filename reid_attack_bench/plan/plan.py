@@ -19,6 +19,7 @@ class CleanRow:
         victim: label of the model, MODEL or MODEL@DATASET.
         home: `dataset` is the training data set of the victim.
         check_key: of the checks of the victim, on its training data set; on all its rows.
+        withdrawn: its authors have withdrawn `dataset`.
     """
 
     victim: str
@@ -29,6 +30,7 @@ class CleanRow:
     features_key: str
     rank_key: str
     check_key: str
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Cell:
         protocol: as in AttackEntry.
         fitted_on: data set that a learned attack was fitted on; empty for others.
         impossible: reason why the cell has no steps; empty for a cell that has them.
+        withdrawn: its authors have withdrawn `dataset`.
     """
 
     attack: str
@@ -72,6 +75,7 @@ class Cell:
     features_key: str = ""
     rank_key: str = ""
     impossible: str = ""
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from reid_attack_bench.registry import Plugin
 from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.check import check_step
 from reid_attack_bench.steps.craft import craft_step
-from reid_attack_bench.steps.data import data_step, source_of
+from reid_attack_bench.steps.data import data_step, has_training_split, source_of
 from reid_attack_bench.steps.embed import clean_step, features_step
 from reid_attack_bench.steps.fit import fit_step
 from reid_attack_bench.steps.measure import measure_step
@@ -127,7 +127,9 @@ class _Planner:
             features = self.add(clean_step(victim.step, data, self.passes, gate, victim.randomised))
             rank = self.add(clean_rank_step(features, victim.step, data, victim.expected_rank1 if home else 0.0))
             keys = (victim.step.key, features.key, rank.key, self._check(victim).key)
-            self.clean[victim.label, name] = CleanRow(victim.label, name, source_of(data).synthetic, home, *keys)
+            source = source_of(data)
+            row = CleanRow(victim.label, name, source.synthetic, home, *keys, withdrawn=bool(source.withdrawn))
+            self.clean[victim.label, name] = row
         return self.clean[victim.label, name]
 
     def _check(self, victim: PlannedVictim) -> Step:
@@ -153,18 +155,34 @@ class _Planner:
         rows = [self.clean_row(target, name) for target in evaluated]
         gate = tuple(key for member in source.members for key in self._gate(member))
         run = on_source(run, *source.members)
-        impossible = why_impossible(run, *source.members)
+        impossible = why_impossible(run, *source.members) or self._why_unfitted(run, source)
         craft = None if impossible else self._craft(run, source, name, gate)
         for target, row in zip(evaluated, rows, strict=True):
             cell = self._cell(run, source, target, row)
             yield replace(cell, impossible=impossible) if craft is None else self._filled(cell, craft, target, row)
 
+    def _fitted_on(self, source: PlannedSource) -> str:
+        """Data set that a learned attack is fitted on: the training data of the first of several sources.
+
+        Where that is unknown, the first of the suite with a training split; empty if none has one.
+        """
+        home = source.members[0].home
+        return (
+            home if home in self.data else next(filter(lambda name: has_training_split(self.data[name]), self.data), "")
+        )
+
+    def _why_unfitted(self, run: AttackRun, source: PlannedSource) -> str:
+        """Reason why a learned attack has no images to be fitted on; empty if it has, and for other attacks."""
+        name = self._fitted_on(source)
+        if not isinstance(run.attack, LearnedAttack) or (name and has_training_split(self.data[name])):
+            return ""
+        where = f"{name}, which {source.members[0].label} was trained on, has no" if name else "no data set has a"
+        return f"{run.name} is fitted on training images, and {where} training split"
+
     def _craft(self, run: AttackRun, source: PlannedSource, name: str, gate: tuple[str, ...]) -> Step:
         fit, steps = None, [member.step for member in source.members]
         if isinstance(run.attack, LearnedAttack):
-            # that of the first of several sources; the first of the suite where it is unknown
-            home = source.members[0].home
-            fit = self.add(fit_step(run, steps, self.data[home if home in self.data else next(iter(self.data))], gate))
+            fit = self.add(fit_step(run, steps, self.data[self._fitted_on(source)], gate))
         data = self.data[name]
         return self.add(craft_step(run, steps, data, fit, self.passes, self.suite.batch_size, gate))
 
@@ -187,6 +205,7 @@ class _Planner:
             steps=run.iterations,
             adaptive=run.adaptive,
             protocol=run.protocol,
+            withdrawn=row.withdrawn,
         )
 
     def _filled(self, cell: Cell, craft: Step, target: PlannedVictim, row: CleanRow) -> Cell:

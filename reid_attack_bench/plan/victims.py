@@ -12,6 +12,7 @@ from reid_attack_bench import registry
 from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, Victim
 from reid_attack_bench.errors import BenchError, MissingWeightsError, joined
 from reid_attack_bench.files import plain
+from reid_attack_bench.steps.data import has_training_split
 from reid_attack_bench.steps.step import Configured, Step
 from reid_attack_bench.steps.victim import defended_step, ready_step, trained_step
 from reid_attack_bench.suites.suite import Suite, VictimEntry
@@ -151,6 +152,7 @@ def _trained(
     if not entry.train_on:
         raise BenchError(f"victim {entry.label} must be trained: name its data sets in train_on")
     for name in entry.train_on:
+        _check_training_split(label_of(entry.label, name), data[name])
         step = trained_step(label_of(entry.label, name), use, data[name], seed)
         yield PlannedVictim(
             entry.label,
@@ -188,6 +190,8 @@ def _defended(
                 f"victim {label} must be trained, but the training data set of {other.label} is unknown: set "
                 "trained_on to one of the suite's"
             )
+        if isinstance(defence, LearnedDefence):
+            _check_training_split(label, data[other.home])
         differentiable = other.differentiable and defence.differentiable
         made.append(
             PlannedVictim(
@@ -204,6 +208,14 @@ def _defended(
             )
         )
     return made
+
+
+def _check_training_split(victim: str, data: Step) -> None:
+    if not has_training_split(data):
+        raise BenchError(
+            f"victim {victim} cannot be trained: data set {data.about} has no training split, so it can only be a "
+            "target; name other data sets in train_on"
+        )
 
 
 def relation_of(source: PlannedVictim, target: PlannedVictim, dataset: str, known: Iterable[str]) -> str:

@@ -74,8 +74,8 @@ def collect(record: RunRecord, store: Store) -> Results:
 
 
 _CELL_FIELDS = (
-    "attack", "access", "source", "target", "dataset", "synthetic", "needs", "relation", "family", "steps", "adaptive",
-    "protocol", "fitted_on",
+    "attack", "access", "source", "target", "dataset", "synthetic", "withdrawn", "needs", "relation", "family", "steps",
+    "adaptive", "protocol", "fitted_on",
     "craft_key", "features_key", "rank_key",
 )  # fmt: skip
 
@@ -128,6 +128,7 @@ class _Collector:
             victim=row.victim,
             dataset=row.dataset,
             synthetic=row.synthetic,
+            withdrawn=row.withdrawn,
             home=row.home,
             **{name: card.get(name, "") for name in ("defence", "distance", "citation", "weights", "detector")},
             randomised=bool(card.get("randomised") or card.get("found_randomised")),

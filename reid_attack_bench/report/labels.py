@@ -29,21 +29,43 @@ def file_name(*parts: str) -> str:
     return f"{plain}-{hashlib.sha256(joined.encode()).hexdigest()[:6]}"
 
 
-def is_synthetic(results: Results, dataset: str | None = None) -> bool:
-    """Whether any row (of one data set) is from synthetic data."""
-    return any(row.synthetic for row in _rows(results, dataset))
+MARKS = {
+    "synthetic": "Its results compare models and attacks with each other; they do not predict performance on "
+    "photographs of people.",
+    "withdrawn": "Its authors have withdrawn the images; the results are only for comparison with published ones.",
+}
+"""Mark of a data set → what a report says about results on it. Marks are fields of rows."""
 
 
-def synthetic_banner(results: Results, shown: Iterable[str] | None = None) -> str:
-    """The banner over the data sets `shown`, by default all of the run; empty without synthetic ones.
+def marks(results: Results, dataset: str) -> list[str]:
+    """Marks of a data set, in the order of MARKS."""
+    return [mark for mark in MARKS if any(getattr(row, mark) for row in _rows(results, dataset))]
 
-    "SYNTHETIC DATA", with the names if only some are synthetic.
+
+def with_marks(row: Mapping[str, Any]) -> str:
+    """The data set of a row of a table with its marks: "plaza (synthetic)"."""
+    found = ", ".join(mark for mark in MARKS if row[mark])
+    return str(row["dataset"]) + (f" ({found})" if found else "")
+
+
+def banners(results: Results, shown: Iterable[str] | None = None) -> dict[str, str]:
+    """Mark → heading over the data sets `shown`, by default all of the run; without marks that none has.
+
+    "synthetic" → "Synthetic data", with the names if only some are synthetic.
     """
     every = sorted({*(datasets(results) if shown is None else shown)})
-    rendered = [name for name in every if is_synthetic(results, name)]
-    if not rendered:
-        return ""
-    return "SYNTHETIC DATA" + ("" if rendered == every else f": {', '.join(rendered)}")
+    found = {mark: [name for name in every if mark in marks(results, name)] for mark in MARKS}
+    return {
+        mark: f"{mark.capitalize()} data" + ("" if names == every else f": {', '.join(names)}")
+        for mark, names in found.items()
+        if names
+    }
+
+
+def banner(results: Results, shown: Iterable[str] | None = None) -> str:
+    """`banners` in one line, for titles: "SYNTHETIC DATA: plaza · WITHDRAWN DATA: dukemtmc-reid"; empty for none."""
+    headings = (text.partition(": ") for text in banners(results, shown).values())
+    return " · ".join(f"{heading.upper()}{colon}{names}" for heading, colon, names in headings)
 
 
 def datasets(results: Results) -> list[str]:
@@ -72,11 +94,11 @@ def describe(results: Results, dataset: str) -> str:
     """Description of a data set for titles: "plaza, 320 queries, synthetic data"."""
     queries = query_count(results, dataset)
     parts = [dataset] + ([] if queries is None else [f"{queries:,} queries"])
-    return ", ".join(parts + (["synthetic data"] if is_synthetic(results, dataset) else []))
+    return ", ".join(parts + [f"{mark} data" for mark in marks(results, dataset)])
 
 
 def run_line(results: Results, setting: Setting | None = None, dataset: str | None = None) -> str:
-    """Subtitle of a figure of one data set, or of all: suite, seed, number of seeds per attack, `synthetic_banner`."""
+    """Subtitle of a figure of one data set, or of all: suite, seed, number of seeds per attack, `banner`."""
     seeds: dict[Setting, set[int]] = {}
     for cell in results.cells:
         if setting in (None, cell.setting):
@@ -85,8 +107,7 @@ def run_line(results: Results, setting: Setting | None = None, dataset: str | No
     line = f"suite {results.suite}, seed {results.seed}"
     if max(counts, default=1) > 1:
         line += f", means over {'up to ' if len(counts) > 1 else ''}{max(counts)} seeds of an attack"
-    banner = synthetic_banner(results, None if dataset is None else [dataset])
-    return f"{line} · {banner}" if banner else line
+    return " · ".join(filter(None, (line, banner(results, None if dataset is None else [dataset]))))
 
 
 def first_epsilon(results: Results) -> int:

@@ -51,11 +51,9 @@ def definitions(results: Results | None = None) -> list[str]:
 
 def report_text(results: Results, figures: dict[str, list[Path]], concluded: Conclusions) -> str:
     """Text of report.md; figures: title → paths relative to the report."""
-    synthetic = labels.synthetic_banner(results)
     lines = [f"# {markdown_text(results.suite)}: robustness of re-identification models", ""]
-    if synthetic:
-        banner = markdown_text(synthetic.replace("SYNTHETIC DATA", "Synthetic data"))
-        lines += [f"> **{banner}.** Its results do not predict performance on photographs of people.", ""]
+    for mark, heading in labels.banners(results).items():
+        lines += [f"> **{markdown_text(heading)}.** {labels.MARKS[mark]}", ""]
     lines += [f"- {markdown_text(note)}" for note in results.notes] + [""] * bool(results.notes)
     lines += ["Interactive version in one file: [report.html](report.html).", ""]
     lines += ["## Leaderboard", "", f"Ordered by {order_in_words(results)}. In percent.", ""]
@@ -96,7 +94,7 @@ def _leaderboard_lines(results: Results, board: pd.DataFrame) -> list[str]:
             lines.append(markdown_row(["", "**unverified**: see the audit", *[""] * (len(header) - 2)]))
             below = True
         texts = ["" if rows.is_missing(row["rank"]) else str(row["rank"]), row["victim"], row["defence"]]
-        texts += [row["dataset"] + (" (synthetic)" if row["synthetic"] else "")]
+        texts += [labels.with_marks(row)]
         texts += [rows.format_value("queries", row["queries"])]
         texts += [rows.with_interval(row, "clean_rank1"), rows.with_interval(row, "clean_mAP")]
         for epsilon in epsilons:

@@ -54,6 +54,7 @@ class CleanRecord:
     features_key: str
     rank_key: str
     check_key: str = ""
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class CellRecord:
     features_key: str = ""
     rank_key: str = ""
     impossible: str = ""
+    withdrawn: bool = False
 
 
 def threat_columns(threat: ThreatModel) -> dict[str, Any]:

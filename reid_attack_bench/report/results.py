@@ -28,21 +28,20 @@ def cell_columns() -> list[str]:
     """Columns of matrix.csv, in order.
 
     attack: label in the suite; epsilon: budget in 1/255; pixels: pixel budget, empty for all pixels; sees,
-    query_budget, top, impersonate: see contracts.ThreatModel, empty if they do not apply; access: "white-box" if
-    the target is the source or one of several, "query" for query-based attacks, else "transfer"; needs: access given to
-    the attack, joined by "+"; source, target: victim labels such as "osnet_x0_25@plaza", "A+B" for several sources,
-    "all but T" for all but the target T; relation: see suite.RELATIONS, of several sources the closest, empty if the
-    target is evaluated on data it was not trained on; seed: seed of the attack, see AttackEntry (victims and data use
-    the seed of the suite); family, steps: objective and number of steps, for the audit; adaptive: number of EOT draws
-    of an adaptive attack, else 0; protocol: name of the protocol that the attack belongs to, else empty; fitted_on:
-    data set that a learned attack was fitted on, else empty; status: "ok", or the reason why the cell is missing (then
-    its values are empty, never zero); a cell whose status starts with NOT_APPLICABLE cannot exist and does not count as
-    missing. Then the measures, see metrics.catalogue, CONTROL_COLUMNS, and the keys of the artefacts.
+    query_budget, top, impersonate: see contracts.ThreatModel; access: see plan.Cell; needs: access given to the attack,
+    joined by "+"; source, target: victim labels such as "osnet_x0_25@plaza", "A+B" for several sources, "all but T" for
+    all but the target T; relation: see suite.RELATIONS, of several sources the closest, empty if the target is
+    evaluated on data it was not trained on; synthetic, withdrawn: whether the data set is; seed: seed of the attack,
+    see AttackEntry (victims and data use the seed of the suite); family, steps: objective and number of steps, for the
+    audit; adaptive: EOT draws of an adaptive attack, else 0; protocol: that the attack belongs to; fitted_on: data set
+    that a learned attack was fitted on; status: "ok", or the reason why the cell is missing (then its values are empty,
+    never zero); a cell whose status starts with NOT_APPLICABLE cannot exist and does not count as missing. Then the
+    measures, see metrics.catalogue, CONTROL_COLUMNS, and the keys of the artefacts.
     """
     return [
         "attack", "epsilon", "pixels", "perturbs", "sees", "query_budget", "top", "impersonate", "access", "needs",
-        "source", "target", "relation", "dataset", "synthetic", "queries", "seed", "family", "steps", "adaptive",
-        "protocol", "fitted_on", "status",
+        "source", "target", "relation", "dataset", "synthetic", "withdrawn", "queries", "seed", "family", "steps",
+        "adaptive", "protocol", "fitted_on", "status",
         *catalogue.cell_columns(),
         *CONTROL_COLUMNS,
         "craft_key", "features_key", "rank_key",
@@ -57,8 +56,8 @@ def clean_columns() -> list[str]:
     zero_gradient and the measures at the end: see metrics.catalogue.
     """
     return [
-        "victim", "dataset", "synthetic", "home", "defence", "distance", "citation", "weights", "randomised",
-        "zero_gradient", "detector", "queries", "status",
+        "victim", "dataset", "synthetic", "withdrawn", "home", "defence", "distance", "citation", "weights",
+        "randomised", "zero_gradient", "detector", "queries", "status",
         *catalogue.ranking_names(), *catalogue.interval_columns(),
         "features_key", "rank_key",
     ]  # fmt: skip
@@ -68,10 +67,8 @@ def clean_columns() -> list[str]:
 class Setting:
     """One attack under one threat model.
 
-    Attributes:
-        epsilon: in 1/255.
-        pixels, queries, top: 0 where the threat model sets no such limit.
-        impersonate: as in contracts.ThreatModel, "" for an attack that hides.
+    epsilon: in 1/255; pixels, queries, top: 0 where the threat model sets no such limit; impersonate: as in
+    contracts.ThreatModel, "" for an attack that hides.
     """
 
     attack: str
@@ -155,6 +152,7 @@ class CellRow:
     impersonate: str = ""
     protocol: str = ""
     fitted_on: str = ""
+    withdrawn: bool = False
 
     @property
     def ok(self) -> bool:
@@ -210,6 +208,7 @@ class CleanRow:
     features_key: str = ""
     rank_key: str = ""
     checks: tuple[CheckResult, ...] = ()
+    withdrawn: bool = False
 
     @property
     def ok(self) -> bool:
@@ -310,7 +309,7 @@ class Results:
         sheets: example images.
         retrieved: rank_key → images retrieved for the queries of the cell's sheet, for cells with a sheet.
         galleries: data set → gallery, uint8 RGB N×H×W×3, for the data sets in `retrieved`.
-        notes: lines that every report must show (synthetic data, missing LPIPS weights …).
+        notes: lines that every report must show (synthetic or withdrawn data, missing LPIPS weights …).
         data: data set → digest of its images.
         costs: one row per (attack, threat model, seed, source, data set) whose adversarial images are stored.
     """

@@ -50,7 +50,7 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
     board = rows.rows(leaderboard)
     plan = [each for each in controls.without_controls(results) if each.epsilon == results.headline_epsilon]
     epsilons = rows.epsilons(results.settings)
-    banner = labels.synthetic_banner(results, (row["dataset"] for row in board))
+    banner = labels.banner(results, (row["dataset"] for row in board))
     title = ", ".join(filter(None, (f"Leaderboard of {results.suite}", f"seed {results.seed}", banner)))
     table = Table(
         title=escape(f"{title} (Rank-1/mAP in %)"),

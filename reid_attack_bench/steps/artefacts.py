@@ -26,7 +26,7 @@ TARGETS = "targets.safetensors"
 
 
 def read_splits(folder: Path) -> dict[str, Split]:
-    """The splits "train", "query" and "gallery" of a data step; images are memory-mapped."""
+    """The splits "query", "gallery" and, if there is one, "train" of a data step; images are memory-mapped."""
     index = load_file(folder / "index.safetensors")
     return {
         part: Split(
@@ -35,6 +35,7 @@ def read_splits(folder: Path) -> dict[str, Split]:
             index[f"{part}.cameras"].numpy(),
         )
         for part in ("train", "query", "gallery")
+        if f"{part}.identities" in index
     }
 
 

@@ -31,6 +31,11 @@ def source_of(data: Step) -> DataSource:
     return cast(DataSource, data.plugin)
 
 
+def has_training_split(data: Step) -> bool:
+    """Whether victims and attacks can be trained on a data set. One without a training split is only a target."""
+    return source_of(data).counts.get("train", 0) > 0
+
+
 def images_attacked(data: Step, perturbs: str) -> int:
     """Number of images on the "query" side of a data set, the "gallery" side, or "both"."""
     counts = source_of(data).counts

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from reid_attack_bench import registry
 from reid_attack_bench.attacks.pgd import PGD
+from reid_attack_bench.data import catalogue
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute.events import Outcome
+from reid_attack_bench.jobs import manifest
 from reid_attack_bench.plan.attacks import on_source, plan_attacks, why_impossible
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
@@ -224,3 +227,85 @@ def test_logits_of_one_class_are_none(tiny) -> None:
     assert found["fgsm", "several"] == (("gradients", "logits"), "")
     assert "logits have one class" in found["stubborn", "one"][1]
     assert not found["stubborn", "several"][1]
+
+
+@pytest.fixture
+def without_training(monkeypatch):
+    """Makes data sets of the next plan such that have no training split."""
+
+    def make(*names: str) -> None:
+        known = catalogue.source
+
+        def source(name, *args, **settings):
+            made = known(name, *args, **settings)
+            return replace(made, counts={**made.counts, "train": 0}) if name in names else made
+
+        monkeypatch.setattr(catalogue, "source", source)
+
+    return make
+
+
+@pytest.fixture
+def trained_on(monkeypatch):
+    """Sets the training data that the toy declares."""
+    return lambda name: monkeypatch.setattr(registry.find("victim", f"{TOY}:ToyVictim").factory, "trained_on", name)
+
+
+def test_a_recipe_is_not_trained_on_a_data_set_without_a_training_split(tiny, without_training) -> None:
+    without_training("station")
+    with pytest.raises(BenchError, match="toy@station cannot be trained: data set station has no training split"):
+        planned(tiny)
+
+
+def test_nor_is_a_defence(tiny, without_training, trained_on) -> None:
+    tiny["victims"] = {
+        "ready": {"use": f"{TOY}:ToyVictim"},
+        "guarded": {"use": "adversarial-training", "defends": "ready"},
+    }
+    without_training("plaza")
+    trained_on("plaza")
+    with pytest.raises(BenchError, match="victim guarded cannot be trained: data set plaza has no training split"):
+        planned(tiny)
+
+
+def test_a_learned_attack_without_training_images_is_not_applicable(tiny, without_training) -> None:
+    tiny["victims"] = {"ready": {"use": f"{TOY}:ToyVictim"}}
+    without_training("plaza")
+    fitted = {cell.fitted_on for cell in planned(tiny).cells if cell.attack == "learner"}
+    assert fitted == {"station"}, "where the training data is unknown, the first data set that has some"
+    without_training("plaza", "station")
+    cells = planned(tiny).cells
+    assert {cell.impossible for cell in cells if cell.attack != "learner"} == {""}
+    assert {cell.impossible for cell in cells if cell.attack == "learner"} == {
+        "learner is fitted on training images, and no data set has a training split"
+    }
+
+
+def test_nor_where_the_source_was_trained_on_a_data_set_that_has_none(tiny, without_training, trained_on) -> None:
+    tiny["victims"] = {"ready": {"use": f"{TOY}:ToyVictim"}}
+    trained_on("plaza")
+    without_training("plaza")
+    reasons = {cell.impossible for cell in planned(tiny).cells if cell.attack == "learner"}
+    assert reasons == {
+        "learner is fitted on training images, and plaza, which ready was trained on, has no training split"
+    }
+
+
+def test_withdrawn_data_is_marked_and_named(tiny, monkeypatch, trained_on) -> None:
+    known = catalogue.source
+
+    def source(name, *args, **settings):
+        return replace(known(name, *args, **settings), withdrawn="taken back" if name == "station" else "")
+
+    monkeypatch.setattr(catalogue, "source", source)
+    tiny["victims"]["guarded"] = {"use": "feature-noise", "defends": "toy"}
+    tiny["victims"]["other"] = {"use": f"{TOY}:ToyVictim"}
+    trained_on("market1501+dukemtmc-reid")
+    plan = planned(tiny)
+    for row in (*plan.clean, *plan.cells):
+        assert row.withdrawn == (row.dataset == "station")
+    assert [line for line in manifest.notes(plan, Outcome()) if "ithdrawn" in line] == [
+        "Withdrawn data (station): taken back.",
+        "Trained on withdrawn data (station): toy@station, guarded@station.",
+        "Trained on withdrawn data (dukemtmc-reid): other.",
+    ]

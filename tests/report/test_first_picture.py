@@ -12,8 +12,11 @@ from reid_attack_bench.execute.events import Outcome
 from reid_attack_bench.jobs import manifest
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.report import labels, terminal
+from reid_attack_bench.report.analysis import compare, leaderboard
 from reid_attack_bench.report.analysis.conclude import conclude
+from reid_attack_bench.report.html.build import page
 from reid_attack_bench.report.markdown import report_text
+from reid_attack_bench.report.paper import table as paper
 from reid_attack_bench.report.plots.heat_maps import overview_figure
 from reid_attack_bench.report.plots.panels import panels_of
 from reid_attack_bench.report.plots.visibility import visibility_figure
@@ -47,6 +50,39 @@ def test_a_banner_names_the_synthetic_data_sets_if_there_are_others(photographed
     assert labels.run_line(photographed).endswith("· SYNTHETIC DATA: plaza")
     assert labels.run_line(photographed, dataset="plaza").endswith("· SYNTHETIC DATA")
     assert "> **Synthetic data: plaza.**" in report_text(photographed, {}, conclude(photographed))
+
+
+@pytest.fixture(scope="module")
+def withdrawn(photographed) -> Results:
+    """The same, where the authors of `campus` have withdrawn it."""
+    clean = [dataclasses.replace(row, withdrawn=row.dataset == "campus") for row in photographed.clean]
+    cells = change_cells(photographed, lambda cell: cell.dataset == "campus", withdrawn=True)
+    return dataclasses.replace(cells, clean=clean)
+
+
+def test_a_withdrawn_data_set_is_marked_wherever_a_synthetic_one_is(withdrawn) -> None:
+    concluded = conclude(withdrawn)
+    assert "WITHDRAWN DATA" in " ".join(shown(withdrawn).split())
+    assert labels.run_line(withdrawn).endswith("· SYNTHETIC DATA: plaza · WITHDRAWN DATA: campus")
+    assert labels.describe(withdrawn, "campus") == "campus, 60 queries, withdrawn data"
+    text = report_text(withdrawn, {}, concluded)
+    assert "> **Withdrawn data: campus.** Its authors have withdrawn the images" in text
+    assert "| campus (withdrawn) |" in text
+    html = page(withdrawn, concluded, [])
+    assert "<strong>Withdrawn data: campus.</strong>" in html
+    assert '"shown":"campus (withdrawn)"' in html
+    assert "campus, 60 queries, withdrawn data" in paper.leaderboard(withdrawn, concluded.board).caption
+    assert "> **Withdrawn data: campus.**" in compare.to_markdown(
+        withdrawn, withdrawn, compare.compare(withdrawn, withdrawn)
+    )
+
+
+def test_tables_have_a_column_for_withdrawn_data(withdrawn) -> None:
+    for table in (leaderboard.matrix(withdrawn), leaderboard.clean(withdrawn), leaderboard.leaderboard(withdrawn)):
+        assert set(zip(table["dataset"], table["synthetic"], table["withdrawn"], strict=True)) <= {
+            ("plaza", True, False),
+            ("campus", False, True),
+        }
 
 
 def test_the_terminal_names_attacks_at_another_epsilon(photographed) -> None:

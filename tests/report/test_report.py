@@ -311,7 +311,7 @@ def test_several_seeds_show_their_mean_and_the_worst_case_takes_all(small: Resul
 
 
 def test_leaderboard_columns(small: Results) -> None:
-    expected = ["rank", "victim", "defence", "audit", "protocol", "dataset", "synthetic", "queries"]
+    expected = ["rank", "victim", "defence", "audit", "protocol", "dataset", "synthetic", "withdrawn", "queries"]
     for name in ("clean_rank1", "clean_mAP", "worst_e8_rank1", "worst_e8_mAP"):
         expected += [name, f"{name}_low", f"{name}_high"]
     expected.append("worst_e8_missing")

@@ -30,6 +30,11 @@ MARKET = "market1501/Market-1501-v15.09.15"
 
 MARKET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 
+DUKE_WITHDRAWN = (
+    "recorded and published outside the protocol that its university had approved, taken offline by its authors in "
+    "2019, on NeurIPS's list of deprecated data sets"
+)
+
 _MSMT_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 
 
@@ -44,6 +49,7 @@ class RealData:
         module, reader: module and class of torchreid that read it.
         options: keyword arguments of the reader that `read_real` accepts.
         single_shot: option that selects the ranking protocol of CUHK03; empty for none.
+        withdrawn: as in contracts.DataSet.
         parses_paths: True if the reader searches whole paths, not only file names, for identity and camera.
     """
 
@@ -54,6 +60,7 @@ class RealData:
     reader: str
     options: tuple[str, ...] = ()
     single_shot: str = ""
+    withdrawn: str = ""
     parses_paths: bool = False
 
 
@@ -73,6 +80,7 @@ REAL: Mapping[str, RealData] = {
         title="DukeMTMC-reID",
         layouts=(tuple(f"dukemtmc-reid/DukeMTMC-reID/{folder}" for folder in MARKET_FOLDERS.values()),),
         url="https://github.com/layumi/DukeMTMC-reID_evaluation (its authors have withdrawn the images)",
+        withdrawn=DUKE_WITHDRAWN,
         module="dukemtmcreid",
         reader="DukeMTMCreID",
         parses_paths=True,

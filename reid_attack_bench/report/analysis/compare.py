@@ -13,7 +13,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.report import rows as result_rows
 from reid_attack_bench.report.analysis.worst_case import WorstCase, within, worst_case
-from reid_attack_bench.report.labels import markdown_row, markdown_text
+from reid_attack_bench.report.labels import banners, markdown_row, markdown_text
 from reid_attack_bench.report.results import CellRow, CleanRow, PerQuery, Results, Setting
 from reid_attack_bench.report.rows import Row
 
@@ -130,9 +130,9 @@ def summary(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, str] 
 
 def to_markdown(a: Results, b: Results, table: pd.DataFrame, names: tuple[str, str] = ("A", "B")) -> str:
     """The comparison as Markdown: the runs, the summary and all values."""
-    synthetic = any(row.synthetic for each in (a, b) for row in each.clean)
     lines = [f"# Changes from {markdown_text(names[0])} to {markdown_text(names[1])}", ""]
-    lines += ["> **Synthetic data.**", ""] if synthetic else []
+    for heading in dict.fromkeys(heading for each in (a, b) for heading in banners(each).values()):
+        lines += [f"> **{markdown_text(heading)}.**", ""]
     for label, name, each in zip("AB", names, (a, b), strict=True):
         command = each.record.command
         words = f"- {label}: {markdown_text(name)}, suite {markdown_text(each.suite)}, seed {each.seed}"

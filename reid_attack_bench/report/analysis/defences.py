@@ -15,9 +15,9 @@ from reid_attack_bench.report.results import CellRow, CleanRow, Results
 from reid_attack_bench.report.rows import Row, training_data_rows
 
 COLUMNS = (
-    "victim", "twin", "dataset", "clean_mAP", "twin_clean_mAP", "epsilon", "plain_mAP", "adaptive_mAP", "worst_mAP",
-    "worst_mAP_as_clean", "worst_missing", "twin_worst_mAP", "twin_worst_missing", "gain_mAP", "gain_mAP_low",
-    "gain_mAP_high", "rejected",
+    "victim", "twin", "dataset", "synthetic", "withdrawn", "clean_mAP", "twin_clean_mAP", "epsilon", "plain_mAP",
+    "adaptive_mAP", "worst_mAP", "worst_mAP_as_clean", "worst_missing", "twin_worst_mAP", "twin_worst_missing",
+    "gain_mAP", "gain_mAP_low", "gain_mAP_high", "rejected",
 )  # fmt: skip
 """Columns of defences.csv.
 
@@ -79,6 +79,8 @@ def _row(results: Results, victim: CleanRow, baseline: CleanRow, cells: list[Cel
         "victim": victim.victim,
         "twin": baseline.victim,
         "dataset": victim.dataset,
+        "synthetic": victim.synthetic,
+        "withdrawn": victim.withdrawn,
         "clean_mAP": victim.value("mAP"),
         "twin_clean_mAP": baseline.value("mAP"),
         "epsilon": results.headline_epsilon,

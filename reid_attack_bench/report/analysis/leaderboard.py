@@ -49,13 +49,13 @@ def leaderboard(
     value and the lowest value of any single cell, and does not rise with epsilon. `worst_e8_missing` counts the cells
     without values; if it is not 0, the worst case is an upper bound.
 
-    Columns: rank, victim, defence, audit, dataset, synthetic, queries, clean_rank1 and clean_mAP with _low and _high;
-    for each epsilon worst_e8_rank1 and worst_e8_mAP with _low and _high, and worst_e8_missing; for each attack and
-    epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" for query-based attacks) and
-    pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP), means over seeds; every seed takes part in
-    the worst case. With a pixel budget pgd_e8_k500_…, with attacked gallery images pgd_e8_gallery_…, with 1,000 queries
-    square_e8_q1000_…, of an attack that impersonates pgd_e8_to_random_…; its values here measure hiding, and it is part
-    of the worst case, since the adversary is free to use it.
+    Columns: rank, victim, defence, audit, dataset, synthetic, withdrawn, queries, clean_rank1 and clean_mAP with _low
+    and _high; for each epsilon worst_e8_rank1 and worst_e8_mAP with _low and _high, and worst_e8_missing; for each
+    attack and epsilon pgd_e8_whitebox_rank1 and _mAP (source = target; "query" instead of "whitebox" for query-based
+    attacks) and pgd_e8_transfer_rank1 and _mAP (the other source with the lowest mAP), means over seeds; every seed
+    takes part in the worst case. With a pixel budget pgd_e8_k500_…, with attacked gallery images pgd_e8_gallery_…, with
+    1,000 queries square_e8_q1000_…, of an attack that impersonates pgd_e8_to_random_…; its values here measure hiding,
+    and it is part of the worst case, since the adversary is free to use it.
 
     A query that a detector refuses is a miss. If a victim of the run has a detector: worst_e8_rank1_as_clean and
     worst_e8_mAP_as_clean, where a refused query counts as its clean version; empty for the other victims.
@@ -141,7 +141,7 @@ def _leaderboard_columns(results: Results, plan: list[Setting]) -> list[str]:
         return [name, f"{name}_low", f"{name}_high"]
 
     detects = any(row.detector for row in results.clean)
-    columns = ["rank", "victim", "defence", "audit", "protocol", "dataset", "synthetic", "queries"]
+    columns = ["rank", "victim", "defence", "audit", "protocol", "dataset", "synthetic", "withdrawn", "queries"]
     columns += with_interval("clean_rank1") + with_interval("clean_mAP")
     for epsilon in epsilons(plan):
         for name in ("worst", "protocol") if epsilon in _protocol_epsilons(results) else ("worst",):
@@ -178,7 +178,7 @@ def _protocol_faced(results: Results, cells: Sequence[CellRow], *, defended: boo
 def _leaderboard_row(
     results: Results, clean: CleanRow, by_place: dict[tuple[str, str], list[CellRow]], plan: list[Setting]
 ) -> Row:
-    row: Row = {name: getattr(clean, name) for name in ("victim", "defence", "dataset", "synthetic")}
+    row: Row = {name: getattr(clean, name) for name in ("victim", "defence", "dataset", "synthetic", "withdrawn")}
     row["queries"] = pd.NA if clean.queries is None else clean.queries
     for metric in ("rank1", "mAP"):
         for suffix in ("", "_low", "_high"):

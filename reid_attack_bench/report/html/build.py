@@ -100,7 +100,7 @@ def _data(
             {
                 "name": name,
                 "queries": labels.query_count(results, name),
-                "synthetic": labels.is_synthetic(results, name),
+                "marks": ", ".join(labels.marks(results, name)),
             }
             for name in places
         ],
@@ -212,7 +212,7 @@ def _board_row(row: Row, epsilons: Sequence[int]) -> dict[str, Any]:
         "victim": row["victim"],
         "defence": "" if rows.is_missing(row["defence"]) else str(row["defence"]),
         "dataset": row["dataset"],
-        "synthetic": bool(row["synthetic"]),
+        "shown": labels.with_marks(row),
         "queries": None if rows.is_missing(row["queries"]) else int(row["queries"]),
         "flags": flags,
         "ambers": ambers,

@@ -42,7 +42,7 @@ def prose(
         "suite": results.suite,
         "sections": sections,
         "has_examples": has_examples,
-        "synthetic": labels.synthetic_banner(results).replace("SYNTHETIC DATA", "Synthetic data"),
+        "banners": [(heading, labels.MARKS[mark]) for mark, heading in labels.banners(results).items()],
         "summary": summary(results, cells),
         "missing": sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
         "missing_count": sum(reasons.values()),

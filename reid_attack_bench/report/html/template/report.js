@@ -165,7 +165,7 @@
       body.append(make("tr", {},
         make("td", { className: "n" }, row.place === null ? "" : String(row.place)),
         make("th", { scope: "row" }, ...breakable(row.victim)), make("td", {}, row.defence),
-        make("td", {}, row.dataset + (row.synthetic ? " (synthetic)" : ""), make("small", {}, ` ${row.queries ?? "?"} queries`)),
+        make("td", {}, row.shown, make("small", {}, ` ${row.queries ?? "?"} queries`)),
         numberCell(...(row.clean.rank1 ?? [null])), numberCell(...(row.clean.mAP ?? [null])),
         row.at.rank1 ? numberCell(...row.at.rank1, bound) : numberCell(null), row.at.mAP ? numberCell(...row.at.mAP, bound) : numberCell(null),
         row.cell ? numberCell(get(row.cell, "rank1"), get(row.cell, "rank1_low"), get(row.cell, "rank1_high")) : numberCell(null),
@@ -426,7 +426,7 @@
     const body = $("details-body");
     body.replaceChildren();
     const facts = [
-      ["Data set", `${dataset.name}${dataset.synthetic ? " (synthetic)" : ""}, ${dataset.queries ?? "?"} queries`],
+      ["Data set", `${dataset.name}${dataset.marks ? ` (${dataset.marks})` : ""}, ${dataset.queries ?? "?"} queries`],
       ["Threat model", `${cell.setting.budget_text}; ${cell.setting.adaptive ? "adaptive" : "does not know the defence"}`],
       ["Access of the attack", cell.setting.needs || "no access to the source"],
       ["Defence of the target", target.defence || "none"],
@@ -553,7 +553,8 @@
     const axis = $("c-axis").value, metric = $("c-metric").value, kind = $("c-access").value;
     const points = curvePoints(list, axis, metric, kind);
     const base = cleanAt.get(victim + "\n" + dataset)?.[metric];
-    const about = `${victim} on ${dataset}${datasets.find((each) => each.name === dataset).synthetic ? ", synthetic data" : ""}`;
+    const marks = datasets.find((each) => each.name === dataset).marks;
+    const about = `${victim} on ${dataset}${marks ? `, ${marks} data` : ""}`;
     const words = kind === "own" ? "attacks crafted on it" : "transferred attacks, the strongest source of each";
     $("curve-text").textContent = `${title[metric]} (%) of ${about}, ${words}; bars: 95 % intervals over identities${base ? `; clean ${base.toFixed(1)}, dashed` : ""}.`;
     $("scatter-text").textContent = `Strength against visibility: ${title[metric]} (%) under attack against SSIM, ${words}; attacks further down are stronger, attacks further right less visible.`;
