@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,12 +15,14 @@ import yaml
 from reid_attack_bench import registry
 from reid_attack_bench.adversary import adaptive
 from reid_attack_bench.contracts import ThreatModel, Victim
+from reid_attack_bench.data import catalogue as datasets
 from reid_attack_bench.files import digest_of
 from reid_attack_bench.jobs import attack_file
 from reid_attack_bench.plan import planner as plan
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.steps import fit
+from reid_attack_bench.steps.data import data_step
 from reid_attack_bench.steps.kinds import STEP_VERSIONS
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.suites import parse, protocols
@@ -95,6 +98,25 @@ def test_protocols_are_pinned(name: str) -> None:
         {label: entry.model_dump(exclude_unset=True) for label, entry in protocols.attacks(name).items()}
     )[:12]
     assert found == PROTOCOLS.get(name), f"{name} has changed ({found}): a protocol never does; write the next version"
+
+
+MARKET = (
+    "bounding_box_train/0002_c1s1_000451_03.jpg", "bounding_box_train/0007_c3s3_077419_03.jpg",
+    "query/0001_c1s1_001051_00.jpg", "bounding_box_test/0001_c2s1_001976_01.jpg",
+    "bounding_box_test/0000_c5s1_000151_01.jpg", "bounding_box_test/-1_c3s2_068767_04.jpg",
+)  # fmt: skip
+"""Files of a data set in the layout of Market-1501; their content is their name."""
+
+
+@pytest.mark.parametrize("layout", [{}, {"layout": "market1501"}])
+def test_the_key_of_market1501_is_pinned(tmp_path: Path, layout: dict[str, str]) -> None:
+    for name in MARKET:
+        path = tmp_path / "market1501" / "Market-1501-v15.09.15" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    options = {**layout, **({"root": str(tmp_path / "market1501")} if layout else {})}
+    source = datasets.source("market1501", options, size=(64, 32), seed=0, data_root=tmp_path)
+    assert (data_step(source).key[:12], data_step(source).seed) == ("c1fd2b91ddf2", 122850667886638435)
 
 
 def identities(document: dict) -> dict[str, tuple[str, int]]:

@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": _BASE | {"contracts", "zoo"},
     "adversary": _BASE | {"contracts"},
     "registry": _BASE | {"contracts"},
-    "data": _BASE | {"contracts", "torchreid_import"},
+    "data": _BASE | {"contracts", "registry", "torchreid_import"},
     "suites": _BASE | {"contracts", "metrics", "data"},
     "checks": _BASE | {"contracts", "metrics", "adversary", "data"},
     "steps": _BASE | {"contracts", "metrics", "adversary", "data", "checks"},

@@ -1,22 +1,85 @@
-"""Commands data export and data sheet."""
+"""Commands data check, data export and data sheet."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from reid_attack_bench.cli import complete
-from reid_attack_bench.cli.options import DATA_ROOT, Commands, bar, load_suite, suite_option
+from reid_attack_bench.cli.options import AS_JSON, DATA_ROOT, Commands, bar, load_suite, parse_settings, suite_option
+from reid_attack_bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from reid_attack_bench.data.source import OnDisk
     from reid_attack_bench.suites.suite import Suite
 
 
 @click.group("data", cls=Commands)
 def data_group() -> None:
-    """Export and show data sets."""
+    """Check, export and show data sets."""
+
+
+@data_group.command("check")
+@click.argument("name", required=False, shell_complete=complete.datasets)
+@click.option("--layout", metavar="LAYOUT", help="Reader: a registered name or FILE.py:NAME.  [default: NAME]")
+@click.option(
+    "--root", type=click.Path(), help="Its folder, or list of images.  [default: that of its name in the data root]"
+)
+@click.option("--option", "given", multiple=True, metavar="KEY=VALUE", help="Option of the reader (a YAML value).")
+@DATA_ROOT
+@AS_JSON
+def check_command(
+    name: str | None,
+    layout: str | None,
+    root: str | None,
+    given: tuple[str, ...],
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what is found in a data set on disk.
+
+    Prints images, identities and cameras of each split of data set NAME, and what is not read. Fails if no figure can
+    be computed on it.
+    """
+    from reid_attack_bench.data import catalogue as datasets
+
+    if name is None and layout is None:
+        raise BenchError("name a data set, or give a layout and a root")
+    chosen = {"layout": layout, "root": root}
+    options = {**parse_settings(given), **{key: value for key, value in chosen.items() if value is not None}}
+    name = name or Path(root or "").stem or "data"
+    found = datasets.examine(name, options, data_root)
+    if as_json:
+        about = {"name": found.name, "title": found.title, "root": str(found.root), "genuine": found.genuine}
+        about |= {"withdrawn": found.withdrawn, "published": found.published, **asdict(found.content)}
+        print(json.dumps(about))
+    else:
+        _print_found(found)
+    if found.content.mistake:
+        raise BenchError(f"data set {name} in {found.root}: {found.content.mistake}")
+
+
+def _print_found(found: OnDisk) -> None:
+    """What was found in a data set, as a table and lines."""
+    content, console = found.content, Console(highlight=False)
+    title = found.name if found.title == found.name else f"{found.name} ({found.title})"
+    console.print(escape(f"{title} in {found.root}"), soft_wrap=True)
+    table = Table("split", "images", "identities", "cameras", box=None, header_style="bold")
+    for part, counts in content.counts.items():
+        table.add_row(part, *(f"{counts[column]:,}" for column in ("images", "identities", "cameras")))
+    console.print(table)
+    lines = [f"{content.matched:,} of {content.counts['query']['images']:,} queries have a match that is not junk"]
+    lines += [f"withdrawn: {found.withdrawn}"] if found.withdrawn else []
+    lines += ["numbers of images as published"] if found.published and found.genuine else []
+    for line in [*lines, *found.notes]:
+        console.print(escape(line), soft_wrap=True)
 
 
 @data_group.command("export")

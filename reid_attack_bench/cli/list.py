@@ -44,9 +44,7 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
             rows.append((name, about, plugin.origin))
         return rows
     if what == "datasets":
-        from reid_attack_bench.data import catalogue as datasets
-
-        return [(name, about, "reid-attack-bench") for name, about in datasets.names().items()]
+        return _datasets()
     if what == "suites":
         from reid_attack_bench.suites import parse
 
@@ -61,3 +59,16 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
             for name, path in protocols.shipped().items()
         ]
     raise BenchError(f"cannot list '{what}': {nearest(what, _KINDS)}")
+
+
+def _datasets() -> list[tuple[str, str, str]]:
+    from reid_attack_bench import registry
+    from reid_attack_bench.data.synthetic import DOMAINS
+
+    rows = [(name, "synthetic, rendered by the bench", "reid-attack-bench") for name in DOMAINS]
+    for name in registry.available("data set"):
+        plugin = registry.find("data set", name)
+        title = getattr(plugin.factory, "title", "") or (plugin.factory.__doc__ or name).strip().split("\n")[0]
+        withdrawn = ", withdrawn" if getattr(plugin.factory, "withdrawn", "") else ""
+        rows.append((name, f"{title}, read from disk{withdrawn}", plugin.origin))
+    return rows

@@ -1,17 +1,21 @@
-"""Data sets by name: rendered synthetic domains, and published data sets read from --data-root."""
+"""Data sets by name: rendered domains, and those that a registered or a user's reader reads from disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from reid_attack_bench import registry
+from reid_attack_bench.contracts import DataSet
 from reid_attack_bench.data.readers import files
-from reid_attack_bench.data.readers import torchreid as real
+from reid_attack_bench.data.readers.content import content_of, read_listing
+from reid_attack_bench.data.source import DataSource, OnDisk
 from reid_attack_bench.data.split import Allocate, Progress, Split
 from reid_attack_bench.data.synthetic import DOMAINS, RENDERER_VERSION, render_domain
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.files import canonical, plain
 
 _SYNTHETIC_DEFAULTS: dict[str, int] = {
     "train_identities": 96,
@@ -20,41 +24,13 @@ _SYNTHETIC_DEFAULTS: dict[str, int] = {
     "queries_per_identity": 2,
 }
 
-
-@dataclass(frozen=True)
-class DataSource:
-    """One data set, ready to load.
-
-    Attributes:
-        name: name in suites and tables.
-        synthetic: True for rendered domains; results on them are marked as synthetic.
-        protocol: ranking protocol, see `metrics.ranking`.
-        identity: everything that determines its content, as plain values; part of the key of every step.
-        counts: number of images of "train", "query" and "gallery"; used only to estimate run times.
-        withdrawn: why its authors have withdrawn it, see contracts.DataSet; results on it are marked. Empty for others.
-        load: decodes or renders the splits "train", "query" and "gallery" at the size of the suite.
-    """
-
-    name: str
-    synthetic: bool
-    protocol: Literal["market1501", "cuhk03"]
-    identity: Mapping[str, Any]
-    counts: Mapping[str, int]
-    load: Callable[[Progress, Allocate], dict[str, Split]]
-    withdrawn: str = ""
+LAYOUT, ROOT = "layout", "root"
+"""Options of every data set on disk: its reader, and its folder or list. They are no part of its identity."""
 
 
-def names() -> dict[str, str]:
-    """Name → one-line description of every data set that a suite may name."""
-    return {
-        **dict.fromkeys(DOMAINS, "synthetic, rendered by the bench"),
-        **{name: f"{entry.title}, read from --data-root" for name, entry in real.REAL.items()},
-    }
-
-
-def withdrawn(name: str) -> str:
-    """Why the authors of the data set `name` have withdrawn it; empty for others, and for an unknown name."""
-    return real.REAL[name].withdrawn if name in real.REAL else ""
+def names() -> list[str]:
+    """Data sets that a suite may name without a layout: rendered domains and registered readers."""
+    return [*DOMAINS, *registry.available("data set")]
 
 
 def source(
@@ -69,26 +45,154 @@ def source(
     """The data set `name`.
 
     Args:
-        name: a key of `names()`.
-        options: options of the data set.
+        name: one of `names()`; any other with a layout.
+        options: options of the data set. Of one on disk, "layout" is the reader, a registered name or FILE.py:NAME (by
+            default `name`), and "root" its folder or list of images (by default in the data root).
         size: (height, width) in pixels to which images are rendered or resized.
         seed: seed of the renderer.
-        data_root: folder of the published data sets.
-        remember: folder for cached digests, see `readers.torchreid.content_of`.
+        data_root: folder of the data sets on disk.
+        remember: folder for what is known of them, see `readers.content`.
 
     Raises:
-        BenchError: unknown name or option, or the files of a published data set are missing.
+        BenchError: unknown name or option; a data set on disk is missing, cannot be read, or cannot be ranked.
     """
     if name in DOMAINS:
         return _synthetic(name, options, size, seed)
-    known = names()
-    if name not in known:
-        raise BenchError(f"unknown data set '{name}': {nearest(name, known)}")
-    return _real(name, options, size, data_root, remember)
+    found = examine(name, options, data_root, remember)
+    if found.content.mistake:
+        raise BenchError(f"data set {name} in {found.root}: {found.content.mistake}")
+
+    def load(progress: Progress, allocate: Allocate) -> dict[str, Split]:
+        splits = {}
+        for part, images in read_listing(found.data_set, found.root).splits.items():
+            out = allocate(part, (len(images.paths), *size, 3))
+            splits[part] = Split(
+                files.load_images(images.paths, size, progress, out), images.identities, images.cameras
+            )
+        return splits
+
+    content = found.content
+    identity = {"reader": found.reader, "options": _own(options), "content": content.digest, "size": list(size)}
+    return DataSource(
+        name=name,
+        synthetic=False,
+        protocol=found.data_set.protocol,
+        identity=identity,
+        counts=found.counts,
+        load=load,
+        withdrawn=found.withdrawn,
+        title=found.title,
+        genuine=found.genuine,
+        skipped=content.skipped,
+        root=found.root,
+        notes=found.notes,
+    )
+
+
+def examine(name: str, options: Mapping[str, Any], data_root: Path | None, remember: Path | None = None) -> OnDisk:
+    """What is in the data set `name` on disk, whether it can be ranked or not; arguments as those of `source`.
+
+    Raises:
+        BenchError: unknown name or option, or it is missing or cannot be read.
+    """
+    plugin = _plugin(name, options)
+    data_set: DataSet = plugin.build(_own(options))
+    root = _root(name, options, data_set, data_root)
+    code = canonical([plugin.key, plugin.code, plain(_own(options))])
+    own = LAYOUT in options
+    try:
+        content = content_of(data_set, root, code, remember)
+    except BenchError as error:
+        where = f" (get it from {data_set.url})" if data_set.url and not own else ""
+        raise BenchError(f"data set {name}: {error}{where}") from error
+    title = name if own else data_set.title or name
+    return OnDisk(name, title, data_set.withdrawn, data_set, plugin.key, root, content, _published(name))
+
+
+def withdrawn(name: str) -> str:
+    """Why the authors of the data set `name` have withdrawn it; empty for others, and for an unknown name."""
+    known = name in registry.available("data set")
+    return str(getattr(registry.find("data set", name).factory, "withdrawn", "")) if known else ""
+
+
+def _root(name: str, options: Mapping[str, Any], data_set: DataSet, data_root: Path | None) -> Path:
+    """Folder, or list of images, of a data set."""
+    given = options.get(ROOT)
+    if given is None:
+        return _below(name, data_set, name if LAYOUT in options else data_set.folder or name, data_root)
+    if not isinstance(given, str) or not given:
+        raise BenchError(f"data set {name}: root must be a folder or a list of images, not {given!r}")
+    root = Path(given).expanduser().absolute()
+    if not root.exists():
+        raise BenchError(f"data set {name}: its root {root} is missing")
+    return root
+
+
+def _plugin(name: str, options: Mapping[str, Any]) -> registry.Plugin:
+    layout = options.get(LAYOUT)
+    if layout is None:
+        if name not in registry.available("data set"):
+            raise BenchError(
+                f"unknown data set '{name}': {nearest(name, names())}; one of your own needs a layout and a root"
+            )
+        return registry.find("data set", name)
+    if name in DOMAINS:
+        raise BenchError(
+            f"data set {name}: this is the name of a rendered domain: choose another for one with a layout"
+        )
+    if not isinstance(layout, str):
+        raise BenchError(f"data set {name}: layout must be a registered reader or FILE.py:NAME, not {layout!r}")
+    return registry.find("data set", layout)
+
+
+def _own(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the reader."""
+    return {option: value for option, value in options.items() if option not in (LAYOUT, ROOT)}
+
+
+def _below(name: str, data_set: DataSet, folder: str, data_root: Path | None) -> Path:
+    """The folder of a data set in the data root; also under its official name, as Market-1501-v15.09.15."""
+    get = f" (get it from {data_set.url})" if data_set.url else ""
+    if data_root is None:
+        raise BenchError(
+            f"data set {name} is read from disk: give --data-root DIR, where DIR contains {folder}, or its own folder "
+            f"as root in the suite{get}"
+        )
+    base = Path(data_root).expanduser().absolute()
+    if (base / folder).exists():
+        return base / folder
+    if (base / f"{folder}.csv").is_file():
+        return base / f"{folder}.csv"
+    there = sorted(each.name for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
+    alike = [each for each in there if re.fullmatch(rf"{_letters(folder)}(v?\d*)", _letters(each))]
+    if len(alike) == 1:
+        return base / alike[0]
+    raise BenchError(
+        f"data set {name}: {base / folder} is missing; {base} has {_some(there)}: name its folder as root in the "
+        f"suite, or move it there{get}"
+    )
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def _some(folders: Iterable[str]) -> str:
+    listed = [f"{folder}/" for folder in folders]
+    return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "") or "no folder"
+
+
+def _published(name: str) -> Mapping[str, int]:
+    """Published number of images by split of the data set of this name; empty if none is."""
+    if name not in registry.available("data set"):
+        return {}
+    return dict(getattr(registry.find("data set", name).factory, "images", {}))
 
 
 def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], seed: int) -> DataSource:
     for option, value in options.items():
+        if option in (LAYOUT, ROOT):
+            raise BenchError(f"data set {name} is rendered and has no {option}: choose another name for one on disk")
         if option not in _SYNTHETIC_DEFAULTS:
             raise BenchError(f"data set {name} has no option '{option}': {nearest(option, _SYNTHETIC_DEFAULTS)}")
         if not isinstance(value, int) or value < 1:
@@ -109,29 +213,4 @@ def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], see
         return splits
 
     identity = {"renderer": RENDERER_VERSION, "domain": name, "seed": seed, "size": list(size), **settings}
-    return DataSource(name, True, "market1501", identity, counts, load)
-
-
-def _real(
-    name: str, options: Mapping[str, Any], size: tuple[int, int], data_root: Path | None, remember: Path | None
-) -> DataSource:
-    entry = real.REAL[name]
-    if data_root is None:
-        raise BenchError(
-            f"data set {name} is read from disk: give --data-root DIR, where DIR contains {entry.layouts[0][0]} "
-            f"(get it from {entry.url})"
-        )
-    content, counts = real.content_of(name, data_root, options, remember)
-
-    def load(progress: Progress, allocate: Allocate) -> dict[str, Split]:
-        lists = real.read_real(name, data_root, **options)
-        splits = {}
-        for part, images in lists.items():
-            out = allocate(part, (len(images.paths), *size, 3))
-            splits[part] = Split(
-                files.load_images(images.paths, size, progress, out), images.identities, images.cameras
-            )
-        return splits
-
-    identity = {"reader": name, "options": dict(options), "content": content, "size": list(size)}
-    return DataSource(name, False, real.protocol(name, **options), identity, counts, load, entry.withdrawn)
+    return DataSource(name, True, "market1501", identity, counts, load, title=name)

@@ -43,7 +43,7 @@ def make_plan(
         suite: data sets, victims and attacks to cross.
         data_root: folder of the real data sets.
         only: restrict cells, e.g. {"attack": ["pgd"], "source": [...], "target": [...], "dataset": [...]}.
-        remember: folder that caches the contents of real data sets, see data.readers.torchreid.content_of.
+        remember: folder that caches the contents of real data sets, see data.readers.content.
         live: label → victim in memory, used in place of the plug-in that its entry names.
 
     Raises:

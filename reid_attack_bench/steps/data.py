@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from reid_attack_bench.contracts import State
-from reid_attack_bench.data.catalogue import DataSource
+from reid_attack_bench.data.source import DataSource
 from reid_attack_bench.data.split import check
 from reid_attack_bench.steps.artefacts import new_images
 from reid_attack_bench.steps.step import Facts, Progress, Step

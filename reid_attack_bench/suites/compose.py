@@ -146,13 +146,13 @@ def _with_data(document: Fields, names: Sequence[str]) -> Fields:
     Additional names are added, and become training data of the victims that were trained on all data sets. A synthetic
     domain keeps the counts of the one it replaces.
     """
-    known = catalogue.names()
+    old = document.get("datasets", {})
+    known = [*catalogue.names(), *old]
     for name in names:
         if name not in known:
             raise BenchError(f"--data {name}: no such data set: {nearest(name, known)}")
     if len(set(names)) < len(names):
         raise BenchError(f"--data names a data set twice: {','.join(names)}")
-    old = document.get("datasets", {})
     places = dict(zip(old, names, strict=False))
     chosen: Fields = {}
     for index, name in enumerate(names):

@@ -54,6 +54,8 @@ def load_images(
 def content_digest(lists: Mapping[str, ImageList]) -> str:
     """SHA-256 (hex) over the file names, labels and file contents of all splits, independent of the folder's path.
 
+    Clothes labels are part of it where there are some.
+
     Raises:
         BenchError: a file cannot be read.
     """
@@ -64,10 +66,12 @@ def content_digest(lists: Mapping[str, ImageList]) -> str:
     digest = hashlib.sha256()
     for split in sorted(lists):
         image_list = lists[split]
-        rows = sorted(zip(image_list.paths, image_list.identities, image_list.cameras, strict=True))
-        for path, identity, camera in rows:
+        columns = [image_list.paths, image_list.identities, image_list.cameras]
+        columns += [] if image_list.clothes is None else [image_list.clothes]
+        for path, *labels in sorted(zip(*columns, strict=True)):
             name = Path(os.path.relpath(path, base)).as_posix()
-            digest.update(f"{split}\0{name}\0{identity}\0{camera}\0{contents[path]}\n".encode())
+            line = "\0".join([split, name, *map(str, labels), contents[path]])
+            digest.update(f"{line}\n".encode())
     return digest.hexdigest()
 
 
