@@ -22,7 +22,19 @@ _SYNTHETIC_DEFAULTS: dict[str, int] = {
     "test_identities": 64,
     "images_per_camera": 2,
     "queries_per_identity": 2,
+    "distractors": 0,
 }
+
+_DEFAULTS_OF: dict[str, dict[str, int]] = {
+    "rush": {
+        "train_identities": 200,
+        "test_identities": 500,
+        "images_per_camera": 1,
+        "queries_per_identity": 1,
+        "distractors": 500,
+    },
+}
+"""Domain → defaults of its own."""
 
 LAYOUT, ROOT = "layout", "root"
 """Options of every data set on disk: its reader, and its folder or list. They are no part of its identity."""
@@ -195,16 +207,19 @@ def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], see
             raise BenchError(f"data set {name} is rendered and has no {option}: choose another name for one on disk")
         if option not in _SYNTHETIC_DEFAULTS:
             raise BenchError(f"data set {name} has no option '{option}': {nearest(option, _SYNTHETIC_DEFAULTS)}")
-        if not isinstance(value, int) or value < 1:
-            raise BenchError(f"data set {name}: {option} must be a positive whole number, not {value!r}")
-    settings = {**_SYNTHETIC_DEFAULTS, **options}
-    shots = settings["images_per_camera"] * DOMAINS[name].cameras
+        if not isinstance(value, int) or value < (option != "distractors"):
+            kind = "whole number of 0 or more" if option == "distractors" else "positive whole number"
+            raise BenchError(f"data set {name}: {option} must be a {kind}, not {value!r}")
+    settings = {**_SYNTHETIC_DEFAULTS, **_DEFAULTS_OF.get(name, {}), **options}
+    shots = settings["images_per_camera"] * (DOMAINS[name].seen_by or DOMAINS[name].cameras)
     queries = settings["test_identities"] * settings["queries_per_identity"]
     counts = {
         "train": settings["train_identities"] * shots,
         "query": queries,
-        "gallery": settings["test_identities"] * shots - queries,
+        "gallery": settings["test_identities"] * shots - queries + settings["distractors"],
     }
+    if not settings["distractors"]:  # results stored before there were distractors are still found
+        del settings["distractors"]
 
     def load(progress: Progress, allocate: Allocate) -> dict[str, Split]:
         splits = render_domain(name, seed=seed, size=size, progress=progress, **settings)

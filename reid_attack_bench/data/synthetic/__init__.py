@@ -1,7 +1,8 @@
-"""Procedural person ReID data: three domains, rendered from a seed in seconds, for tests, examples and ablations.
+"""Procedural person ReID data: four domains, rendered from a seed in seconds, for tests, examples and ablations.
 
 `render_domain` returns the splits of a domain. `identity` draws identities, `person` and `cloth` render their bodies
-and clothes, `scene` their background and occluders, `camera` the image; `domains` defines the three domains.
+and clothes, `outfit` what they share, `scene` their background and occluders, `camera` the image; `domains` defines the
+domains.
 """
 
 from reid_attack_bench.data.synthetic.domains import DOMAINS, Domain

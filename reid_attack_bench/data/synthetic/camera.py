@@ -9,6 +9,9 @@ import numpy as np
 
 Range = tuple[float, float]
 
+Cast = tuple[float, float, float]
+"""Warmth, tint and gain that one camera adds to what it draws, see `CameraRanges`."""
+
 
 @dataclass(frozen=True)
 class CameraRanges:
@@ -27,6 +30,7 @@ class CameraRanges:
         resolution: sharpness, as a share of the output's resolution.
         noise: standard deviation, for values in [0, 1].
         quality: JPEG quality, 1 to 100.
+        casts: of the cameras in turn, so that any two differ whatever the seed; () for none.
     """
 
     warmth: Range
@@ -41,6 +45,7 @@ class CameraRanges:
     resolution: Range
     noise: Range
     quality: Range
+    casts: tuple[Cast, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,9 +80,14 @@ def make_camera(rng: np.random.Generator, ranges: CameraRanges, number: int) -> 
     def draw(bounds: Range) -> float:
         return float(rng.uniform(*bounds))
 
+    warmth, tint, gain = ranges.casts[number % len(ranges.casts)] if ranges.casts else (0.0, 0.0, 0.0)
     return Camera(
         matrix=_colour_matrix(
-            draw(ranges.warmth), draw(ranges.tint), draw(ranges.gain), draw(ranges.saturation), draw(ranges.hue)
+            warmth + draw(ranges.warmth),
+            tint + draw(ranges.tint),
+            gain + draw(ranges.gain),
+            draw(ranges.saturation),
+            draw(ranges.hue),
         ),
         gamma=draw(ranges.gamma),
         haze=draw(ranges.haze),

@@ -1,4 +1,4 @@
-"""The three domains: a sunny square, an underground station and a campus under clouds.
+"""The domains: a sunny square, an underground station, a campus under clouds, and a crowd at rush hour.
 
 They share the body model. They differ in clothing, places, light, cameras, occluders and bounding boxes, as real ReID
 data sets do.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from reid_attack_bench.data.synthetic.camera import CameraRanges
 from reid_attack_bench.data.synthetic.identity import Mix, Palette, Wardrobe
+from reid_attack_bench.data.synthetic.outfit import Outfits
 from reid_attack_bench.data.synthetic.scene import Scenery
 
 
@@ -41,6 +42,8 @@ class Domain:
         company: share of images with another pedestrian in the box.
         sunlight: hardness of shadows, 0 to 1.
         stride: mean swing of the legs, radians.
+        outfits: how people dress alike; None if everybody dresses for themselves.
+        seen_by: number of cameras that see each identity; 0 for all of them.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Domain:
     company: float
     sunlight: float
     stride: float
+    outfits: Outfits | None = None
+    seen_by: int = 0
 
 
 _BLACK, _CHARCOAL, _GREY, _SILVER = (0.09, 0.09, 0.1), (0.24, 0.24, 0.26), (0.45, 0.45, 0.47), (0.68, 0.68, 0.7)
@@ -198,4 +203,53 @@ CAMPUS = Domain(
     stride=0.44,
 )  # fmt: skip
 
-DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (PLAZA, STATION, CAMPUS)}
+RUSH = Domain(
+    name="rush",
+    number=4,
+    cameras=6,
+    wardrobe=Wardrobe(
+        upper=((_BLACK, 2.5), (_CHARCOAL, 2), (_GREY, 1.5), (_NAVY, 2), (_WHITE, 1.5), (_BEIGE, 1), (_WINE, 0.7),
+               (_OLIVE, 0.7)),
+        lower=((_BLACK, 3), (_NAVY, 2), (_DENIM, 2.5), (_CHARCOAL, 1.5), (_BEIGE, 0.8)),
+        accent=_ACCENTS,
+        shoes=((_BLACK, 3), (_WHITE, 2), (_BROWN, 1.5), (_GREY, 1)),
+        upper_cuts={"open-jacket": 2, "zip-jacket": 2, "hoodie": 1.5, "coat": 2, "longsleeve": 1.5, "tshirt": 1.5},
+        lower_cuts={"trousers": 3, "jeans": 3, "wide": 0.7, "track": 0.7},
+        patterns={"plain": 1},
+        bags={"none": 2, "backpack": 2, "shoulder": 2, "hand": 1.5},
+        hats={"none": 5, "cap": 0.8, "beanie": 0.7, "scarf": 0.3},
+    ),
+    scenery=Scenery(
+        walls=(((0.62, 0.64, 0.64), 2), ((0.75, 0.74, 0.7), 1.5), ((0.5, 0.48, 0.46), 1), ((0.66, 0.56, 0.46), 1)),
+        grounds=(((0.46, 0.46, 0.46), 2), ((0.56, 0.54, 0.5), 1.5), ((0.36, 0.37, 0.39), 1)),
+        backdrops={"shops": 2, "facade": 1.5, "tiles": 1, "pillars": 1, "trees": 1, "fence": 0.5},
+        floors={"paving": 3, "asphalt": 1.5, "platform": 0.5},
+        props={"bench": 1, "bin": 1, "kiosk": 1.2, "bicycle": 1, "lamp": 1, "car": 0.7},
+        horizon=(0.15, 0.55),
+        relief=0.12,
+    ),
+    lens=CameraRanges(
+        warmth=(-0.05, 0.05), tint=(-0.02, 0.02), gain=(-0.04, 0.04), gamma=(0.9, 1.2), saturation=(0.8, 1.1),
+        hue=(-0.06, 0.06), haze=(0.0, 0.06), vignette=(0.0, 0.25), elevation=(0.1, 0.34), resolution=(0.6, 0.95),
+        noise=(0.008, 0.02), quality=(60, 90),
+        casts=((0.2, 0.0, 0.2), (-0.22, 0.0, -0.22), (0.0, 0.1, -0.38), (0.05, -0.1, 0.35), (0.08, 0.0, -0.55),
+               (-0.1, 0.0, 0.45)),
+    ),
+    boxes=BoxHabits(fill=0.92, fill_spread=0.05, shift_x=0.025, shift_y=0.025, aspect=0.05),
+    occluders={"pole": 1, "rail": 1, "suitcase": 1.5, "bicycle": 1, "bin": 0.7, "bench": 0.5},
+    occlusion=0.35,
+    company=0.25,
+    sunlight=0.25,
+    stride=0.44,
+    outfits=Outfits(
+        count=20,
+        textures={"plain": 3, "pinstripes": 1, "stripes": 1, "check": 1, "diagonal": 0.7, "yoke": 0.7, "block": 0.7},
+        tone=(0.4, 0.75),
+        weave=(0.02, 0.07),
+        printed=0.5,
+        prints=_ACCENTS,
+    ),
+    seen_by=4,
+)  # fmt: skip
+
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (PLAZA, STATION, CAMPUS, RUSH)}

@@ -12,6 +12,7 @@ from reid_attack_bench.data.split import Split
 from reid_attack_bench.data.synthetic.camera import Camera, make_camera, make_exposure, photograph
 from reid_attack_bench.data.synthetic.domains import DOMAINS, Domain
 from reid_attack_bench.data.synthetic.identity import Person, make_person, pick
+from reid_attack_bench.data.synthetic.outfit import wearing
 from reid_attack_bench.data.synthetic.paint import Canvas
 from reid_attack_bench.data.synthetic.person import Pose, draw_person
 from reid_attack_bench.data.synthetic.scene import (
@@ -34,7 +35,7 @@ _OVERSAMPLING = 2
 _PLACES = 4  # panoramas per camera
 
 # First number of a random stream's key after seed and domain; keeps the streams independent.
-_CAMERA, _PLACE, _PERSON, _TRACK, _SHOT, _QUERY = range(6)
+_CAMERA, _PLACE, _PERSON, _TRACK, _SHOT, _QUERY, _OUTFIT = range(7)
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,30 @@ class _Site:
     places: list[np.ndarray]
 
 
+@dataclass(frozen=True)
+class _World:
+    """What all images of a domain share; `models` wear its outfits, `rows` is the height of the drawing in pixels."""
+
+    domain: Domain
+    sites: list[_Site]
+    models: list[Person]
+    size: tuple[int, int]
+    rows: int
+
+    def passer_by(self, rng: np.random.Generator) -> Person:
+        person = make_person(rng, self.domain.wardrobe)
+        outfits = self.domain.outfits
+        return person if outfits is None else wearing(person, self.models, rng, outfits)
+
+
 def _stream(seed: int, domain: Domain, *key: int) -> np.random.Generator:
     """Random generator that depends only on the key."""
     return np.random.default_rng(np.random.SeedSequence([seed, domain.number, *key]))
 
 
-def _make_sites(domain: Domain, seed: int, rows: int) -> list[_Site]:
-    return [
+def _make_world(domain: Domain, seed: int, size: tuple[int, int]) -> _World:
+    rows = _OVERSAMPLING * max(size[0], 2 * size[1])
+    sites = [
         _Site(
             make_camera(_stream(seed, domain, _CAMERA, number), domain.lens, number),
             [
@@ -59,6 +77,9 @@ def _make_sites(domain: Domain, seed: int, rows: int) -> list[_Site]:
         )
         for number in range(domain.cameras)
     ]
+    outfits = 0 if domain.outfits is None else domain.outfits.count
+    models = [make_person(_stream(seed, domain, _OUTFIT, number), domain.wardrobe) for number in range(outfits)]
+    return _World(domain, sites, models, size, rows)
 
 
 def _make_pose(rng: np.random.Generator, domain: Domain, camera: Camera, heading: float) -> Pose:
@@ -78,10 +99,10 @@ def _make_pose(rng: np.random.Generator, domain: Domain, camera: Camera, heading
 
 
 def _shoot(
-    domain: Domain, site: _Site, person: Person, track: np.random.Generator, rng: np.random.Generator,
-    size: tuple[int, int], rows: int,
-) -> np.ndarray:  # fmt: skip
+    world: _World, site: _Site, person: Person, track: np.random.Generator, rng: np.random.Generator
+) -> np.ndarray:
     """One image of `person`; `track` draws what the shots of one passage share."""
+    domain, rows = world.domain, world.rows
     heading = site.camera.heading + (np.pi if track.random() < 0.5 else 0.0)
     where = track.uniform(0, 1, 2)
     place = site.places[int(track.integers(_PLACES))]
@@ -99,7 +120,7 @@ def _shoot(
 
     company = rng.random()
     if company < domain.company:
-        other = make_person(rng, domain.wardrobe)
+        other = world.passer_by(rng)
         side = -1 if rng.random() < 0.5 else 1
         beside = centre + side * float(rng.uniform(0.2, 0.32))
         in_front = company < 0.3 * domain.company
@@ -120,7 +141,7 @@ def _shoot(
         turn = np.array([[stretch, 0, 0.25 * rows * (1 - stretch)], [0, 1, 0]], np.float32)
         pixels = cv2.warpAffine(pixels, turn, pixels.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
     exposure = make_exposure(track, rng)
-    return photograph(pixels, site.camera, exposure, size, rng)
+    return photograph(pixels, site.camera, exposure, world.size, rng)
 
 
 def _check(
@@ -135,11 +156,11 @@ def _check(
     for what, count in counts.items():
         if not 1 <= count < _TEST_OFFSET:
             raise BenchError(f"{what} of synthetic domain '{name}' must be from 1 to {_TEST_OFFSET - 1}, not {count}")
-    cameras = DOMAINS[name].cameras
+    cameras = DOMAINS[name].seen_by or DOMAINS[name].cameras
     if not 1 <= queries < cameras:
         raise BenchError(
             f"queries_per_identity of synthetic domain '{name}' must be from 1 to {cameras - 1}, not {queries}: each "
-            f"comes from a different one of its {cameras} cameras, and one is needed for the gallery"
+            f"comes from a different one of the {cameras} cameras that see a person, and one is needed for the gallery"
         )
     if images_per_camera < 1:
         raise BenchError(f"images_per_camera of synthetic domain '{name}' must be at least 1, not {images_per_camera}")
@@ -156,11 +177,13 @@ def render_domain(
     test_identities: int,
     images_per_camera: int,
     queries_per_identity: int,
+    distractors: int = 0,
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> dict[str, Split]:
     """Render the splits "train", "query" and "gallery" of one domain.
 
-    Every camera sees every identity `images_per_camera` times. Of each test identity, `queries_per_identity` images
+    Every camera sees every identity `images_per_camera` times (where the domain has `seen_by`, that many cameras do,
+    drawn for each identity). Of each test identity, `queries_per_identity` images
     from different cameras are queries and the rest are gallery. Results are bit-identical for the same arguments; an
     image depends only on the seed, the domain, the size and its own identity, camera and shot.
 
@@ -171,7 +194,8 @@ def render_domain(
         train_identities: labelled 0 … train_identities − 1.
         test_identities: labelled from train_identities upwards.
         images_per_camera: images of each identity per camera.
-        queries_per_identity: less than the number of cameras of the domain.
+        queries_per_identity: less than the number of cameras that see an identity.
+        distractors: people of whom the gallery has one image each, and no query any; one label for all, the highest.
         progress: called as progress(done, total, note), counting identities.
 
     Raises:
@@ -179,23 +203,29 @@ def render_domain(
     """
     counts = {"train_identities": train_identities, "test_identities": test_identities}
     domain = _check(name, seed, size, counts, images_per_camera, queries_per_identity)
-    rows = _OVERSAMPLING * max(size[0], 2 * size[1])
-    sites = _make_sites(domain, seed, rows)
+    if not 0 <= distractors < _TEST_OFFSET:
+        raise BenchError(
+            f"distractors of synthetic domain '{name}' must be from 0 to {_TEST_OFFSET - 1}, not {distractors}"
+        )
+    world = _make_world(domain, seed, size)
     total = train_identities + test_identities
     found: dict[str, list[tuple[np.ndarray, int, int]]] = {"train": [], "query": [], "gallery": []}
     people = [*range(train_identities), *range(_TEST_OFFSET, _TEST_OFFSET + test_identities)]
-    for label, who in enumerate(people):
-        person = make_person(_stream(seed, domain, _PERSON, who), domain.wardrobe)
-        asking = _stream(seed, domain, _QUERY, who).permutation(domain.cameras)[:queries_per_identity]
-        for number, site in enumerate(sites):
-            for shot in range(images_per_camera):
+    strangers = range(2 * _TEST_OFFSET, 2 * _TEST_OFFSET + distractors)
+    for done, who in enumerate([*people, *strangers]):
+        person = world.passer_by(_stream(seed, domain, _PERSON, who))
+        met = _stream(seed, domain, _QUERY, who).permutation(domain.cameras)
+        asking = met[: queries_per_identity if done < total else 0]
+        seen_by, shots = (domain.seen_by or domain.cameras, images_per_camera) if done < total else (1, 1)
+        for number in sorted(met[:seen_by].tolist()):
+            for shot in range(shots):
                 track = _stream(seed, domain, _TRACK, who, number)
                 rng = _stream(seed, domain, _SHOT, who, number, shot)
-                image = _shoot(domain, site, person, track, rng, size, rows)
+                image = _shoot(world, world.sites[number], person, track, rng)
                 asked = shot == 0 and number in asking
                 split = "train" if who < _TEST_OFFSET else "query" if asked else "gallery"
-                found[split].append((image, label, number))
-        progress(label + 1, total, f"{name}: drawing people")
+                found[split].append((image, min(done, total), number))
+        progress(done + 1, total + distractors, f"{name}: drawing people")
     return {
         split: Split(
             images=np.stack([image for image, _, _ in rows_]),
