@@ -80,9 +80,13 @@ def check_victim_command(
     images = sample(splits["query"], splits["gallery"])
     results = check(model, images.images, images.identities, images.cameras, device=resolve_device(device))
     if as_json:
-        print(json.dumps({"victim": victim, "dataset": name, "findings": [asdict(result) for result in results]}))
+        findings = [asdict(result) for result in results]
+        published = {place: asdict(values) for place, values in model.published.items()}
+        print(json.dumps({"victim": victim, "dataset": name, "findings": findings, "published": published}))
     else:
         Console().print(_table(results))
+        for place, values in model.published.items():
+            print(f"published on {place}: Rank-1 {values.rank1}, mAP {values.mAP}; a run on it compares them")
     faults = list(dict.fromkeys(result.name for result in results if result.level == "fault"))
     if faults:
         raise BenchError(f"{victim} is not ready to be attacked: {', '.join(faults)}; fix this first")

@@ -74,6 +74,7 @@ def execute(
                 outcome.threads = max(1, cpu_count() // asked)
                 job = processes.Job(plan, store, device, outcome.threads)
                 processes.run_in_parallel(todo, recorder, asked, functools.partial(start, job), plan.steps)
+    outcome.failed.update(schedule.behind_gates(plan.steps.values(), outcome.failed))
     return outcome
 
 

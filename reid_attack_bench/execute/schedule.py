@@ -53,3 +53,19 @@ def blocked(waiting: Iterable[Step], failed: Mapping[str, str]) -> dict[str, str
                 found[step.key] = reason
                 break
     return found
+
+
+def behind_gates(steps: Iterable[Step], failed: Mapping[str, str]) -> dict[str, str]:
+    """Steps behind a gate that failed, and what reads them: key → reason. They may be stored from a run without it.
+
+    Args:
+        steps: in an order that satisfies their needs.
+        failed: key → reason.
+    """
+    found: dict[str, str] = {}
+    for step in steps:
+        reasons = [failed.get(key) for key in step.after] + [found.get(key) for key in step.inputs.values()]
+        reason = next(filter(None, reasons), None)
+        if reason is not None and step.key not in failed:
+            found[step.key] = reason
+    return found

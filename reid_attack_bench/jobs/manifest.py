@@ -83,7 +83,7 @@ def notes(plan: Plan, outcome: Outcome) -> list[str]:
             f"Synthetic data ({', '.join(synthetic)}): rendered, not photographed. The values compare models and "
             "attacks with each other and say nothing about real pedestrians."
         )
-    lines += _withdrawn(plan) + _fitted_elsewhere(plan)
+    lines += [*plan.notes, *_withdrawn(plan), *_fitted_elsewhere(plan)]
     if plan.suite.precision != "float32":
         lines.append(f"Victims were attacked and evaluated in {plan.suite.precision}, not in float32.")
     if find_lpips_weights() is None:

@@ -20,6 +20,8 @@ class CleanRow:
         home: `dataset` is the training data set of the victim.
         check_key: of the checks of the victim, on its training data set; on all its rows.
         withdrawn: its authors have withdrawn `dataset`.
+        figure_keys: of the comparisons of the victim, and of one that it defends, with published values; on all its
+            rows.
     """
 
     victim: str
@@ -31,6 +33,7 @@ class CleanRow:
     rank_key: str
     check_key: str
     withdrawn: bool = False
+    figure_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Plan:
         steps: key → step, in an order that satisfies their inputs.
         wanted: keys to make instead of those that the report reads; empty for a report.
         source: None if the plan cannot be made from text, e.g. with a victim that exists only in memory.
+        notes: lines that every report of the run must show.
     """
 
     suite: Suite
@@ -103,13 +107,14 @@ class Plan:
     cells: tuple[Cell, ...]
     wanted: tuple[str, ...] = ()
     source: PlanSource | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def goals(self) -> list[str]:
         """Keys to make: those in `wanted`, or those that the report reads. All other steps only serve them."""
         if self.wanted:
             return list(self.wanted)
-        wanted = [key for row in self.clean for key in (row.rank_key, row.check_key)]
+        wanted = [key for row in self.clean for key in (row.rank_key, *row.figure_keys, row.check_key)]
         for cell in self.cells:
             wanted += [key for key in (cell.craft_key, cell.measure_key, cell.rank_key) if key]
         return list(dict.fromkeys(wanted))

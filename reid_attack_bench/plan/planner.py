@@ -13,18 +13,18 @@ from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.files import file_digest
 from reid_attack_bench.metrics.lpips import find_lpips_weights
 from reid_attack_bench.plan.attacks import on_source, plan_attacks, why_impossible
+from reid_attack_bench.plan.clean import CleanRows
 from reid_attack_bench.plan.plan import Cell, CleanRow, Plan, PlanSource
 from reid_attack_bench.plan.sources import PlannedSource, sources_of
 from reid_attack_bench.plan.victims import PlannedVictim, plan_victims
 from reid_attack_bench.registry import Plugin
 from reid_attack_bench.steps.attack_run import AttackRun
-from reid_attack_bench.steps.check import check_step
 from reid_attack_bench.steps.craft import craft_step
-from reid_attack_bench.steps.data import data_step, has_training_split, source_of
-from reid_attack_bench.steps.embed import clean_step, features_step
+from reid_attack_bench.steps.data import data_step, has_training_split
+from reid_attack_bench.steps.embed import features_step
 from reid_attack_bench.steps.fit import fit_step
 from reid_attack_bench.steps.measure import measure_step
-from reid_attack_bench.steps.rank import clean_rank_step, rank_step
+from reid_attack_bench.steps.rank import rank_step
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.suites.suite import Suite
 
@@ -69,7 +69,7 @@ def make_plan(
     for victim in targets:  # clean first: a victim that did not learn stops its own cells early
         for name in names:
             if not suite.relations or victim.home == name or victim.home not in data:
-                planner.clean_row(victim, name)
+                planner.clean.row(victim, name)
     cells = [
         cell
         for run in attacks
@@ -84,7 +84,8 @@ def make_plan(
     if not cells:
         raise BenchError("nothing to run: no attack meets a source and a target with these settings")
     source = None if live else PlanSource(data_root, chosen.only, remember)
-    return Plan(suite, planner.steps, tuple(planner.clean.values()), tuple(cells), source=source)
+    clean, notes = tuple(planner.clean.rows.values()), tuple(planner.clean.notes(victims))
+    return Plan(suite, planner.steps, clean, tuple(cells), source=source, notes=notes)
 
 
 def _sources(
@@ -102,44 +103,22 @@ class _Planner:
     Attributes:
         data: name → data step.
         steps: key → step, in an order that satisfies their inputs.
-        clean: (victim, data set) → row.
         passes: precision and compilation of victims, as part of a step's implementation.
+        clean: rows without attack, and their gates.
     """
 
     def __init__(self, suite: Suite, data: Mapping[str, Step]) -> None:
         self.suite, self.data = suite, data
         self.steps: dict[str, Step] = {}
-        self.clean: dict[tuple[str, str], CleanRow] = {}
         # defaults are left out of the key, so results stored before these options existed are still found
         self.passes: dict[str, Any] = {} if suite.precision == "float32" else {"precision": suite.precision}
         self.passes |= {"compile": True} if suite.compile else {}
+        self.clean = CleanRows(data, self.add, self.passes, suite.batch_size)
         weights = find_lpips_weights()
         self.lpips = file_digest(weights) if weights else None
 
     def add(self, step: Step) -> Step:
         return self.steps.setdefault(step.key, step)
-
-    def clean_row(self, victim: PlannedVictim, name: str) -> CleanRow:
-        """The row of `victim` on data set `name`, with its steps."""
-        if (victim.label, name) not in self.clean:
-            data, home = self.data[name], victim.home == name
-            gate = () if home else self._gate(victim)
-            features = self.add(clean_step(victim.step, data, self.passes, gate, victim.randomised))
-            rank = self.add(clean_rank_step(features, victim.step, data, victim.expected_rank1 if home else 0.0))
-            keys = (victim.step.key, features.key, rank.key, self._check(victim).key)
-            source = source_of(data)
-            row = CleanRow(victim.label, name, source.synthetic, home, *keys, withdrawn=bool(source.withdrawn))
-            self.clean[victim.label, name] = row
-        return self.clean[victim.label, name]
-
-    def _check(self, victim: PlannedVictim) -> Step:
-        """The checks of a victim on its training data set; on the first of the suite where that is unknown."""
-        home = victim.home if victim.home in self.data else next(iter(self.data))
-        return self.add(check_step(victim.step, self.data[home], self.suite.batch_size))
-
-    def _gate(self, victim: PlannedVictim) -> tuple[str, ...]:
-        """The clean ranking at home: if it fails, the victim is neither source nor target."""
-        return (self.clean_row(victim, victim.home).rank_key,) if victim.home in self.data else ()
 
     def cells(
         self, run: AttackRun, source: PlannedSource, name: str, targets: Iterable[PlannedVictim]
@@ -152,8 +131,10 @@ class _Planner:
             evaluated = [target for target in evaluated if source.relation_to(target, name, self.data) in wanted]
         if not evaluated:
             return
-        rows = [self.clean_row(target, name) for target in evaluated]
-        gate = tuple(key for member in source.members for key in self._gate(member))
+        rows = [self.clean.row(target, name) for target in evaluated]
+        for member in source.members:
+            self.clean.plan_gates(member)
+        gate = tuple(key for member in source.members for key in self.clean.gate(member))
         run = on_source(run, *source.members)
         impossible = why_impossible(run, *source.members) or self._why_unfitted(run, source)
         craft = None if impossible else self._craft(run, source, name, gate)
@@ -212,7 +193,8 @@ class _Planner:
         """`cell` with the steps that measure, embed and rank the images of `craft`."""
         data = self.data[cell.dataset]
         measure = self.add(measure_step(craft, data, self.lpips))
-        features = self.add(features_step(craft, target.step, data, self.passes, (row.rank_key,), target.randomised))
+        gate = (row.rank_key, *row.figure_keys)
+        features = self.add(features_step(craft, target.step, data, self.passes, gate, target.randomised))
         rank = self.add(rank_step(features, self.steps[row.features_key], target.step, data))
         fitted_on = craft.parents["fit"].parents["data"].about if "fit" in craft.parents else ""
         cell = replace(cell, craft_key=craft.key, fitted_on=fitted_on)

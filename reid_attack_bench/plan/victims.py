@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
 
 from reid_attack_bench import registry
-from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, Victim
+from reid_attack_bench.contracts import Defence, LearnedDefence, PublishedValues, Recipe, Victim
 from reid_attack_bench.errors import BenchError, MissingWeightsError, joined
 from reid_attack_bench.files import plain
 from reid_attack_bench.steps.data import has_training_split
@@ -36,6 +36,8 @@ class PlannedVictim:
         purifies: an adaptive attack can get past what blocks its gradient, since that is in `purify`.
         defended: it has, or may have, a defence that an adaptive attack could know. False only for what a recipe makes
             that says so: a model that comes trained may hide one.
+        published: data set → values that were published for it without attack.
+        defends: the victim that it defends; None for one that is no defence.
     """
 
     model: str
@@ -50,6 +52,8 @@ class PlannedVictim:
     classifies: bool = True
     one_class: bool = False
     defended: bool = True
+    published: Mapping[str, PublishedValues] = field(default_factory=dict)
+    defends: PlannedVictim | None = None
 
     @property
     def label(self) -> str:
@@ -116,6 +120,11 @@ def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
         raise BenchError(f"victim {entry.label} is already trained (it has no fit): remove train_on")
     victim = use.plugin
     one_class = _has_one_class(victim)
+    for name, values in victim.published.items():
+        if not isinstance(values, PublishedValues):
+            raise BenchError(
+                f"victim {entry.label}: published[{name!r}] must be PublishedValues(rank1=…, mAP=…), not {values!r}"
+            )
     return PlannedVictim(
         entry.label,
         "",
@@ -128,6 +137,7 @@ def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
         purifies=type(victim).purify is not Victim.purify,
         classifies=victim.classifies and not one_class,
         one_class=one_class,
+        published=victim.published,
     )
 
 
@@ -205,6 +215,7 @@ def _defended(
                 randomised=other.randomised or defence.randomised,
                 purifies=defence.purifies or (other.purifies and not differentiable),
                 classifies=other.classifies,
+                defends=other,
             )
         )
     return made

@@ -133,12 +133,17 @@ class _Collector:
             **{name: card.get(name, "") for name in ("defence", "distance", "citation", "weights", "detector")},
             randomised=bool(card.get("randomised") or card.get("found_randomised")),
             queries=None if facts is None else facts["queries"],
-            status=self.status(row.rank_key, facts),
+            status=self.clean_status(row, facts),
             values=_known(measured),
             features_key=row.features_key,
             rank_key=row.rank_key,
             checks=self.checks(row.check_key),
         )
+
+    def clean_status(self, row: CleanRecord, facts: Mapping[str, Any] | None) -> str:
+        """As `status`; also of a victim that was ranked, but does not reach its published values."""
+        found = [self.status(key, self.unchecked("reproduce", key)) for key in row.figure_keys]
+        return next((each for each in [self.status(row.rank_key, facts), *found] if each != "ok"), "ok")
 
     def checks(self, key: str) -> tuple[CheckResult, ...]:
         """Notes and faults of the checks of a victim."""

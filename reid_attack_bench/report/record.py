@@ -55,6 +55,7 @@ class CleanRecord:
     rank_key: str
     check_key: str = ""
     withdrawn: bool = False
+    figure_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reid_attack_bench.steps import check, craft, data, embed, fit, measure, rank, victim
+from reid_attack_bench.steps import check, craft, data, embed, fit, measure, rank, reproduce, victim
 from reid_attack_bench.steps.step import Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace
 
@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
     "victim": Kind(victim.VERSION, victim.run_victim),
     "clean": Kind(embed.CLEAN_VERSION, embed.run_clean),
     "clean-rank": Kind(rank.CLEAN_VERSION, rank.run_clean_rank),
+    "reproduce": Kind(reproduce.VERSION, reproduce.run_reproduce),
     "check": Kind(check.VERSION, check.run_check),
     "fit": Kind(fit.VERSION, fit.run_fit),
     "craft": Kind(craft.VERSION, craft.run_craft),

@@ -60,6 +60,14 @@ class Bench:
         return {flag.name: flag.evidence for flag in audit(self.results) if flag.severity != "note"}
 
 
+def test_a_victim_whose_clean_figure_was_not_reproduced_is_unverified() -> None:
+    status = "clean figure not reproduced: published Rank-1 90.0, mAP 80.0; here 54.1, 30.2. net on plaza: check …"
+    (flag,) = audit(Bench(status=status).results)
+    assert (flag.name, flag.severity) == ("clean figure not reproduced", "red")
+    assert flag.evidence.startswith("published Rank-1 90.0")
+    assert not audit(Bench(status="no disk").results)
+
+
 def honest(**row: Any) -> Bench:
     """What an undefended victim shows under the small protocol."""
     bench = Bench(**row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reid_attack_bench.execute.schedule import blocked, by_work_behind, next_step, work_behind
+from reid_attack_bench.execute.schedule import behind_gates, blocked, by_work_behind, next_step, work_behind
 from reid_attack_bench.steps.step import Step
 
 
@@ -58,3 +58,9 @@ def test_a_failure_blocks_all_that_depends_on_it_for_the_same_reason() -> None:
         (SMALL.key, LARGE.key, GATED.key), "no disk"
     )
     assert blocked([SMALL, GATED], {LARGE.key: "it died"}) == {GATED.key: "it died"}
+
+
+def test_what_is_stored_behind_a_failed_gate_no_longer_counts() -> None:
+    after = step("after", GATED)
+    assert behind_gates([*STEPS, after], {LARGE.key: "it fell"}) == {GATED.key: "it fell", after.key: "it fell"}
+    assert behind_gates([*STEPS, after], {SMALL.key: "it died"}) == {}, "an input that cannot be made again"

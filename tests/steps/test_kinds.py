@@ -6,14 +6,21 @@ from dataclasses import replace
 
 import pytest
 
+from reid_attack_bench import registry
+from reid_attack_bench.contracts import PublishedValues
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.steps.kinds import KINDS, STEP_VERSIONS
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.suites import parse
+from tests.plugins.toy import ToyVictim
 
 
 def test_every_planned_step_is_of_a_kind_and_has_its_version(tiny) -> None:
-    steps = make_plan(parse.parse(tiny)).steps.values()
+    tiny["victims"]["known"] = {"use": "known"}
+    victim = ToyVictim()
+    victim.published = {"plaza": PublishedValues(90, 80)}
+    live = {"known": registry.Plugin("victim", "known", victim, "v1", "memory")}
+    steps = make_plan(parse.parse(tiny), live=live).steps.values()
     assert {step.kind for step in steps} == set(KINDS)
     assert all(step.version == KINDS[step.kind].version == STEP_VERSIONS[step.kind] for step in steps)
 

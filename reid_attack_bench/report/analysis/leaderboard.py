@@ -182,7 +182,7 @@ def _leaderboard_row(
     row["queries"] = pd.NA if clean.queries is None else clean.queries
     for metric in ("rank1", "mAP"):
         for suffix in ("", "_low", "_high"):
-            row[f"clean_{metric}{suffix}"] = clean.value(f"{metric}{suffix}") if clean.ok else math.nan
+            row[f"clean_{metric}{suffix}"] = clean.value(f"{metric}{suffix}")
     cells = by_place.get((clean.victim, clean.dataset), [])
     row["protocol"] = _protocol_faced(results, cells, defended=bool(clean.defence))
     for epsilon in epsilons(plan):

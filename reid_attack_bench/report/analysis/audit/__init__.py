@@ -17,6 +17,7 @@ from reid_attack_bench.report.analysis.audit import comparison, masking, strengt
 from reid_attack_bench.report.analysis.audit.arms import BROKEN, MARGIN, arms_of
 from reid_attack_bench.report.analysis.audit.flags import (
     FAILS_CHECK,
+    NOT_REPRODUCED,
     SEVERITIES,
     Flag,
     doubtful,
@@ -38,6 +39,8 @@ def audit(results: Results) -> list[Flag]:
         if clean.ok:
             found = [Flag(clean.victim, clean.dataset, *each) for each in dict.fromkeys(_found(results, clean))]
             flags += sorted(found, key=lambda flag: _ORDER.index(flag.severity))
+        elif clean.status.startswith(NOT_REPRODUCED):
+            flags.append(Flag(clean.victim, clean.dataset, NOT_REPRODUCED, clean.status.partition(": ")[2]))
     return flags
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from reid_attack_bench.steps.reproduce import NOT_REPRODUCED
+
 Severity = Literal["red", "amber", "note"]
 """red: ranked below the line of the leaderboard; amber: shown in the leaderboard; note: what was not examined."""
 
@@ -13,6 +15,7 @@ FAILS_CHECK = "fails check"
 """Start of the name of the flag for a fault; the name of the check follows."""
 
 SEVERITIES: Mapping[str, Severity] = {
+    NOT_REPRODUCED: "red",
     "never attacked white-box": "red",
     FAILS_CHECK: "red",
     "attack changes nothing": "red",
