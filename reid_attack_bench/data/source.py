@@ -87,13 +87,18 @@ class OnDisk:
         lines = []
         if not self.genuine:
             lines.append(
-                f"{self.name} in {self.root} has {_shown(self.counts)}, not the published {_shown(self.published)}: no "
-                "published value stands beside it."
+                f"{self.name} in {_from_home(self.root)} has {_shown(self.counts)}, not the published "
+                f"{_shown(self.published)}: no published value stands beside it."
             )
         if self.content.skipped:
             reasons = "; ".join(_reason(reason, names) for reason, names in self.content.skipped.items())
             lines.append(f"{self.name}: not read: {reasons}.")
         return tuple(lines)
+
+
+def _from_home(path: Path) -> str:
+    """A path as reports show it, which are passed on: without the name of the user."""
+    return f"~/{path.relative_to(Path.home()).as_posix()}" if Path.home() in path.parents else str(path)
 
 
 def _shown(counts: Mapping[str, int]) -> str:

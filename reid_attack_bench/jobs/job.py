@@ -202,6 +202,8 @@ def perform(job: Job, listener: Listener) -> Result:
     settings, store = job.settings, Store(job.settings.store)
     device = resolve_device(settings.device)
     plan = plan_of(job, remember=store.checked)
+    for note in plan.notes:
+        listener.note(note)
     for step in repair(plan, store):
         listener.note(f"stored artefact '{step.label}' was corrupt; making it again")
     earlier = manifest.read(job.out)

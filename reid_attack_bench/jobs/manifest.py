@@ -13,6 +13,7 @@ import torch
 
 from reid_attack_bench import __version__
 from reid_attack_bench.data import catalogue as datasets
+from reid_attack_bench.data.source import DataSource
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.events import Outcome
 from reid_attack_bench.execute.executor import seconds_stored
@@ -24,6 +25,7 @@ from reid_attack_bench.report.record import (
     REPORT_VERSION,
     CellRecord,
     CleanRecord,
+    DataRecord,
     Machine,
     RunRecord,
     StepRecord,
@@ -71,7 +73,24 @@ def describe(
             StepRecord(step.kind, step.label, key, dict(step.inputs), seconds.get(key), key in outcome.seconds)
             for key, step in plan.steps.items()
         ),
+        datasets=tuple(
+            DataRecord(
+                source.name,
+                source.title,
+                str(source.identity.get("reader", "")),
+                source.synthetic,
+                source.withdrawn,
+                source.genuine,
+                dict(source.counts),
+            )
+            for source in sources(plan)
+        ),
     )
+
+
+def sources(plan: Plan) -> list[DataSource]:
+    """Data sets of a plan."""
+    return [source_of(step) for step in plan.steps.values() if step.kind == "data"]
 
 
 def notes(plan: Plan, outcome: Outcome) -> list[str]:
@@ -94,8 +113,7 @@ def notes(plan: Plan, outcome: Outcome) -> list[str]:
 
 def _withdrawn(plan: Plan) -> list[str]:
     """A note for each data set that its authors have withdrawn, and for each such set that victims were trained on."""
-    sources = [source_of(step) for step in plan.steps.values() if step.kind == "data"]
-    reasons = {source.name: source.withdrawn for source in sources}
+    reasons = {source.name: source.withdrawn for source in sources(plan)}
     lines = [f"Withdrawn data ({name}): {reason}." for name, reason in reasons.items() if reason]
     trained: dict[str, list[str]] = {}
     for step in plan.steps.values():
@@ -146,7 +164,7 @@ def is_reported(record: RunRecord, earlier: RunRecord | None, run_dir: Path) -> 
     """Whether `run_dir`, whose record is `earlier`, holds the report of a run with the same results."""
     if earlier is None or not earlier.files:
         return False
-    shown = ("report_version", "notes", "failures", "clean", "cells")
+    shown = ("report_version", "notes", "failures", "clean", "cells", "datasets")
     if any(getattr(earlier, name) != getattr(record, name) for name in shown):
         return False
     # as JSON: settings from Python may be tuples, those from a file are lists

@@ -20,7 +20,7 @@ from reid_attack_bench.plan.victims import PlannedVictim, plan_victims
 from reid_attack_bench.registry import Plugin
 from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.craft import craft_step
-from reid_attack_bench.steps.data import data_step, has_training_split
+from reid_attack_bench.steps.data import data_step, has_training_split, source_of
 from reid_attack_bench.steps.embed import features_step
 from reid_attack_bench.steps.fit import fit_step
 from reid_attack_bench.steps.measure import measure_step
@@ -84,8 +84,9 @@ def make_plan(
     if not cells:
         raise BenchError("nothing to run: no attack meets a source and a target with these settings")
     source = None if live else PlanSource(data_root, chosen.only, remember)
-    clean, notes = tuple(planner.clean.rows.values()), tuple(planner.clean.notes(victims))
-    return Plan(suite, planner.steps, clean, tuple(cells), source=source, notes=notes)
+    clean = tuple(planner.clean.rows.values())
+    notes = [note for step in data.values() for note in source_of(step).notes] + planner.clean.notes(victims)
+    return Plan(suite, planner.steps, clean, tuple(cells), source=source, notes=tuple(notes))
 
 
 def _sources(

@@ -87,6 +87,19 @@ class CellRecord:
     withdrawn: bool = False
 
 
+@dataclass(frozen=True)
+class DataRecord:
+    """A data set, see data.source.DataSource. layout: its reader; empty for a rendered domain."""
+
+    name: str
+    title: str = ""
+    layout: str = ""
+    synthetic: bool = False
+    withdrawn: str = ""
+    genuine: bool = True
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
 def threat_columns(threat: ThreatModel) -> dict[str, Any]:
     """Columns of tables for a threat model, without the evaluated targets; None and "" where they do not apply."""
     return {
@@ -116,6 +129,7 @@ class RunRecord:
         failures: key → reason, for failed steps and the steps that depend on them.
         rebuilt: labels of corrupt artefacts that were recomputed.
         clean, cells, steps: planned rows of the tables, and all steps.
+        datasets: data sets of the plan; empty in records of earlier versions.
         files: paths of the report relative to the run folder; empty before it is written.
     """
 
@@ -136,6 +150,11 @@ class RunRecord:
     cells: tuple[CellRecord, ...] = ()
     steps: tuple[StepRecord, ...] = ()
     files: tuple[str, ...] = ()
+    datasets: tuple[DataRecord, ...] = ()
+
+    def is_genuine(self, dataset: str) -> bool:
+        """False for a data set that goes by the name of a published one, but has other numbers of images."""
+        return all(each.genuine for each in self.datasets if each.name == dataset)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"

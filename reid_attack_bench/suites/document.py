@@ -245,8 +245,9 @@ class FullDocument(Document):
     headline_epsilon: Epsilon | None = Field(
         None, description="the leaderboard is sorted by the worst case at this epsilon; default: the smallest"
     )
-    datasets: Annotated[dict[str, Options] | list[str], OrNothing()] = Field(
-        default_factory=dict, description="name → options, or names to pick from the extended suite"
+    datasets: Annotated[dict[Label, Options] | list[str], OrNothing()] = Field(
+        default_factory=dict,
+        description="name → options (of one's own data set: layout and root), or names to pick from the extended suite",
     )
     victims: Annotated[dict[Label, Annotated[VictimDocument, OrNothing()]] | list[str], OrNothing()] = Field(
         default_factory=dict, description="label → victim, or labels to pick from the extended suite"

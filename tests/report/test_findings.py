@@ -12,7 +12,7 @@ from scipy import stats
 
 from reid_attack_bench.report import markdown
 from reid_attack_bench.report.analysis import conclude, findings, published, significance
-from reid_attack_bench.report.record import RunRecord
+from reid_attack_bench.report.record import DataRecord, RunRecord
 from reid_attack_bench.report.results import PerQuery, Results, Setting
 from reid_attack_bench.suites import parse
 from tests.report.test_report import cell_row, change_cells, clean_row
@@ -262,6 +262,22 @@ def test_the_paper_stands_beside_the_same_model_data_attack_and_epsilon() -> Non
     swapped = {"source": "AlignedReID@cuhk03", "target": "aligned@market1501", "dataset": "market1501"}
     assert rank1("misranking", 16, VICTIMS[0], **swapped, relation="cross-dataset") == 34.3
     assert rank1("misranking", 16, VICTIMS[0], relation="") is None
+
+
+def test_no_paper_stands_beside_a_folder_that_only_goes_by_the_name() -> None:
+    run = results_of([], {("misranking", 16, 0): 5.0})
+    cells = {cell.source: cell for cell in run.cells}
+
+    def told(**genuine: bool) -> list[bool]:
+        known = tuple(DataRecord(name, genuine=value) for name, value in genuine.items())
+        told = replace(run, record=replace(run.record, datasets=known))
+        found = [published.result(told, cells[victim]) for victim in (VICTIMS[0], VICTIMS[2])]
+        found += [published.clean_result(told, VICTIMS[1], "market1501")]  # type: ignore[list-item]
+        return [each is not None for each in found]
+
+    assert told() == told(market1501=True, cuhk03=True) == [True, True, True]
+    assert told(market1501=False, cuhk03=True) == [False, True, False]
+    assert told(market1501=True, cuhk03=False) == [True, False, True]
 
 
 def test_the_report_prints_findings_and_the_paper_s_column() -> None:

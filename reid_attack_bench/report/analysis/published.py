@@ -63,8 +63,11 @@ def _line(row: dict[str, Any]) -> Published:
 
 
 def result(results: Results, cell: CellRow) -> Published | None:
-    """The published result with the attack label, epsilon, pixel budget, models and data sets of a cell, or None."""
-    if not cell.relation:
+    """The published result with the attack label, epsilon, pixel budget, models and data sets of a cell, or None.
+
+    None where one of the data sets has other numbers of images than the published one of its name.
+    """
+    if not cell.relation or not results.record.is_genuine(cell.dataset):
         return None
     setting = cell.setting
     for line in published():
@@ -74,6 +77,7 @@ def result(results: Results, cell: CellRow) -> Published | None:
         if (
             line.target_data == cell.dataset
             and line.source_data == source_data
+            and results.record.is_genuine(source_data)
             and _is_trained_on(results, cell.source, line.source_data)
             and _is(results, cell.source, line.source)
             and _is(results, cell.target, line.target)
@@ -84,6 +88,8 @@ def result(results: Results, cell: CellRow) -> Published | None:
 
 def clean_result(results: Results, victim: str, dataset: str) -> Published | None:
     """The published result of a victim without attack on its training data set, or None."""
+    if not results.record.is_genuine(dataset):
+        return None
     for line in published():
         if line.epsilon == 0 and line.target_data == dataset and _is(results, victim, line.target):
             return line
