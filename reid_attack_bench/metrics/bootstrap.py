@@ -79,6 +79,14 @@ def intervals(
     return bounds
 
 
+def resampled_means(
+    values: np.ndarray, identities: np.ndarray, rng: np.random.Generator, samples: int = 2000
+) -> np.ndarray:
+    """Means of the columns of N×C `values` over resamples of identities, float64 C×samples, from the same resamples."""
+    columns, sizes = _per_identity(np.asarray(values, dtype=np.float64), identities)
+    return _resampled(columns, sizes, samples, rng)
+
+
 def _per_identity(values: np.ndarray, identities: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Sums over the queries of each identity, C×K, and their number, K; None where each has one."""
     columns = np.ascontiguousarray(values.T)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from reid_attack_bench.metrics import catalogue
 from reid_attack_bench.report import labels, rows, targeted, transfer
-from reid_attack_bench.report.analysis import audit, controls, defences, findings, published
+from reid_attack_bench.report.analysis import audit, controls, defences, findings, published, rank_order
 from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.analysis.controls import Controls
 from reid_attack_bench.report.analysis.leaderboard import order_in_words
@@ -65,6 +65,7 @@ def report_text(results: Results, figures: dict[str, list[Path]], concluded: Con
     lines += _defence_lines(results, concluded.gains)
     lines += _finding_lines(concluded.claims)
     lines += _transfer_lines(results, concluded.controls)
+    lines += _order_lines(concluded.orders)
     lines += _attack_lines(results, concluded.controls)
     lines += _targeted_lines(results)
     lines += paper.index_lines(results)
@@ -171,6 +172,17 @@ def _transfer_lines(results: Results, compared: Controls) -> list[str]:
         lines += [markdown_row(transfer.CONTROL_HEADS), markdown_row([*["---"] * 3, "--:", "--:", "--:", "---"])]
         lines += [markdown_row(map(markdown_text, texts)) for texts in measured]
     return lines
+
+
+def _order_lines(orders: pd.DataFrame) -> list[str]:
+    """Orders of attacks on two data sets, compared."""
+    if orders.empty:
+        return []
+    lines = ["", "## Order of attacks across data sets", "", rank_order.INTRODUCTION, ""]
+    lines += [markdown_row(rank_order.WORDS), markdown_row(["---", "--:", "---", "---", *["--:"] * 4, "---"])]
+    lines += [markdown_row(map(markdown_text, rank_order.in_words(row))) for row in rank_order.shown(orders)]
+    found = rank_order.reversals(orders)
+    return lines + [""] * bool(found) + [f"- {markdown_text(line)}" for line in found]
 
 
 _ATTACK_HEADS = (

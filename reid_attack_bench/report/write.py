@@ -30,10 +30,11 @@ def write_report(
 ) -> list[Path]:
     """Write the report of a run into `out_dir`; returns the paths.
 
-    Files: leaderboard.csv, matrix.csv, clean.csv, costs.csv, and findings.csv and defences.csv if the suite has claims
-    and defences; tables/ with leaderboard and matrices in LaTeX and Markdown; plots/ with overview, heat maps, curves,
-    visibility and costs as PNG and PDF; sheets/ with example images; report.md and report.html. Files are written
-    atomically; equal results give equal bytes. `concluded`: conclusions of these results, computed if None.
+    Files: leaderboard.csv, matrix.csv, clean.csv, costs.csv, and findings.csv, defences.csv and rank_order.csv if the
+    suite has claims, defences and several data sets; tables/ with leaderboard and matrices in LaTeX and Markdown;
+    plots/ with overview, heat maps, curves, visibility and costs as PNG and PDF; sheets/ with example images; report.md
+    and report.html. Files are written atomically; equal results give equal bytes. `concluded`: conclusions of these
+    results, computed if None.
 
     Raises:
         BenchError: the results have no cell, or are inconsistent.
@@ -46,6 +47,7 @@ def write_report(
     claims, gains = concluded.claims, concluded.gains
     written = [rows.write_csv(findings.table(claims), out_dir / "findings.csv")] if claims else []
     written += [] if gains.empty else [rows.write_csv(gains, out_dir / "defences.csv")]
+    written += [] if concluded.orders.empty else [rows.write_csv(concluded.orders, out_dir / "rank_order.csv")]
     written += [
         rows.write_csv(concluded.board, out_dir / "leaderboard.csv"),
         rows.write_csv(tables.matrix(results, concluded.controls), out_dir / "matrix.csv"),

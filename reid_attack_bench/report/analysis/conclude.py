@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reid_attack_bench.report.analysis import audit, controls, defences, findings
+from reid_attack_bench.report.analysis import audit, controls, defences, findings, rank_order
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.analysis.controls import Controls
 from reid_attack_bench.report.results import Results
@@ -22,6 +22,7 @@ class Conclusions:
         flags: flags of the audit.
         gains: of defences over their undefended baselines.
         controls: transferred attacks compared with controls.
+        orders: of attacks on one data set compared with those on another.
     """
 
     board: pd.DataFrame
@@ -29,11 +30,13 @@ class Conclusions:
     flags: list[audit.Flag]
     gains: pd.DataFrame
     controls: Controls
+    orders: pd.DataFrame
 
 
 def conclude(results: Results) -> Conclusions:
-    """Leaderboard, claims, audit and defence gains of `results`."""
+    """Everything that reports conclude from `results`."""
     flags = audit.audit(results)
     board = tables.leaderboard(results, audit.unverified(flags), audit.doubtful(flags))
     gains = defences.robustness_gains(results)
-    return Conclusions(board, findings.evaluate_claims(results), flags, gains, controls.find(results))
+    claims, orders = findings.evaluate_claims(results), rank_order.rank_orders(results)
+    return Conclusions(board, claims, flags, gains, controls.find(results), orders)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reid_attack_bench.report import labels, rows, transfer
-from reid_attack_bench.report.analysis import audit, defences, findings
+from reid_attack_bench.report.analysis import audit, defences, findings, rank_order
 from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.analysis.leaderboard import order_in_words
 from reid_attack_bench.report.record import RunRecord
@@ -34,6 +34,7 @@ def prose(
     sections += [("audit", "Audit")] if raised or notes else []
     sections += [("defences", "Defences")] if gains else []
     sections += [("findings", "Findings")] if claims else []
+    sections += [("orders", "Order of attacks")] if len(concluded.orders) else []
     sections += [("matrix", "Matrix"), ("curves", "Curves"), ("cells", "Cells"), ("run", "Run")]
     sections += [("definitions", "Definitions")]
     if has_examples:
@@ -59,6 +60,10 @@ def prose(
         "transfer_introduction": transfer.INTRODUCTION,
         "controls": transfer.control_lines(results),
         "control_heads": transfer.CONTROL_HEADS,
+        "orders": [rank_order.in_words(row) for row in rank_order.shown(concluded.orders)],
+        "order_heads": rank_order.WORDS,
+        "order_introduction": rank_order.INTRODUCTION,
+        "reversals": rank_order.reversals(concluded.orders),
         "headline": results.headline_epsilon,
         "order": order_in_words(results),
         "notes": results.notes,
