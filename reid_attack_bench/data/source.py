@@ -21,7 +21,7 @@ class DataSource:
 
     Attributes:
         name: name in suites and tables.
-        synthetic: True for rendered domains; results on them are marked as synthetic.
+        synthetic: True for rendered images; results on them are marked as synthetic.
         protocol: ranking protocol, see `metrics.ranking`.
         identity: everything that determines its content, as plain values; part of the key of every step.
         counts: number of images of "train", "query" and "gallery"; 0 without a training split. They estimate run times.
