@@ -107,6 +107,6 @@ def _shown(counts: Mapping[str, int]) -> str:
 
 
 def _reason(reason: str, names: Sequence[str]) -> str:
-    """ "hidden files [4: query/.a.jpg, query/.b.jpg, query/.c.jpg …]" """
+    """ "hidden files (4: query/.a.jpg, query/.b.jpg, query/.c.jpg …)" """
     more = " …" if len(names) > _NAMED else ""
-    return f"{reason} [{len(names):,}: {', '.join(names[:_NAMED])}{more}]"
+    return f"{reason} ({len(names):,}: {', '.join(names[:_NAMED])}{more})"
