@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -112,6 +111,17 @@ def test_the_whole_matrix_is_there(finished: Path) -> None:
     assert (matrix.linf <= matrix.epsilon).all()
     assert np.allclose(matrix.drop_mAP, matrix.clean_mAP - matrix.mAP, atol=0.011)
     assert ((matrix.mAP_low <= matrix.mAP) & (matrix.mAP <= matrix.mAP_high)).all()
+    for name in ("mAP_trapezoid", "clean_mAP_trapezoid", "success1", "success10", "relative_drop_mAP"):
+        assert matrix[name].between(-100, 100).all(), name
+    assert (matrix.success1_low <= matrix.success1 + 0.01).all()
+    tpr = matrix.filter(like="tpr_")
+    assert tpr.shape[1] == 6
+    assert tpr.isna().all(axis=None), "fewer than 100 impostor pairs"
+    drops = pd.read_csv(finished / "runs/tiny/mdr.csv")
+    assert len(drops) == 4 * 2 * 2  # (attack, epsilon) × sources × data sets
+    assert (drops.targets == 2).all()
+    assert (drops.transfer_targets == 1).all()
+    assert np.allclose(drops.transfer_ratio_of_means_mAP, drops.transfer_mean_of_ratios_mAP)
     assert matrix.lpips.isna().all()  # no weights here: empty, never made up
     board = pd.read_csv(finished / "runs/tiny/leaderboard.csv")
     assert sorted(board.victim) == ["toy@plaza", "toy@station"]
@@ -175,7 +185,7 @@ def test_impersonation_from_suite_to_report(tiny, tmp_path) -> None:
 def test_a_second_run_does_no_work_and_report_gives_the_same_bytes(finished: Path) -> None:
     tables = {path: path.read_bytes() for path in (finished / "runs/tiny").glob("*.csv")}
     manifest = (finished / "runs/tiny/manifest.json").read_bytes()
-    assert len(tables) == 4
+    assert len(tables) == 6
     said = bench("run", "tiny.yaml", cwd=finished).stdout
     assert "0 to do" in said
     assert "nothing to do" in said
@@ -491,30 +501,6 @@ def test_an_exported_domain_runs_as_market1501(tiny, write_suite, tmp_path: Path
     harmed.write_bytes(b"no jpeg")
     said = bench("run", real, "--data-root", str(root), cwd=tmp_path, expect=1).stderr
     assert harmed.name in said
-
-
-def test_a_withdrawn_target_without_a_training_split_runs_whole(tiny, write_suite, tmp_path: Path) -> None:
-    people = tiny["datasets"]["plaza"]
-    tiny |= {"datasets": {"plaza": people}, "victims": {"ready": {"use": f"{TOY}:ToyVictim"}}}
-    tiny["attacks"] = {"noise": {}, "learner": tiny["attacks"]["learner"]}
-    bench("data", "export", "plaza", "data", "--suite", write_suite(tiny), cwd=tmp_path)
-    root = tmp_path / "data/market1501/Market-1501-v15.09.15"
-    shutil.rmtree(root / "bounding_box_train")
-    tiny["datasets"] = {"yard": {"layout": "occluded-duke", "root": str(root)}}
-    suite = write_suite(tiny)
-    bench("run", suite, "--workers", "1", cwd=tmp_path)
-    run = tmp_path / "runs/tiny"
-    matrix = pd.read_csv(run / "matrix.csv").set_index("attack")
-    assert matrix.withdrawn.all()
-    assert not matrix.synthetic.any()
-    assert set(matrix.status.drop("learner")) == {"ok"}
-    assert matrix.status["learner"].startswith("not applicable: learner is fitted on training images")
-    report = (run / "report.md").read_text()
-    assert "> **Withdrawn data.**" in report
-    assert "Withdrawn data (yard): made of DukeMTMC, which was recorded" in report
-    assert (run / "report.html").is_file()
-    said = bench("data", "sheet", "yard", "yard.png", "--suite", suite, cwd=tmp_path).stdout
-    assert "yard (withdrawn)" in said
 
 
 def test_missing_real_data_says_where_it_should_be(tiny, write_suite, tmp_path: Path) -> None:

@@ -38,8 +38,10 @@ class Split:
         images: uint8 RGB, N×H×W×3.
         identities: int64 N.
         cameras: int64 N, from 0.
+        clothes: int64 N, the clothes of an identity; None for a data set without such labels.
     """
 
     images: np.ndarray
     identities: np.ndarray
     cameras: np.ndarray
+    clothes: np.ndarray | None = None

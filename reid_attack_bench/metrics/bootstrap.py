@@ -21,6 +21,7 @@ def interval(
     samples: int = 2000,
     level: float = 0.95,
     exact: bool = True,
+    weights: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Confidence interval (low, high) of the mean of `values`, in the units of `values`.
 
@@ -38,12 +39,14 @@ def interval(
         level: confidence, between 0 and 1.
         exact: `values` are shares in [0, 1]. If all are 0, or all are 1, every resample is the same; the bounds are
             then those of Clopper and Pearson (1934) for as many independent queries. Set it to False for differences.
+        weights: of each query, N, not negative; the interval is that of the weighted mean. A query of weight 0 is
+            dropped.
 
     Raises:
         BenchError: there is no value, `level` or `samples` is out of range, or `identities` is of another length.
     """
     columns = np.asarray(values).reshape(-1, 1)
-    low, high = intervals(columns, identities, seed=seed, samples=samples, level=level, exact=exact)[0]
+    low, high = intervals(columns, identities, seed=seed, samples=samples, level=level, exact=exact, weights=weights)[0]
     return float(low), float(high)
 
 
@@ -55,6 +58,7 @@ def intervals(
     samples: int = 2000,
     level: float = 0.95,
     exact: bool = True,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Intervals of all columns of N×C `values`, from the same resamples: float64 C×2, equal to `interval` of each.
 
@@ -64,12 +68,15 @@ def intervals(
     if identities is not None and np.shape(identities) != values.shape[:1]:
         raise BenchError(f"{len(values)} values have identities of shape {np.shape(identities)}: pass one for each")
     kept = ~np.isnan(values).any(axis=1)
+    if weights is not None:
+        kept &= np.asarray(weights) > 0.0
+        weights = np.asarray(weights, dtype=np.float64)[kept]
     values, identities = values[kept], None if identities is None else np.asarray(identities)[kept]
     if len(values) == 0:
         raise BenchError("a confidence interval needs at least one query with a correct match in the gallery")
     if not 0.0 < level < 1.0 or samples < 1:
         raise BenchError(f"level must lie between 0 and 1 and samples be positive, not {level} and {samples}")
-    columns, sizes = _per_identity(values, identities)
+    columns, sizes = _per_identity(values, identities, weights)
     means = _resampled(columns, sizes, samples, np.random.default_rng(seed))
     bounds = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=1).T
     if exact:
@@ -83,20 +90,23 @@ def resampled_means(
     values: np.ndarray, identities: np.ndarray, rng: np.random.Generator, samples: int = 2000
 ) -> np.ndarray:
     """Means of the columns of N×C `values` over resamples of identities, float64 C×samples, from the same resamples."""
-    columns, sizes = _per_identity(np.asarray(values, dtype=np.float64), identities)
+    columns, sizes = _per_identity(np.asarray(values, dtype=np.float64), identities, None)
     return _resampled(columns, sizes, samples, rng)
 
 
-def _per_identity(values: np.ndarray, identities: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Sums over the queries of each identity, C×K, and their number, K; None where each has one."""
-    columns = np.ascontiguousarray(values.T)
+def _per_identity(
+    values: np.ndarray, identities: np.ndarray | None, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Sums over the queries of each identity, C×K, and their number or weight, K; None where each has one."""
+    columns = np.ascontiguousarray(values.T if weights is None else values.T * weights)
     if identities is None:
-        return columns, None
+        return columns, weights
     _, first, group = np.unique(identities, return_index=True, return_inverse=True)
     if len(first) in (1, len(values)):
-        return columns, None
+        return columns, weights
     group = first.argsort().argsort()[group]  # in order of appearance, so that names do not matter
-    return np.stack([np.bincount(group, weights=column) for column in columns]), np.bincount(group).astype(float)
+    sizes = np.bincount(group, weights=weights).astype(float)
+    return np.stack([np.bincount(group, weights=column) for column in columns]), sizes
 
 
 def _resampled(columns: np.ndarray, sizes: np.ndarray | None, samples: int, rng: np.random.Generator) -> np.ndarray:

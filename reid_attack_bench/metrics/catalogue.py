@@ -21,7 +21,9 @@ from reid_attack_bench.metrics.lpips import Lpips
 from reid_attack_bench.metrics.perturbation import change
 from reid_attack_bench.metrics.ssim import ssim_and_ms_ssim
 
-Group = Literal["ranking", "targeted", "detection", "visibility", "cost", "victim"]
+Group = Literal[
+    "ranking", "comparison", "verification", "evasion", "targeted", "detection", "visibility", "cost", "victim"
+]
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,15 @@ class Measure:
         name: column of the CSV files.
         label: name in reports and plots.
         description: definition, one sentence without a full stop.
-        group: "ranking" (one victim, with and without an attack), "targeted" (the same, of attacks that impersonate),
-            "detection" (one victim under attack),
+        group: "ranking" (one victim, with and without an attack), "comparison" (the same, as other code defines it:
+            nothing is ordered or claimed by it), "verification" (the same, for a threshold on the distance),
+            "evasion" (what an attack takes away), "targeted" (of attacks that impersonate), "detection" (one victim
+            under attack),
             "visibility" (adversarial images), "cost" (crafting one adversarial image) or "victim" (a victim without
             images of a data set).
         unit: "%", "1/255", "pixels", "passes", "queries", or empty for a number without unit.
-        higher_is_better: for ranking, targeted and detection from the victim's side; for visibility from the attack's
-            side, which should be invisible; None if neither direction is better.
+        higher_is_better: from the victim's side; for visibility from the attack's side, which should be invisible;
+            None if neither direction is better.
         low, high: bounds; None if unbounded.
         digits: digits after the decimal point in reports.
         interval: whether columns NAME_low and NAME_high hold its 95 % bootstrap interval by identity.
@@ -113,6 +117,12 @@ def _percent(name: str, label: str, description: str, *, group: Group = "ranking
     return Measure(name, label, description, group, "%", higher_is_better=True, high=100.0, interval=interval)
 
 
+def _evasion(name: str, label: str, description: str, *, low: float | None = 0.0, interval: bool = False) -> Measure:
+    return Measure(
+        name, label, description, "evasion", "%", higher_is_better=False, low=low, high=100.0, interval=interval
+    )
+
+
 def _targeted(name: str, label: str, description: str, *, interval: bool = False) -> Measure:
     return Measure(name, label, description, "targeted", "%", higher_is_better=False, high=100.0, interval=interval)
 
@@ -124,6 +134,34 @@ CATALOGUE: tuple[Measure, ...] = (
     _percent("rank20", "Rank-20", "share of queries with the right identity among the 20 nearest gallery images"),
     _percent("mAP", "mAP", "mean over queries of the average precision", interval=True),
     _percent("mINP", "mINP", "mean over queries of the inverse negative penalty (Ye et al., TPAMI 2021)"),
+    _percent(
+        "mAP_trapezoid", "mAP by the trapezoid rule",
+        "mAP by the Matlab code of Market-1501 (Zheng et al., ICCV 2015), for comparison with values that such code "
+        "computed; nothing is ordered by it",
+        group="comparison",
+    ),
+    *(
+        _percent(
+            f"tpr_fpr1e{power}", f"TPR at FPR 10^−{power}",
+            f"share of genuine pairs nearer than a threshold that accepts one in {10**power:,} clean impostor pairs, "
+            "as for a tracker; empty with fewer impostor pairs than that",
+            group="verification",
+        )
+        for power in (3, 2)
+    ),
+    *(
+        _evasion(
+            f"success{k}", f"Success rate at {k}",
+            f"of the queries whose clean version has the right identity among the {k} nearest, the share that lost it; "
+            "a rejected query has lost it",
+            interval=k == 1,
+        )
+        for k in (1, 10)
+    ),
+    *(
+        _evasion(f"relative_drop_{name}", f"Relative drop of {label}", f"{label} lost, in % of the clean one", low=None)
+        for name, label in (("rank1", "Rank-1"), ("mAP", "mAP"))
+    ),
     _targeted("target_rank1", "Targeted Rank-1", "share of queries whose nearest gallery image is of the target",
               interval=True),
     _targeted("target_rank5", "Targeted Rank-5", "share of queries with the target among the 5 nearest gallery images"),
@@ -211,6 +249,11 @@ def ranking_names() -> list[str]:
     return [measure.name for measure in of_group("ranking")]
 
 
+def clean_and_attacked() -> list[Measure]:
+    """Metrics of a victim that are given without an attack, under attack, and as the drop between the two."""
+    return of_group("ranking", "comparison", "verification")
+
+
 def interval_columns(group: Group = "ranking") -> list[str]:
     """Columns NAME_low and NAME_high of every metric that has an interval."""
     return [f"{measure.name}_{end}" for measure in of_group(group) if measure.interval for end in ("low", "high")]
@@ -225,18 +268,19 @@ def targeted_columns() -> list[str]:
 
 def cell_columns() -> list[str]:
     """Metric columns of matrix.csv. clean_NAME is the value without attack, drop_NAME is clean_NAME − NAME."""
-    ranking = ranking_names()
+    both = [measure.name for measure in clean_and_attacked()]
     return [
-        *(f"clean_{name}" for name in ranking), *ranking, *(f"drop_{name}" for name in ranking), *interval_columns(),
+        *(f"clean_{name}" for name in both), *both, *(f"drop_{name}" for name in both), *interval_columns(),
+        *(measure.name for measure in of_group("evasion")), *interval_columns("evasion"),
         *targeted_columns(), *(measure.name for measure in of_group("detection", "visibility", "cost")),
     ]  # fmt: skip
 
 
 def comparable() -> tuple[str, ...]:
     """Columns of matrix.csv that a claim of a suite may compare."""
-    ranking = ranking_names()
-    others = [measure.name for measure in of_group("targeted", "detection", "visibility", "cost")]
-    return (*ranking, *(f"drop_{name}" for name in ranking), *others)
+    both = [measure.name for measure in of_group("ranking", "verification")]
+    others = [measure.name for measure in of_group("evasion", "targeted", "detection", "visibility", "cost")]
+    return (*both, *(f"drop_{name}" for name in both), *others)
 
 
 def measure_of(column: str) -> Measure | None:

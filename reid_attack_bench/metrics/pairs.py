@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
 from reid_attack_bench.errors import BenchError
+
+
+class Clothes(TypedDict, total=False):
+    """Keyword arguments of functions that rank by clothes; empty where they play no part."""
+
+    query_clothes: np.ndarray | None
+    gallery_clothes: np.ndarray | None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import numpy as np
 from reid_attack_bench.checks.result import CheckResult, not_checked
 from reid_attack_bench.files import digest_of
 from reid_attack_bench.metrics import catalogue
+from reid_attack_bench.metrics.evasion import relative_drop, success_rates
+from reid_attack_bench.metrics.verification import true_positive_rates
 from reid_attack_bench.report import costs, retrieval
 from reid_attack_bench.report.record import CellRecord, CleanRecord, RunRecord, threat_columns
 from reid_attack_bench.report.results import (
@@ -22,16 +24,18 @@ from reid_attack_bench.report.results import (
     Setting,
     Sheet,
 )
-from reid_attack_bench.steps.artefacts import read_crafted, read_outcome, read_splits
+from reid_attack_bench.steps.artefacts import read_crafted, read_outcome, read_pairs, read_splits
 from reid_attack_bench.store import Store
 
 _SHEET_QUERIES = 6
 
+_EVASION = ("success1", "success1_low", "success1_high", "success10")
+
 _FORMER_NAMES = {"pixels_changed": "pixels"}  # in stores of earlier versions
 
 
-def _ranked() -> list[str]:
-    return [*catalogue.ranking_names(), *catalogue.interval_columns()]
+def _clean_and_attacked() -> list[str]:
+    return [measure.name for measure in catalogue.clean_and_attacked()]
 
 
 def _known(measured: Mapping[str, float | None]) -> dict[str, float]:
@@ -44,15 +48,21 @@ def _cell_values(
     visible: Mapping[str, Any] | None,
     cost: Mapping[str, float],
 ) -> dict[str, float]:
-    """Column → value, from the stored facts of clean-rank, rank, measure and craft steps."""
+    """Column → value, from the stored facts of clean-rank, rank, measure and craft steps.
+
+    Facts of earlier versions lack some measures.
+    """
     found: dict[str, Any] = {}
-    ranking = catalogue.ranking_names()
+    names = _clean_and_attacked()
     if before is not None:
-        found |= {f"clean_{name}": before[name] for name in ranking}
+        found |= {f"clean_{name}": before.get(name) for name in names}
     if before is not None and after is not None:
-        found |= {name: after[name] for name in _ranked()}
+        found |= {name: after.get(name) for name in (*names, *catalogue.interval_columns())}
         found |= {measure.name: after.get(measure.name) for measure in catalogue.of_group("detection")}
-        found |= {f"drop_{name}": before[name] - after[name] for name in ranking}
+        both = [name for name in names if before.get(name) is not None and after.get(name) is not None]
+        found |= {f"drop_{name}": before[name] - after[name] for name in both}
+        found |= {f"relative_drop_{name}": relative_drop(before[name], after[name]) for name in ("rank1", "mAP")}
+        found |= {name: after.get(name) for name in _EVASION}
         found |= {name: after.get(name) for name in catalogue.targeted_columns()}
     if after is not None and visible is not None:
         names = [measure.name for measure in catalogue.of_group("visibility")]
@@ -123,7 +133,7 @@ class _Collector:
         facts = self.ranking("clean-rank", row.rank_key)
         measured = {"zero_gradient": card.get("zero_gradient")}
         if facts is not None:
-            measured |= {name: facts[name] for name in _ranked()}
+            measured |= {name: facts.get(name) for name in (*_clean_and_attacked(), *catalogue.interval_columns())}
         return CleanRow(
             victim=row.victim,
             dataset=row.dataset,
@@ -156,6 +166,8 @@ class _Collector:
     def cell(self, cell: CellRecord) -> CellRow:
         before = self.ranking("clean-rank", cell.clean_rank_key)
         after = self.ranking("rank", cell.rank_key) if cell.rank_key else None
+        if before is not None and after is not None:
+            after = {**after, **self.beside_clean(cell)}
         visible = self.read("measure", cell.measure_key) if cell.measure_key else None
         impossible = NOT_APPLICABLE + cell.impossible if cell.impossible else ""
         return CellRow(
@@ -166,6 +178,21 @@ class _Collector:
             status=impossible or self.status(cell.rank_key, after),
             values=_cell_values(before, after, visible, costs.of_crafting(cell, self.facts_of)),
         )
+
+    def beside_clean(self, cell: CellRecord) -> dict[str, float | None]:
+        """Measures of two rankings: that of a cell, and the clean one of its target."""
+        before, after = self.per_query[cell.clean_rank_key], self.per_query[cell.rank_key]
+        hits = [
+            {1: each.hit[before.valid], 10: each.hit10[before.valid]}
+            for each in (before, after)
+            if len(each.hit10) == len(before.valid)
+        ]
+        found = success_rates(hits[0], hits[1], before.identities[before.valid]) if len(hits) == 2 else {}
+        genuine = read_pairs(self.store.folder("rank", cell.rank_key), "genuine")
+        thresholds = read_pairs(self.store.folder("clean-rank", cell.clean_rank_key), "thresholds")
+        if genuine is None or thresholds is None:
+            return found
+        return found | true_positive_rates(genuine, thresholds)
 
     def status(self, key: str, facts: Mapping[str, Any] | None) -> str:
         if facts is not None:

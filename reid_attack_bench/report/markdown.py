@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from reid_attack_bench.metrics import catalogue
-from reid_attack_bench.report import labels, rows, targeted, transfer
+from reid_attack_bench.report import labels, mean_drop, rows, targeted, transfer
 from reid_attack_bench.report.analysis import audit, controls, defences, findings, published, rank_order
 from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.analysis.controls import Controls
@@ -66,6 +66,7 @@ def report_text(results: Results, figures: dict[str, list[Path]], concluded: Con
     lines += _finding_lines(concluded.claims)
     lines += _transfer_lines(results, concluded.controls)
     lines += _order_lines(concluded.orders)
+    lines += _mean_drop_lines(concluded)
     lines += _attack_lines(results, concluded.controls)
     lines += _targeted_lines(results)
     lines += paper.index_lines(results)
@@ -185,6 +186,15 @@ def _order_lines(orders: pd.DataFrame) -> list[str]:
     return lines + [""] * bool(found) + [f"- {markdown_text(line)}" for line in found]
 
 
+def _mean_drop_lines(concluded: Conclusions) -> list[str]:
+    found = mean_drop.lines(concluded.mean_drops)
+    if not found:
+        return []
+    lines = ["", "## Mean drop rate (mDR)", "", mean_drop.INTRODUCTION, "", markdown_row(mean_drop.HEADS)]
+    lines.append(markdown_row([*["---"] * 6, *["--:"] * 4]))
+    return [*lines, *(markdown_row(map(markdown_text, texts)) for texts in found), "", "As CSV: [mdr.csv](mdr.csv)."]
+
+
 _ATTACK_HEADS = (
     "attack", "ε", "pixels", "source", "target", "data set", "Rank-1", "per seed", "mAP", "SSIM", "checkerboard",
 )  # fmt: skip
@@ -214,14 +224,15 @@ def _attack_lines(results: Results, compared: Controls) -> list[str]:
     header = [*_ATTACK_HEADS, *["against the best control"] * transferred, "paper"]
     lines += ["", markdown_row(header), markdown_row([*["---"] * 6, *["--:"] * 5, *["---"] * (len(header) - 11)])]
     victims = sorted({(cell.target, cell.dataset) for cell in every})
+    quoted: list[str] = []
     clean = {(row.victim, row.dataset): row for row in results.clean}
     for victim, dataset in victims:
         row = clean.get((victim, dataset))
         if row is not None and row.ok:
             values = [f"{row.value(name):.1f}" for name in ("rank1", "mAP")]
-            paper = _paper_text(published.clean_result(results, victim, dataset))
+            quoted.append(_paper_text(published.clean_result(results, victim, dataset)))
             texts = ["clean", "0", "", "", victim, dataset, values[0], "", values[1], "", ""]
-            texts += [""] * transferred + [paper]
+            texts += [""] * transferred + [quoted[-1]]
             lines.append(markdown_row(map(markdown_text, texts)))
     for texts in transfer.best_control_lines(every, compared).values():
         lines.append(markdown_row(map(markdown_text, [*texts, *[""] * transferred, ""])))
@@ -237,9 +248,9 @@ def _attack_lines(results: Results, compared: Controls) -> list[str]:
             rows.format_number(cell.values, "grid", 3),
         ]
         texts += [compared.verdict(cell)] * transferred
-        texts.append(_paper_text(published.result(results, cell)))
-        lines.append(markdown_row(map(markdown_text, texts)))
-    return lines
+        quoted.append(_paper_text(published.result(results, cell)))
+        lines.append(markdown_row(map(markdown_text, [*texts, quoted[-1]])))
+    return [*lines, "", published.DIFFERENCES] if any(quoted) else lines
 
 
 def _paper_text(line: published.Published | None) -> str:

@@ -18,6 +18,7 @@ class PerQuery:
     Attributes:
         hit: float in [0, 1], Rank-1 hit; of a randomised victim the mean over draws. A query that a detector refuses
             is a miss.
+        hit10: the same for Rank-10; by default not known, and empty.
         ap: float in [0, 1], average precision; 0 for a query that is refused.
         valid: bool; whether the gallery has a correct match.
         identities: int64, of the queries; by default each is of its own.
@@ -31,6 +32,7 @@ class PerQuery:
     identities: np.ndarray = field(default_factory=_none)
     hit_as_clean: np.ndarray = field(default_factory=_none)
     ap_as_clean: np.ndarray = field(default_factory=_none)
+    hit10: np.ndarray = field(default_factory=_none)
 
     def __post_init__(self) -> None:
         defaults = {"identities": np.arange(len(self.hit)), "hit_as_clean": self.hit, "ap_as_clean": self.ap}

@@ -58,7 +58,7 @@ def clean_columns() -> list[str]:
     return [
         "victim", "dataset", "synthetic", "withdrawn", "home", "defence", "distance", "citation", "weights",
         "randomised", "zero_gradient", "detector", "queries", "status",
-        *catalogue.ranking_names(), *catalogue.interval_columns(),
+        *(measure.name for measure in catalogue.clean_and_attacked()), *catalogue.interval_columns(),
         "features_key", "rank_key",
     ]  # fmt: skip
 

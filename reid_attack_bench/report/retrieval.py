@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from reid_attack_bench.contracts import Distance, distances
+from reid_attack_bench.contracts import Distance, RankingProtocol, distances
 from reid_attack_bench.data.split import Split
+from reid_attack_bench.metrics.pairs import Clothes
 from reid_attack_bench.metrics.ranking import top_matches
 from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import Retrieved, Sheet
@@ -50,7 +51,8 @@ def find(
             if gallery is None:
                 splits = read_splits(store.folder("data", cell.data_key))
                 distance = store.manifest("victim", row.victim_key)["facts"]["distance"]
-                gallery = _Gallery(store.folder("clean", row.features_key), splits, distance)
+                protocol = store.manifest("clean-rank", row.rank_key)["config"]["protocol"]
+                gallery = _Gallery(store.folder("clean", row.features_key), splits, distance, protocol)
                 galleries.setdefault(row.dataset, splits["gallery"].images)
             queries = chosen[cell.craft_key]
             if tuple(queries) not in before:
@@ -63,13 +65,19 @@ def find(
 class _Gallery:
     """Gallery embeddings of a target on a data set."""
 
-    def __init__(self, folder: Path, splits: Mapping[str, Split], distance: Distance) -> None:
+    def __init__(
+        self, folder: Path, splits: Mapping[str, Split], distance: Distance, protocol: RankingProtocol
+    ) -> None:
         self.folder, self.query, self.gallery, self.distance = folder, splits["query"], splits["gallery"], distance
+        self.by_clothes = protocol == "clothes"
         with safe_open(folder / _FEATURES, framework="pt") as file:
             self.embeddings = file.get_tensor("gallery")
 
     def nearest(self, folder: Path, queries: np.ndarray) -> np.ndarray:
         """Gallery indices, int64 N×K, for `queries`, whose embeddings are in `folder`."""
+        clothes: Clothes = {}
+        if self.by_clothes and self.query.clothes is not None:
+            clothes = {"query_clothes": self.query.clothes[queries], "gallery_clothes": self.gallery.clothes}
         return top_matches(
             distances(_query_embeddings(folder, queries), self.embeddings, self.distance).numpy(),
             self.query.identities[queries],
@@ -77,6 +85,7 @@ class _Gallery:
             self.query.cameras[queries],
             self.gallery.cameras,
             k=K,
+            **clothes,
         )
 
     def correct(self, nearest: np.ndarray, queries: np.ndarray) -> np.ndarray:

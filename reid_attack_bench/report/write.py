@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.report import costs, rows
@@ -30,11 +32,11 @@ def write_report(
 ) -> list[Path]:
     """Write the report of a run into `out_dir`; returns the paths.
 
-    Files: leaderboard.csv, matrix.csv, clean.csv, costs.csv, and findings.csv, defences.csv and rank_order.csv if the
-    suite has claims, defences and several data sets; tables/ with leaderboard and matrices in LaTeX and Markdown;
-    plots/ with overview, heat maps, curves, visibility and costs as PNG and PDF; sheets/ with example images; report.md
-    and report.html. Files are written atomically; equal results give equal bytes. `concluded`: conclusions of these
-    results, computed if None.
+    Files: leaderboard.csv, matrix.csv, clean.csv, costs.csv, mdr.csv, and findings.csv, defences.csv and rank_order.csv
+    if the suite has claims, defences and several data sets; tables/ with leaderboard and matrices in LaTeX and
+    Markdown; plots/ with overview, heat maps, curves, visibility and costs as PNG and PDF; sheets/ with example images;
+    report.md and report.html. Files are written atomically; equal results give equal bytes. `concluded`: conclusions of
+    these results, computed if None.
 
     Raises:
         BenchError: the results have no cell, or are inconsistent.
@@ -44,16 +46,7 @@ def write_report(
         raise BenchError("the results have no cell; run at least one attack, then write the report")
     out_dir = Path(out_dir)
     concluded = concluded or conclude(results)
-    claims, gains = concluded.claims, concluded.gains
-    written = [rows.write_csv(findings.table(claims), out_dir / "findings.csv")] if claims else []
-    written += [] if gains.empty else [rows.write_csv(gains, out_dir / "defences.csv")]
-    written += [] if concluded.orders.empty else [rows.write_csv(concluded.orders, out_dir / "rank_order.csv")]
-    written += [
-        rows.write_csv(concluded.board, out_dir / "leaderboard.csv"),
-        rows.write_csv(tables.matrix(results, concluded.controls), out_dir / "matrix.csv"),
-        rows.write_csv(tables.clean(results), out_dir / "clean.csv"),
-        rows.write_csv(costs.table(results.costs), out_dir / "costs.csv"),
-    ]
+    written = _write_csv(results, concluded, out_dir)
     written += paper.write_tables(results, concluded.board, out_dir / "tables", concluded.controls)
     progress(1, total, "tables")
     folder = out_dir / "plots"
@@ -82,3 +75,20 @@ def write_report(
     written.append(replace_file(out_dir / "report.html", html.page(results, concluded, definitions(results)).encode()))
     progress(8, total, "report.html")
     return written
+
+
+def _write_csv(results: Results, concluded: Conclusions, out_dir: Path) -> list[Path]:
+    of_every_run = {
+        "leaderboard": concluded.board,
+        "matrix": tables.matrix(results, concluded.controls),
+        "clean": tables.clean(results),
+        "costs": costs.table(results.costs),
+    }
+    of_some = {
+        "findings": findings.table(concluded.claims) if concluded.claims else pd.DataFrame(),
+        "defences": concluded.gains,
+        "rank_order": concluded.orders,
+        "mdr": concluded.mean_drops,
+    }
+    found = {**of_every_run, **{name: table for name, table in of_some.items() if not table.empty}}
+    return [rows.write_csv(table, out_dir / f"{name}.csv") for name, table in found.items()]

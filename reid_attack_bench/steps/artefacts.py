@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from reid_attack_bench.contracts import State
@@ -33,6 +35,7 @@ def read_splits(folder: Path) -> dict[str, Split]:
             np.load(folder / f"{part}.npy", mmap_mode="r"),
             index[f"{part}.identities"].numpy(),
             index[f"{part}.cameras"].numpy(),
+            index[f"{part}.clothes"].numpy() if f"{part}.clothes" in index else None,
         )
         for part in ("train", "query", "gallery")
         if f"{part}.identities" in index
@@ -57,14 +60,21 @@ def read_draws(folder: Path) -> list[State]:
     return [{name: tensors.get(f"{name}.{i}", tensors[name]) for name in names} for i in range(last + 1)]
 
 
-def write_ranking(folder: Path, ranking: Ranking, identities: np.ndarray, as_clean: Ranking | None) -> None:
+def write_ranking(
+    folder: Path,
+    ranking: Ranking,
+    identities: np.ndarray,
+    as_clean: Ranking | None,
+    pairs: Mapping[str, np.ndarray],
+) -> None:
     """Write the result of a rank or clean-rank step.
 
     Args:
         identities: int64 N, of the queries.
         as_clean: the ranking where a refused adversarial query counts as its clean version; None without a detector.
+        pairs: "genuine", and of a clean ranking "thresholds", see `metrics.verification.true_positive_rates`.
     """
-    arrays = {**vars(ranking), "identities": identities}
+    arrays = {**vars(ranking), **pairs, "identities": identities}
     if as_clean is not None:
         arrays |= {"hit_as_clean": as_clean.hits[:, 0], "ap_as_clean": as_clean.ap}
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
@@ -77,6 +87,12 @@ def read_ranking(folder: Path) -> Ranking:
     return Ranking(**{each.name: arrays[each.name].numpy() for each in fields(Ranking)})
 
 
+def read_pairs(folder: Path, name: str) -> np.ndarray | None:
+    """ "genuine" or "thresholds" of a rank or clean-rank step; None for a step of an earlier version."""
+    with safe_open(folder / _RANKING, framework="np") as file:
+        return cast(np.ndarray, file.get_tensor(name)) if name in file.keys() else None  # noqa: SIM118  no mapping
+
+
 def read_outcome(folder: Path) -> dict[str, np.ndarray]:
     """Outcome per query of a rank or clean-rank step: the arrays that report.per_query.PerQuery takes, by name.
 
@@ -84,7 +100,11 @@ def read_outcome(folder: Path) -> dict[str, np.ndarray]:
     """
     arrays = {name: values.numpy() for name, values in load_file(folder / _RANKING).items()}
     names = ("ap", "valid", "identities", "hit_as_clean", "ap_as_clean")
-    return {"hit": arrays["hits"][:, 0], **{name: arrays[name] for name in names if name in arrays}}
+    return {
+        "hit": arrays["hits"][:, 0],
+        "hit10": arrays["hits"][:, 9],
+        **{name: arrays[name] for name in names if name in arrays},
+    }
 
 
 def new_images(folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,17 @@ from safetensors.torch import save_file
 
 from reid_attack_bench.contracts import State
 from reid_attack_bench.errors import VictimError
+from reid_attack_bench.metrics.pairs import Clothes, SameIdentity
 from reid_attack_bench.metrics.ranking import Ranking, bounds, distance_rows, mean_of, rank, summary, with_misses
 from reid_attack_bench.metrics.targeted import rank_targets, targeted_summary
+from reid_attack_bench.metrics.verification import PairDistances, true_positive_rates
 from reid_attack_bench.steps.artefacts import REFUSED, read_draws, read_targets, write_ranking
 from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.step import Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace
 
-CLEAN_VERSION = 3
-VERSION = 3
+CLEAN_VERSION = 4
+VERSION = 4
 
 
 def clean_rank_step(clean: Step, victim: Step, data: Step, expected_rank1: float) -> Step:
@@ -54,8 +57,10 @@ def rank_step(features: Step, clean: Step, victim: Step, data: Step) -> Step:
 
 def run_clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     draws = _read_draws(step, workspace, "features")
-    ranking = mean_of([_missed(_ranked(step, workspace, draw), draw) for draw in draws])
-    facts = _store(step, workspace, out, ranking)
+    ranked = [_ranked(step, workspace, draw, thresholds=True) for draw in draws]
+    ranking = mean_of([_missed(each.ranking, draw) for each, draw in zip(ranked, draws, strict=True)])
+    pairs = {name: np.stack([getattr(each, name) for each in ranked]) for name in ("genuine", "thresholds")}
+    facts = _store(step, workspace, out, ranking, pairs) | true_positive_rates(**pairs)
     expected = float(step.config["expected_rank1"])
     if facts["rank1"] < expected:
         name = step.parents["victim"].about
@@ -72,14 +77,15 @@ def run_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
     detects = REFUSED in attacked[0]
     # adversarial embeddings in place of clean ones, and of refused queries the clean ones
     both = [_as_clean({**before, **after}, before) for before, after in zip(clean, attacked, strict=True)]
-    rankings = [_ranked(step, workspace, draw) for draw in both]
+    ranked = [_ranked(step, workspace, draw) for draw in both]
+    rankings, pairs = [each.ranking for each in ranked], {"genuine": np.stack([each.genuine for each in ranked])}
     leading = mean_of([_missed(each, draw) for each, draw in zip(rankings, both, strict=True)])
     if not detects:
-        facts = _store(step, workspace, out, leading)
+        facts = _store(step, workspace, out, leading, pairs)
     else:
         twice = [{**draw, REFUSED: draw[REFUSED] & old[REFUSED]} for draw, old in zip(both, clean, strict=True)]
         as_clean = mean_of([_missed(each, draw) for each, draw in zip(rankings, twice, strict=True)])
-        facts = _store(step, workspace, out, leading, as_clean)
+        facts = _store(step, workspace, out, leading, pairs, as_clean)
         facts |= {f"{name}_as_clean": value for name, value in summary(as_clean).items() if name in ("rank1", "mAP")}
         facts["rejected"] = 100.0 * float(torch.stack([draw[REFUSED] for draw in both]).float().mean())
     if "craft" in step.inputs:
@@ -117,19 +123,29 @@ def _missed(ranking: Ranking, draw: State) -> Ranking:
     return with_misses(ranking, draw[REFUSED].numpy(), len(draw["gallery"])) if REFUSED in draw else ranking
 
 
-def _ranked(step: Step, workspace: Workspace, draw: State) -> Ranking:
-    return rank(
-        _distances(step, workspace, draw),
-        *_labels(step, workspace),
-        protocol=step.config["protocol"],
-        rng=np.random.RandomState(0),
-    )
+@dataclass(frozen=True)
+class _Ranked:
+    """One draw: its ranking, distances of genuine pairs (infinite for refused queries), and thresholds if wanted."""
+
+    ranking: Ranking
+    genuine: np.ndarray
+    thresholds: np.ndarray | None
+
+
+def _ranked(step: Step, workspace: Workspace, draw: State, *, thresholds: bool = False) -> _Ranked:
+    labels, clothes = _labels(step, workspace), _clothes(step, workspace)
+    pairs = PairDistances(SameIdentity.of(*labels, **clothes), impostors=thresholds)
+    watched = pairs.watch(_distances(step, workspace, draw))
+    ranking = rank(watched, *labels, protocol=step.config["protocol"], rng=np.random.RandomState(0), **clothes)
+    genuine = pairs.genuine(draw[REFUSED].numpy() if REFUSED in draw else None)
+    return _Ranked(ranking, genuine, pairs.thresholds() if thresholds else None)
 
 
 def _ranked_targets(step: Step, workspace: Workspace, draws: list[State]) -> Ranking:
     """Ranking of the targets of an attack that impersonates; a refused query is a miss."""
     targets = read_targets(workspace.obtain(step.inputs["craft"]))
-    rankings = [rank_targets(_distances(step, workspace, draw), targets, *_labels(step, workspace)) for draw in draws]
+    labels, clothes = _labels(step, workspace), _clothes(step, workspace)
+    rankings = [rank_targets(_distances(step, workspace, draw), targets, *labels, **clothes) for draw in draws]
     return mean_of([_missed(each, draw) for each, draw in zip(rankings, draws, strict=True)])
 
 
@@ -144,8 +160,23 @@ def _labels(step: Step, workspace: Workspace) -> tuple[np.ndarray, np.ndarray, n
     return query.identities, gallery.identities, query.cameras, gallery.cameras
 
 
-def _store(step: Step, workspace: Workspace, out: Path, ranking: Ranking, as_clean: Ranking | None = None) -> Facts:
+def _clothes(step: Step, workspace: Workspace) -> Clothes:
+    """Labels of clothes, where the protocol of the step asks for them."""
+    if step.config["protocol"] != "clothes":
+        return {}
+    splits = workspace.splits(step.inputs["data"])
+    return {"query_clothes": splits["query"].clothes, "gallery_clothes": splits["gallery"].clothes}
+
+
+def _store(
+    step: Step,
+    workspace: Workspace,
+    out: Path,
+    ranking: Ranking,
+    pairs: dict[str, np.ndarray],
+    as_clean: Ranking | None = None,
+) -> Facts:
     """Write the rankings; returns the measures of the first, with intervals that resample identities."""
     identities = np.asarray(workspace.splits(step.inputs["data"])["query"].identities, np.int64)
-    write_ranking(out, ranking, identities, as_clean)
+    write_ranking(out, ranking, identities, as_clean, pairs)
     return {**summary(ranking), **bounds(ranking, identities), "queries": int(ranking.valid.sum())}

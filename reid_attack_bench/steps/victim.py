@@ -60,13 +60,16 @@ def defended_step(name: str, use: Configured[Defence], victim: Step, data: Step 
 
 
 def training_data_of(victim: Step) -> tuple[str, ...]:
-    """Data sets that the victim of a victim step was trained on, as declared or by the bench; none if unknown."""
+    """Data sets that the victim of a victim step was trained on, as declared or by the bench; none if unknown.
+
+    A name such as "msmt17+market1501" is of two.
+    """
     if "data" in victim.parents:
         own = (victim.parents["data"].about,)
         return own + (training_data_of(victim.parents["victim"]) if "victim" in victim.parents else ())
     if "victim" in victim.parents:
         return training_data_of(victim.parents["victim"])
-    return victim.plugin.training_data or tuple(filter(None, (victim.plugin.trained_on,)))
+    return tuple(filter(None, victim.plugin.trained_on.split("+")))
 
 
 def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:

@@ -296,6 +296,9 @@ def test_the_report_prints_findings_and_the_paper_s_column() -> None:
     row = next(line for line in text.splitlines() if line.startswith("| misranking | 16 |  | resnet50@market1501 |"))
     assert "| 6.0 | 5.0, 6.0, 7.0 |" in row
     assert row.endswith("| 3.7 / 4.4 (IDE (ResNet-50), Table 1) |")
+    assert text.count(published.DIFFERENCES) == 1
+    elsewhere = replace(results, cells=[replace(cell, attack="other") for cell in results.cells], clean=[])
+    assert published.DIFFERENCES not in markdown.report_text(elsewhere, {}, conclude.conclude(elsewhere)), "no value"
     blank = next(line for line in text.splitlines() if line.startswith("| gap | 8 |"))
     assert blank.endswith("|  |")
     clean = next(line for line in text.splitlines() if line.startswith("| clean | 0 |") and "hacnn" in line)

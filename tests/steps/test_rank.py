@@ -11,12 +11,15 @@ from safetensors.torch import load_file, save_file
 
 from reid_attack_bench.attacks.noise import Noise
 from reid_attack_bench.contracts import ThreatModel
-from reid_attack_bench.errors import VictimError
+from reid_attack_bench.data.source import DataSource
+from reid_attack_bench.data.split import Split
+from reid_attack_bench.errors import BenchError, VictimError
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.metrics.ranking import distance_rows, rank
+from reid_attack_bench.metrics.verification import true_positive_rates
 from reid_attack_bench.report.per_query import PerQuery
 from reid_attack_bench.steps import embed
-from reid_attack_bench.steps.artefacts import read_draws, read_outcome, read_ranking
+from reid_attack_bench.steps.artefacts import read_draws, read_outcome, read_pairs, read_ranking
 from reid_attack_bench.steps.craft import craft_step
 from reid_attack_bench.steps.data import data_step
 from reid_attack_bench.steps.embed import DRAWS, clean_step, features_step
@@ -59,9 +62,10 @@ def test_an_attack_with_no_budget_changes_no_rank(lab, data) -> None:
     assert (clean.label, attack.label) == ("clean rank toy0 on plaza", "rank noise 0/255, plaza → toy0")
     rankings = [read_ranking(lab.run(step)) for step in (clean, attack)]
     assert (rankings[0].ap == rankings[1].ap).all()
-    assert lab.facts[clean.key] == lab.facts[attack.key]
+    rates = {"tpr_fpr1e3", "tpr_fpr1e2"}
+    assert {n: v for n, v in lab.facts[clean.key].items() if n not in rates} == lab.facts[attack.key]
     stored = read_outcome(lab.folder / attack.key)
-    assert set(stored) == {"hit", "ap", "valid", "identities"}, "no detector"
+    assert set(stored) == {"hit", "hit10", "ap", "valid", "identities"}, "no detector"
     assert stored["identities"].tolist() == [0, 1, 2, 3]
     facts = lab.facts[clean.key]
     assert facts["queries"] == 4
@@ -72,13 +76,15 @@ def test_a_ranking_of_an_earlier_version_is_read(lab, data) -> None:
     clean, _ = under_attack(toy(), data, 0)
     folder = lab.run(clean)
     arrays = load_file(folder / "ranking.safetensors")
-    arrays.pop("identities")
+    for name in ("identities", "ap_trapezoid", "genuine", "thresholds"):
+        arrays.pop(name)
     save_file(arrays, folder / "ranking.safetensors")
     stored = read_outcome(folder)
-    assert set(stored) == {"hit", "ap", "valid"}
+    assert set(stored) == {"hit", "hit10", "ap", "valid"}
     outcome = PerQuery(**stored)
     assert outcome.identities.tolist() == [0, 1, 2, 3], "each of its own"
     assert outcome.ap_as_clean is outcome.ap
+    assert read_pairs(folder, "genuine") is None
 
 
 def test_intervals_resample_identities(lab) -> None:
@@ -140,10 +146,104 @@ def test_a_ranking_of_a_randomised_victim_is_the_mean_over_draws(lab, data) -> N
     for draws, stored in ((of_attack, folder), (of_clean, clean_folder)):
         ranks = [rank(next(distance_rows(draw["query"], of_clean[0]["gallery"], "cosine")), *labels) for draw in draws]
         found = read_ranking(stored)
-        for name in ("ap", "inp", "hits"):
+        for name in ("ap", "ap_trapezoid", "inp", "hits"):
             np.testing.assert_allclose(getattr(found, name), np.mean([getattr(r, name) for r in ranks], axis=0))
         assert len(set(found.ap.round(6))) > 1
         assert ((found.hits[:, 0] * DRAWS).round(4) % 1 == 0).all()
+
+
+def literal_rates(distances: np.ndarray, attacked: np.ndarray, split: dict[str, Split]) -> dict[str, float]:
+    """TPR at the threshold of clean impostors, by the definition, on one draw."""
+    query, gallery = split["query"], split["gallery"]
+    alike = query.identities[:, None] == gallery.identities
+    genuine = attacked[alike & (query.cameras[:, None] != gallery.cameras)]
+    impostors = np.sort(distances[~alike])
+    return {
+        name: 100 * float((genuine < impostors[len(impostors) // rate]).mean())
+        for name, rate in (("tpr_fpr1e3", 1000), ("tpr_fpr1e2", 100))
+    }
+
+
+@pytest.mark.parametrize("victim", [ToyVictim(), Declared()])
+def test_the_threshold_of_a_tracker_stays_under_attack(lab, victim) -> None:
+    data = data_step(alike(people=10, queries=6))
+    clean, attack = under_attack(toy(victim=victim), data, 64)
+    folder, clean_folder = lab.run(attack), lab.run(clean)
+    before, after = (read_draws(lab.folder / step.inputs["features"]) for step in (clean, attack))
+    split = lab.workspace.splits(data.key)
+    gallery = before[0]["gallery"]
+    distances = [
+        tuple(next(distance_rows(draw[i]["query"], gallery, "cosine")).numpy() for i in (0, 1))
+        for draw in zip(before, after, strict=True)
+    ]
+    thresholds = read_pairs(clean_folder, "thresholds")
+    assert thresholds is not None
+    assert thresholds.shape == (len(before), 2)
+    for step, at in ((clean, 0), (attack, 1)):
+        genuine = read_pairs(lab.folder / step.key, "genuine")
+        assert genuine is not None
+        found = true_positive_rates(genuine, thresholds)
+        each = [literal_rates(draw[0], draw[at], split) for draw in distances]
+        assert found == pytest.approx({name: np.mean([rates[name] for rates in each]) for name in found}, abs=1e-6)
+        if step is clean:
+            assert {name: lab.facts[clean.key][name] for name in found} == found
+            assert 0 < found["tpr_fpr1e3"] < found["tpr_fpr1e2"]  # type: ignore[operator]
+    assert folder != clean_folder
+
+
+def test_a_refused_query_is_accepted_nowhere(lab) -> None:
+    clean, attack = under_attack(toy(victim=RefusesRough()), data_step(alike(people=10, queries=4)), 64)
+    folder, clean_folder = lab.run(attack), lab.run(clean)
+    genuine, thresholds = read_pairs(folder, "genuine"), read_pairs(clean_folder, "thresholds")
+    assert genuine is not None
+    assert thresholds is not None
+    assert np.isinf(genuine).all()
+    assert lab.facts[clean.key]["tpr_fpr1e2"] > 0
+    assert true_positive_rates(genuine, thresholds)["tpr_fpr1e2"] == 0.0
+
+
+def dressed(clothes: bool = True) -> DataSource:
+    """Six people ranked by clothes; a query wears what one of the two gallery images of its person wears."""
+    plain = alike(people=6, queries=2)
+
+    def load(progress, allocate):
+        worn = {"query": 0, "gallery": np.arange(12) // 6, "train": 0}
+        return {
+            part: replace(split, clothes=split.identities * 0 + worn[part] if clothes else None)
+            for part, split in plain.load(progress, allocate).items()
+        }
+
+    return replace(plain, protocol="clothes", load=load, identity={"made": "here", "clothes": clothes})
+
+
+def test_images_in_the_same_clothes_are_junk_in_every_ranking(lab) -> None:
+    data = data_step(dressed())
+    run = attacked(Noise(), ThreatModel(8, impersonate="random"))
+    victim = toy()
+    clean = clean_step(victim, data, {}, ())
+    features = features_step(craft_step(run, [victim], data, None, {}, 4, ()), victim, data, {}, ())
+    ranked = rank_step(features, clean, victim, data)
+    assert ranked.config == {"protocol": "clothes"}
+    folder = lab.run(ranked)
+    split = lab.workspace.splits(data.key)
+    assert split["gallery"].clothes.tolist() == [0] * 6 + [1] * 6  # type: ignore[union-attr]
+    genuine = read_pairs(folder, "genuine")
+    assert genuine is not None
+    assert genuine.shape == (1, 12), "one gallery image for each query"
+    found = read_ranking(folder)
+    assert (found.ap == 1 / (found.first + 1)).all()
+    targeted = load_file(folder / "targeted.safetensors")
+    assert (targeted["first"].numpy() < 11).all(), "of 12 images one is junk"
+
+
+def test_clothes_are_not_in_an_index_without_them_and_the_protocol_asks_for_them(lab, data) -> None:
+    folder = lab.run(data)
+    assert not [name for name in load_file(folder / "index.safetensors") if "clothes" in name]
+    assert lab.workspace.splits(data.key)["query"].clothes is None
+    unlabelled = data_step(dressed(clothes=False))
+    clean = clean_step(toy(), unlabelled, {}, ())
+    with pytest.raises(BenchError, match="clothes protocol needs labels of clothes, and the data set has none"):
+        lab.run(clean_rank_step(clean, toy(), unlabelled, 0.0))
 
 
 def test_an_attacked_gallery_is_drawn_as_often(lab, data) -> None:

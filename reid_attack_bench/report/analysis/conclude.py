@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reid_attack_bench.report.analysis import audit, controls, defences, findings, rank_order
+from reid_attack_bench.report.analysis import audit, controls, defences, findings, mean_drop, rank_order
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.analysis.controls import Controls
 from reid_attack_bench.report.results import Results
@@ -23,6 +23,7 @@ class Conclusions:
         gains: of defences over their undefended baselines.
         controls: transferred attacks compared with controls.
         orders: of attacks on one data set compared with those on another.
+        mean_drops: mean drop rates of attacks over their targets.
     """
 
     board: pd.DataFrame
@@ -31,6 +32,7 @@ class Conclusions:
     gains: pd.DataFrame
     controls: Controls
     orders: pd.DataFrame
+    mean_drops: pd.DataFrame
 
 
 def conclude(results: Results) -> Conclusions:
@@ -39,4 +41,4 @@ def conclude(results: Results) -> Conclusions:
     board = tables.leaderboard(results, audit.unverified(flags), audit.doubtful(flags))
     gains = defences.robustness_gains(results)
     claims, orders = findings.evaluate_claims(results), rank_order.rank_orders(results)
-    return Conclusions(board, claims, flags, gains, controls.find(results), orders)
+    return Conclusions(board, claims, flags, gains, controls.find(results), orders, mean_drop.table(results))

@@ -29,6 +29,16 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
 """Name of a model in the paper → victim labels or torchreid model names of the same architecture."""
 
 
+DIFFERENCES = (
+    "How the protocols differ: the released code of the paper makes adversarial images after the resize to the size of "
+    "the network, never rounds them to 8 bits and lets them leave [0, 1], ranks seven of its ten victims by classifier "
+    "logits, and chooses its generator on the test set; here images are made at the size of the suite, rounded and "
+    "within the budget, then resized, and embeddings are ranked. Junk rule and average precision are the same (not the "
+    "trapezoid rule)."
+)
+"""How the values of the paper were measured, and how those beside them were."""
+
+
 @dataclass(frozen=True)
 class Published:
     """A row of the paper's tables. rank1 … mAP in %; epsilon in 1/255, 0 without attack; pixels None for all."""

@@ -115,7 +115,7 @@ def _data(
             {
                 "victim": row.victim,
                 "dataset": row.dataset,
-                **{name: _rounded(row.value(name)) for name in catalogue.ranking_names()},
+                **{measure.name: _rounded(row.value(measure.name)) for measure in catalogue.clean_and_attacked()},
             }
             for row in clean
             if row.ok
@@ -154,9 +154,9 @@ def _control_entry(
 
 def _measures() -> list[dict[str, Any]]:
     """Measures that the page can show for a cell; drops are listed after the ranking measures."""
-    listed = [(measure, "", measure.group) for measure in catalogue.of_group("ranking")]
-    listed += [(measure, "drop_", "drop") for measure in catalogue.of_group("ranking")]  # type: ignore[misc]
-    listed += [(measure, "", measure.group) for measure in catalogue.of_group("targeted")]
+    listed = [(measure, "", measure.group) for measure in catalogue.clean_and_attacked()]
+    listed += [(measure, "drop_", "drop") for measure in catalogue.clean_and_attacked()]  # type: ignore[misc]
+    listed += [(measure, "", measure.group) for measure in catalogue.of_group("evasion", "targeted")]
     listed += [(measure, "", measure.group) for measure in catalogue.of_group("visibility", "detection", "cost")]
     return [
         {

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from reid_attack_bench.report import labels, rows, transfer
+from reid_attack_bench.report import labels, mean_drop, rows, transfer
 from reid_attack_bench.report.analysis import audit, defences, findings, rank_order
 from reid_attack_bench.report.analysis.conclude import Conclusions
 from reid_attack_bench.report.analysis.leaderboard import order_in_words
@@ -55,15 +55,7 @@ def prose(
         "claims": claims,
         "claim_heads": findings.WORDS,
         "claim_introduction": findings.INTRODUCTION,
-        "transfers": transfer.lines(results, concluded.controls),
-        "transfer_heads": transfer.HEADS,
-        "transfer_introduction": transfer.INTRODUCTION,
-        "controls": transfer.control_lines(results),
-        "control_heads": transfer.CONTROL_HEADS,
-        "orders": [rank_order.in_words(row) for row in rank_order.shown(concluded.orders)],
-        "order_heads": rank_order.WORDS,
-        "order_introduction": rank_order.INTRODUCTION,
-        "reversals": rank_order.reversals(concluded.orders),
+        **_across(results, concluded),
         "headline": results.headline_epsilon,
         "order": order_in_words(results),
         "notes": results.notes,
@@ -73,6 +65,24 @@ def prose(
         "command": results.record.command,
         "seed": results.seed,
         "definitions": [tuple(text.replace("**", "").split(": ", 1)) for text in definitions],
+    }
+
+
+def _across(results: Results, concluded: Conclusions) -> dict[str, Any]:
+    """What compares attacks across targets and data sets."""
+    return {
+        "transfers": transfer.lines(results, concluded.controls),
+        "transfer_heads": transfer.HEADS,
+        "transfer_introduction": transfer.INTRODUCTION,
+        "controls": transfer.control_lines(results),
+        "control_heads": transfer.CONTROL_HEADS,
+        "orders": [rank_order.in_words(row) for row in rank_order.shown(concluded.orders)],
+        "order_heads": rank_order.WORDS,
+        "order_introduction": rank_order.INTRODUCTION,
+        "reversals": rank_order.reversals(concluded.orders),
+        "mean_drops": mean_drop.lines(concluded.mean_drops),
+        "mean_drop_heads": mean_drop.HEADS,
+        "mean_drop_introduction": mean_drop.INTRODUCTION,
     }
 
 

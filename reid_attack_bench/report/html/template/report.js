@@ -445,7 +445,8 @@
     body.append(make("dl", {}, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
     if (get(cell, "status") === "ok") {
       const lines = make("tbody");
-      for (const name of inGroup("ranking")) {
+      const both = inGroup("ranking", "comparison", "verification").filter((name) => get(cell, name) !== null);
+      for (const name of both) {
         lines.append(make("tr", {}, make("th", { scope: "row" }, title[name]),
           make("td", { className: "n" }, shown(get(cell, "clean_" + name), name)),
           numberCell(get(cell, name), get(cell, name + "_low") ?? null, get(cell, name + "_high") ?? null),
@@ -453,6 +454,9 @@
       }
       body.append(make("table", { className: "data" }, make("thead", {}, make("tr", {},
         ...["In %", "Clean", "Attacked", "Drop"].map((text, index) => make("th", { scope: "col", className: index ? "n" : "" }, text)))), lines));
+      const lost = inGroup("evasion").filter((name) => get(cell, name) !== null);
+      if (lost.length) body.append(make("dl", {}, ...lost.flatMap((name) => [make("dt", {}, `${title[name]} (%)`),
+        make("dd", {}, shown(get(cell, name), name) + span(get(cell, name + "_low") ?? null, get(cell, name + "_high")))])));
       if (cell.setting.impersonate) {
         const aimed = make("tbody");
         for (const name of inGroup("targeted")) {
