@@ -22,6 +22,8 @@ from PIL import Image
 from reid_attack_bench.report.markdown import PDF_NOTE
 
 HERE = Path(__file__).parent
+SUBMISSIONS = "submissions"
+"""Folder of accepted submissions, see accept.py."""
 PLOTS = ("overview", "cost_", "curve_", "visibility")
 PLOT_COLOURS = 128
 SHEETS, SHEET_SIZE, SHEET_QUALITY = 1, 0.5, 40
@@ -147,14 +149,13 @@ def index(here: Path = HERE) -> str:
         name = f"[{folder.name}]({folder.name}/report.md)"
         if (folder / "report.html").is_file():
             name += f" ([html]({folder.name}/report.html))"
-        what = " ".join(str(manifest["suite"].get("description", "")).split()).replace("|", "\\|")
-        command = str(manifest["command"]).replace("|", "\\|")
-        texts = [name, what, data(manifest), f"`{command}`", machine(manifest), duration(manifest), version(manifest)]
-        lines.append("| " + " | ".join(texts) + " |")
+        what = " ".join(str(manifest["suite"].get("description", "")).split())
+        lines.append(run_row(manifest, name, what))
     others = sorted(path for path in here.iterdir() if path.is_dir() and path not in folders and any(path.iterdir()))
-    others = [path for path in others if not path.name.startswith(("_", "."))]
+    others = [path for path in others if not path.name.startswith(("_", ".")) and path.name != SUBMISSIONS]
     if others:
         lines += ["", "Also here: " + ", ".join(f"[{path.name}]({_entrance(path)})" for path in others) + "."]
+    lines += submissions(here)
     found = [(folder, path) for folder in folders if (path := folder / "findings.csv").is_file()]
     if found:
         lines += ["", "## Findings", "", "Indicative: fewer than eight seeds, so no verdict.", ""]
@@ -163,6 +164,28 @@ def index(here: Path = HERE) -> str:
     for folder, path in found:
         lines += [finding(folder.name, row) for row in pd.read_csv(path).to_dict("records")]
     return "\n".join(lines) + "\n"
+
+
+def run_row(manifest: dict[str, Any], name: str, what: str) -> str:
+    """A row of a table of runs; `name` with its links, `what` in words."""
+    command = f"`{manifest['command']}`"
+    texts = [what, data(manifest), command, machine(manifest), duration(manifest), version(manifest)]
+    return "| " + " | ".join([name, *(text.replace("|", "\\|") for text in texts)]) + " |"
+
+
+def submissions(here: Path) -> list[str]:
+    """A table of the accepted submissions; nothing without any."""
+    folders = sorted(path.parent for path in here.glob(f"{SUBMISSIONS}/*/manifest.json"))
+    if not folders:
+        return []
+    lines = ["", "## Submissions", "", "Sent in, recomputed and accepted by `python results/accept.py`.", ""]
+    lines += ["| submission | protocol | data | command | machine | time of its steps | version |"]
+    lines.append("|---|---|---|---|---|--:|---|")
+    for folder in folders:
+        manifest, place = json.loads((folder / "manifest.json").read_text()), f"{SUBMISSIONS}/{folder.name}"
+        name = f"[{folder.name}]({place}/report.md) ([card]({place}/card.yaml))"
+        lines.append(run_row(manifest, name, manifest["suite"]["protocol"]))
+    return lines
 
 
 def data(manifest: dict[str, Any]) -> str:

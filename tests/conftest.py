@@ -6,11 +6,13 @@ no process, and under `-m unit` it fails if it computes for more than `UNIT_SECO
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing.process
 import os
+import shutil
 import subprocess
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +20,8 @@ import pytest
 import torch
 import yaml
 from hypothesis import settings
+
+from tests.browser import CHROMIUM
 
 torch.set_num_threads(1)
 settings.register_profile("bench", deadline=None)  # machines are noisy: UNIT_SECONDS is in processor time
@@ -62,6 +66,40 @@ def write_suite(tmp_path: Path):
         return str(path)
 
     return write
+
+
+def script(path: Path) -> Any:
+    """A module outside the packages; it may import those beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(path.parent))
+        return importlib.import_module(path.stem)
+
+
+@pytest.fixture(scope="module")  # not the session: its event loop would be in the way of others
+def browser() -> Iterator[Any]:
+    if not CHROMIUM:
+        pytest.skip("no chromium: apt-get install chromium, or set CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Iterator[Path]:
+    """The built documentation; a broken link, a missing anchor or a page outside the navigation is an error."""
+    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
+    out = tmp_path_factory.mktemp("site")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    config = Path(__file__).parent.parent / "mkdocs.yml"
+    build(load_config(str(config), site_dir=str(out), strict=True))
+    yield out
+    shutil.rmtree(out)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

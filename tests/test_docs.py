@@ -13,7 +13,6 @@ import inspect
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -351,19 +350,6 @@ def walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command
 
 def test_every_option_of_the_command_line_has_a_help_text() -> None:
     assert list(options_without_help()) == []
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    """The built site; a broken link, a missing anchor or a page outside the navigation is an error."""
-    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
-    out = tmp_path_factory.mktemp("site")
-    from mkdocs.commands.build import build
-    from mkdocs.config import load_config
-
-    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(out), strict=True))
-    yield out
-    shutil.rmtree(out)
 
 
 def test_the_site_has_every_command_and_option(site: Path) -> None:

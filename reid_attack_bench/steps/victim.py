@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, State, Victim, weights_digest
@@ -78,9 +79,15 @@ def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) 
         save_file(state, out / "weights.safetensors")
         workspace.unfinished(step.key).unlink(missing_ok=True)
     victim = workspace.built(step, state)
-    victim = victim.to(workspace.device).eval().requires_grad_(False)
-    found = examine(victim, workspace.device)
-    card = {
+    card = described(victim.to(workspace.device).eval().requires_grad_(False), workspace.device)
+    (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    return card
+
+
+def described(victim: Victim, device: torch.device) -> Facts:
+    """What a victim on `device` declares of itself and `examine` finds, as stored with it."""
+    found = examine(victim, device)
+    return {
         "name": victim.name or type(victim).__name__,
         "distance": victim.distance,
         "input_size": list(victim.input_size),
@@ -91,8 +98,6 @@ def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) 
         "weights": weights_digest(victim),
         **found,
     }
-    (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-    return card
 
 
 def _fitted(step: Step, workspace: Workspace, progress: Progress) -> State | None:

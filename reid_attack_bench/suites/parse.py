@@ -64,7 +64,7 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
         if not section:
             raise BenchError(f"{name} is missing or empty: a suite needs at least one entry there")
     entries = {
-        **_protocol(top.protocol, size, attacks),
+        **protocol_attacks(top.protocol, size, attacks),
         **{label: _attack(label, entry, size) for label, entry in attacks.items()},
     }
     if CONTROL in entries:
@@ -96,7 +96,7 @@ def with_protocol(suite: Suite, name: str) -> Suite:
         BenchError: no such protocol, or the suite has an attack of its own with a label of the protocol.
     """
     own = {attack.label: attack for attack in suite.attacks if not attack.protocol}
-    entries = {**_protocol(name, suite.image_size, own), **own}
+    entries = {**protocol_attacks(name, suite.image_size, own), **own}
     known = {(label, threat) for label, entry in entries.items() for threat in entry.threats}
     findings = tuple(
         claim
@@ -198,13 +198,15 @@ def _victim(label: str, entry: VictimDocument, datasets: Mapping[str, Any]) -> V
     )  # fmt: skip
 
 
-def _protocol(name: str, image_size: tuple[int, int], own: Mapping[str, Any]) -> dict[str, AttackEntry]:
-    """Attacks of a protocol by label; none without a name."""
+def protocol_attacks(
+    name: str, image_size: tuple[int, int], own: Mapping[str, Any] | None = None
+) -> dict[str, AttackEntry]:
+    """Attacks of a protocol by label; none without a name. `own`: those of the suite, whose labels must differ."""
     if not name:
         return {}
     fixed = protocols.attacks(name)
     for label in fixed:
-        if label in own:
+        if label in (own or ()):
             raise BenchError(f"attacks.{label}: the protocol {name} has an attack of that label: choose another")
     return {label: replace(_attack(label, entry, image_size), protocol=name) for label, entry in fixed.items()}
 

@@ -1,12 +1,10 @@
-"""report.html: what it says, and what a browser makes of it. The browser is Debian's chromium, or $CHROMIUM."""
+"""report.html: what it says, and what a browser makes of it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +15,10 @@ from reid_attack_bench.report import markdown
 from reid_attack_bench.report.analysis import conclude
 from reid_attack_bench.report.html import build as html
 from reid_attack_bench.report.results import Results, Retrieved
+from tests.browser import Visit, faults
 from tests.report import test_report
 from tests.report.test_report import change_cells, make_results, make_sheets, with_suite, without
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 MEGABYTE = 1_000_000
 
 
@@ -132,46 +130,6 @@ def test_pictures_are_within_their_budget(results: Results, monkeypatch) -> None
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    if not CHROMIUM:
-        pytest.skip("no chromium: apt-get install chromium, or set CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A page that is open, and what it complained of or asked for."""
-
-    def __init__(self, browser, file: Path, width: int = 1280, dark: bool = False) -> None:
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
-        )
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.as_uri())
-        self.page.wait_for_selector("html[data-ready=true]", timeout=30_000)
-        self.milliseconds = self.page.evaluate("performance.now()")
-
-    def quiet(self) -> None:
-        assert self.complaints == []
-        assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
-
-    def column(self, table: str, number: int) -> list[str]:
-        return self.page.eval_on_selector_all(
-            f"#{table} tbody tr:not(.line) > :nth-child({number})", "cells => cells.map(cell => cell.innerText)"
-        )
-
-
-@pytest.fixture(scope="module")
 def file(page: str, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page)
@@ -180,7 +138,7 @@ def file(page: str, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def visit(browser, file: Path) -> Iterator[Visit]:
-    visit = Visit(browser, file)
+    visit = Visit(browser, file.as_uri())
     yield visit
     visit.quiet()
     visit.context.close()
@@ -276,7 +234,7 @@ def test_charts_and_gallery_follow_their_controls(visit: Visit) -> None:
 
 
 def test_nothing_is_clipped_on_a_phone(browser, file: Path) -> None:
-    visit = Visit(browser, file, width=390, dark=True)
+    visit = Visit(browser, file.as_uri(), width=390, dark=True)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert visit.page.get_attribute("html", "data-theme") == "dark"
     visit.page.click("#theme")
@@ -286,20 +244,11 @@ def test_nothing_is_clipped_on_a_phone(browser, file: Path) -> None:
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_no_serious_accessibility_fault(browser, file: Path, width: int, dark: bool) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    visit = Visit(browser, file, width, dark)
+    visit = Visit(browser, file.as_uri(), width, dark)
     for opened in (False, True):
         if opened:
             visit.page.click("#heat td[data-cell]:not(.gap)")
-        found = Axe().run(visit.page).response["violations"]
-        faults = [
-            f"{fault['id']}: {node['html'][:120]} {node['failureSummary'][:200]}"
-            for fault in found
-            if fault["impact"] in ("serious", "critical")
-            for node in fault["nodes"]
-        ]
-        assert faults == []
+        assert faults(visit.page) == []
 
 
 def test_a_run_of_ten_attacks_on_twenty_models_opens_at_once(browser, tmp_path: Path, monkeypatch) -> None:
@@ -313,7 +262,7 @@ def test_a_run_of_ten_attacks_on_twenty_models_opens_at_once(browser, tmp_path: 
     file = tmp_path / "report.html"
     file.write_text(page)
     assert file.stat().st_size < 15 * MEGABYTE
-    visits = [Visit(browser, file) for _ in range(2)]
+    visits = [Visit(browser, file.as_uri()) for _ in range(2)]
     assert min(visit.milliseconds for visit in visits) < 3000
     visits[0].page.select_option("#m-metric", "rank1")
     assert visits[0].page.locator("#heat td[data-cell]").count() == 400
