@@ -38,7 +38,7 @@ class Row:
     """A victim on a data set, from one run.
 
     Attributes:
-        withdrawn: whether, or why, the data set was withdrawn by those who published it; empty if it was not.
+        withdrawn: whether the data set was withdrawn by its authors.
         size: of the images, "height×width".
         data: key of rendered data, whose settings are not in their name; empty for photographs.
         clean: metric → value.
@@ -55,7 +55,7 @@ class Row:
     defence: str
     dataset: str
     synthetic: bool
-    withdrawn: str
+    withdrawn: bool
     queries: str
     size: str
     data: str
@@ -126,7 +126,7 @@ def _rows_of(folder: Path, results: Path) -> Iterator[Row]:
             defence=row["defence"],
             dataset=row["dataset"],
             synthetic=synthetic,
-            withdrawn=row.get("withdrawn", "").removeprefix("false"),
+            withdrawn=row.get("withdrawn") == "true",  # a column since November 2026
             queries=row["queries"],
             size=f"{height}×{width}",
             data=keys[row["dataset"]] if synthetic else "",
@@ -170,7 +170,7 @@ def tables(found: Sequence[Row], url: Callable[[str], str]) -> str:
         words += "" if mine else ": no run is published yet"
         parts.append(f'<p class="lb-title" id="{name}"><strong><code>{name}</code></strong> {words}</p>')
         parts += [_table(name, mine, url)] if mine else []
-    return '<div class="lb" id="rows">\n' + "\n".join(parts) + f"\n</div>{END}"
+    return '<div class="lb" id="rows">\n' + "\n".join(parts) + f"\n</div>\n\n{END}\n"
 
 
 def _table(name: str, mine: Sequence[Row], url: Callable[[str], str]) -> str:
@@ -204,8 +204,7 @@ def _body(
     words += [f"data {first.data[:6]}"] if ambiguous and first.data else []
     badges = '<span class="lb-badge">synthetic</span> ' if first.synthetic else ""
     if first.withdrawn:
-        why = "" if first.withdrawn == "true" else f' title="{escape(first.withdrawn)}"'
-        badges += f'<span class="lb-badge"{why}>withdrawn</span> '
+        badges += f'<a class="lb-badge" href="{url("data.md")}#withdrawn-data-sets">withdrawn</a> '
     lines = [
         f'<tbody data-dataset="{escape(first.dataset)}">',
         f'<tr class="lb-place"><th colspan="{columns}" scope="rowgroup"><span>{escape(first.dataset)} {badges}'

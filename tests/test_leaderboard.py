@@ -26,7 +26,7 @@ def line(victim: str, mean: float, **changes: str) -> dict[str, str]:
     """A row of a leaderboard.csv."""
     row = {
         "rank": "1", "victim": victim, "defence": "", "audit": "", "protocol": SMALL, "dataset": "plaza",
-        "synthetic": "true", "withdrawn": "", "queries": "8",
+        "synthetic": "true", "withdrawn": "false", "queries": "8",
     }  # fmt: skip
     for name, value in (("clean", 90.0), ("protocol_e8", mean), ("protocol_e64", 1.0)):
         for metric in ("rank1", "mAP"):
@@ -76,7 +76,7 @@ def test_rows_are_those_of_the_current_protocols_ranked_where_they_compare(tmp_p
 
 
 def test_a_row_links_to_its_run_and_card_and_shows_its_command(tmp_path: Path) -> None:
-    published(tmp_path / "a", line("x@plaza", 5, withdrawn="consent", dataset="<duke>", synthetic="false"))
+    published(tmp_path / "a", line("x@plaza", 5, withdrawn="true", dataset="<duke>", synthetic="false"))
     (tmp_path / "a" / "report.html").touch()
     published(tmp_path / "submissions/mine", line("mine", 7, protocol_e8_missing="2"))
     (tmp_path / "submissions/mine/card.yaml").touch()
@@ -86,7 +86,7 @@ def test_a_row_links_to_its_run_and_card_and_shows_its_command(tmp_path: Path) -
     assert '<a href="to/results/submissions/mine/report.md">mine</a>' in page
     assert '<a href="to/results/submissions/mine/report.md#card">card</a>' in page
     assert "<code>reid-attack-bench run mine</code>" in page
-    assert '<span class="lb-badge" title="consent">withdrawn</span>' in page
+    assert '<a class="lb-badge" href="to/data.md#withdrawn-data-sets">withdrawn</a>' in page
     assert "<duke>" not in page
     assert "≤ 7.0 <small>[5.0, 9.0]</small>" in page
     assert f"{FULL}</code></strong> Full protocol: no run is published yet" in page
@@ -135,6 +135,7 @@ def crowded(site: Path, tmp_path_factory) -> list:
     rows = leaderboard.rows(folder)
     page = (site / "index.html").read_text()
     start, end = page.index('<div class="lb" id="rows">'), page.index(leaderboard.END)
+    assert 'id="add-a-row"' in page[end:], "how to add one is below"
     tables = leaderboard.tables(rows, lambda path: f"{path.removesuffix('.md')}.html")
     (site / "crowded.html").write_text(page[:start] + tables + page[end + len(leaderboard.END) :])
     return rows
