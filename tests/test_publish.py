@@ -93,10 +93,12 @@ def test_a_large_page_and_a_folder_that_is_no_run_stay_out(run: Path, tmp_path: 
 
 def test_what_is_published_is_indexed_and_holds_together() -> None:
     assert (RESULTS / "README.md").read_text() == publish.index(RESULTS), "run python results/publish.py"
-    pages = [RESULTS / "README.md", *RESULTS.glob("*/report.md")]
+    sent = RESULTS / publish.SUBMISSIONS
+    pages = [RESULTS / "README.md", *RESULTS.glob("*/report.md"), *sent.glob("*/report.md")]
     assert {page: broken for page in pages if (broken := broken_links(page))} == {}
     readme = (RESULTS / "README.md").read_text()
-    for folder in (path for path in RESULTS.iterdir() if path.is_dir() and not path.name.startswith("_")):
-        assert f"[{folder.name}]({folder.name}" in readme
+    folders = [path for path in RESULTS.iterdir() if path.is_dir() and not path.name.startswith("_") and path != sent]
+    for folder in [*folders, *sent.glob("*")]:
+        assert f"[{folder.name}]({folder.relative_to(RESULTS)}" in readme
     size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())
     assert size < 16 * 2**20, "a few MB in all"
