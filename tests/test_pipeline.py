@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -501,6 +502,30 @@ def test_an_exported_domain_runs_as_market1501(tiny, write_suite, tmp_path: Path
     harmed.write_bytes(b"no jpeg")
     said = bench("run", real, "--data-root", str(root), cwd=tmp_path, expect=1).stderr
     assert harmed.name in said
+
+
+def test_a_withdrawn_target_without_a_training_split_runs_whole(tiny, write_suite, tmp_path: Path) -> None:
+    people = tiny["datasets"]["plaza"]
+    tiny |= {"datasets": {"plaza": people}, "victims": {"ready": {"use": f"{TOY}:ToyVictim"}}}
+    tiny["attacks"] = {"noise": {}, "learner": tiny["attacks"]["learner"]}
+    bench("data", "export", "plaza", "data", "--suite", write_suite(tiny), cwd=tmp_path)
+    root = tmp_path / "data/market1501/Market-1501-v15.09.15"
+    shutil.rmtree(root / "bounding_box_train")
+    tiny["datasets"] = {"yard": {"layout": "occluded-duke", "root": str(root)}}
+    suite = write_suite(tiny)
+    bench("run", suite, "--workers", "1", cwd=tmp_path)
+    run = tmp_path / "runs/tiny"
+    matrix = pd.read_csv(run / "matrix.csv").set_index("attack")
+    assert matrix.withdrawn.all()
+    assert not matrix.synthetic.any()
+    assert set(matrix.status.drop("learner")) == {"ok"}
+    assert matrix.status["learner"].startswith("not applicable: learner is fitted on training images")
+    report = (run / "report.md").read_text()
+    assert "> **Withdrawn data.**" in report
+    assert "Withdrawn data (yard): made of DukeMTMC, which was recorded" in report
+    assert (run / "report.html").is_file()
+    said = bench("data", "sheet", "yard", "yard.png", "--suite", suite, cwd=tmp_path).stdout
+    assert "yard (withdrawn)" in said
 
 
 def test_missing_real_data_says_where_it_should_be(tiny, write_suite, tmp_path: Path) -> None:

@@ -69,6 +69,6 @@ def _datasets() -> list[tuple[str, str, str]]:
     for name in registry.available("data set"):
         plugin = registry.find("data set", name)
         title = getattr(plugin.factory, "title", "") or (plugin.factory.__doc__ or name).strip().split("\n")[0]
-        withdrawn = ", withdrawn" if getattr(plugin.factory, "withdrawn", "") else ""
-        rows.append((name, f"{title}, read from disk{withdrawn}", plugin.origin))
+        marks = [mark for mark in ("synthetic", "withdrawn") if getattr(plugin.factory, mark, "")]
+        rows.append((name, f"{title}, read from disk{''.join(f', {mark}' for mark in marks)}", plugin.origin))
     return rows

@@ -59,6 +59,7 @@ class DataSet(ABC):
         images: published number of images by split. A folder of this name with other numbers is not the published data
             set: no published value stands beside its results. Empty if no number is published.
         withdrawn: why its authors have withdrawn it; shown with every result on it. Empty for others.
+        synthetic: True for rendered images; shown with every result on it.
         protocol: how it is ranked.
     """
 
@@ -68,6 +69,7 @@ class DataSet(ABC):
     folder: ClassVar[str] = ""
     images: ClassVar[Mapping[str, int]] = {}
     withdrawn: ClassVar[str] = ""
+    synthetic: ClassVar[bool] = False
 
     @property
     def protocol(self) -> RankingProtocol:

@@ -41,6 +41,7 @@ class Victim(nn.Module):
         defence: short description of its defence; empty for an undefended model.
         citation: publication (paper, arXiv number or URL).
         trained_on: name of its training data set, if known.
+        training_data: names of all its training data sets, where they are several; for notes on withdrawn ones.
         published: name of a data set → values that were published for this model on it. On that data set the model must
             reproduce them before it is attacked; see Adding a victim.
         key_settings: settings that decide embeddings and are neither options nor weights, such as those read from a
@@ -61,6 +62,7 @@ class Victim(nn.Module):
     defence: str = ""
     citation: str = ""
     trained_on: str = ""
+    training_data: tuple[str, ...] = ()
     published: Mapping[str, PublishedValues] = MappingProxyType({})
     key_settings: Mapping[str, Any] = MappingProxyType({})
     adapted: bool = False

@@ -11,6 +11,7 @@ from reid_attack_bench import registry
 from reid_attack_bench.contracts import DataSet
 from reid_attack_bench.data.readers import files
 from reid_attack_bench.data.readers.content import content_of, read_listing
+from reid_attack_bench.data.readers.market1501 import WITHDRAWN
 from reid_attack_bench.data.source import DataSource, OnDisk
 from reid_attack_bench.data.split import Allocate, Progress, Split
 from reid_attack_bench.data.synthetic import DOMAINS, RENDERER_VERSION, render_domain
@@ -86,7 +87,7 @@ def source(
     identity = {"reader": found.reader, "options": _own(options), "content": content.digest, "size": list(size)}
     return DataSource(
         name=name,
-        synthetic=False,
+        synthetic=found.data_set.synthetic,
         protocol=found.data_set.protocol,
         identity=identity,
         counts=found.counts,
@@ -122,8 +123,9 @@ def examine(name: str, options: Mapping[str, Any], data_root: Path | None, remem
 
 def withdrawn(name: str) -> str:
     """Why the authors of the data set `name` have withdrawn it; empty for others, and for an unknown name."""
-    known = name in registry.available("data set")
-    return str(getattr(registry.find("data set", name).factory, "withdrawn", "")) if known else ""
+    if name not in registry.available("data set"):
+        return WITHDRAWN.get(name, "")
+    return str(getattr(registry.find("data set", name).factory, "withdrawn", ""))
 
 
 def _root(name: str, options: Mapping[str, Any], data_set: DataSet, data_root: Path | None) -> Path:

@@ -21,7 +21,7 @@ class DataSource:
 
     Attributes:
         name: name in suites and tables.
-        synthetic: True for rendered domains; results on them are marked as synthetic.
+        synthetic: True for rendered images; results on them are marked as synthetic.
         protocol: ranking protocol, see `metrics.ranking`.
         identity: everything that determines its content, as plain values; part of the key of every step.
         counts: number of images of "train", "query" and "gallery"; 0 without a training split. They estimate run times.
@@ -107,6 +107,6 @@ def _shown(counts: Mapping[str, int]) -> str:
 
 
 def _reason(reason: str, names: Sequence[str]) -> str:
-    """ "hidden files [4: query/.a.jpg, query/.b.jpg, query/.c.jpg …]" """
+    """ "hidden files (4: query/.a.jpg, query/.b.jpg, query/.c.jpg …)" """
     more = " …" if len(names) > _NAMED else ""
-    return f"{reason} [{len(names):,}: {', '.join(names[:_NAMED])}{more}]"
+    return f"{reason} ({len(names):,}: {', '.join(names[:_NAMED])}{more})"

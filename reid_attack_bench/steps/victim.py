@@ -61,16 +61,13 @@ def defended_step(name: str, use: Configured[Defence], victim: Step, data: Step 
 
 
 def training_data_of(victim: Step) -> tuple[str, ...]:
-    """Data sets that the victim of a victim step was trained on, as declared or by the bench; none if unknown.
-
-    A name such as "msmt17+market1501" is of two.
-    """
+    """Data sets that the victim of a victim step was trained on, as declared or by the bench; none if unknown."""
     if "data" in victim.parents:
         own = (victim.parents["data"].about,)
         return own + (training_data_of(victim.parents["victim"]) if "victim" in victim.parents else ())
     if "victim" in victim.parents:
         return training_data_of(victim.parents["victim"])
-    return tuple(filter(None, victim.plugin.trained_on.split("+")))
+    return victim.plugin.training_data or tuple(filter(None, (victim.plugin.trained_on,)))
 
 
 def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:

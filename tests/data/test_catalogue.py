@@ -138,8 +138,8 @@ def test_a_folder_that_only_goes_by_the_name_is_not_genuine(
     genuine, skipped = source.notes
     assert "has 4 train, 1 query and 2 gallery images, not the published 12,936 train" in genuine
     assert skipped == (
-        "market1501: not read: names without identity and camera [1: Market-1501-v15.09.15/query/stray.jpg]; "
-        "junk images, identity -1 [1: Market-1501-v15.09.15/bounding_box_test/-1_c3s2_068767_04.jpg]."
+        "market1501: not read: names without identity and camera (1: Market-1501-v15.09.15/query/stray.jpg); "
+        "junk images, identity -1 (1: Market-1501-v15.09.15/bounding_box_test/-1_c3s2_068767_04.jpg)."
     )
     monkeypatch.setattr(Market1501, "images", {"train": 4, "query": 1, "gallery": 2})
     assert made("market1501", market).genuine

@@ -248,7 +248,13 @@ def without_training(monkeypatch):
 @pytest.fixture
 def trained_on(monkeypatch):
     """Sets the training data that the toy declares."""
-    return lambda name: monkeypatch.setattr(registry.find("victim", f"{TOY}:ToyVictim").factory, "trained_on", name)
+    factory = registry.find("victim", f"{TOY}:ToyVictim").factory
+
+    def declare(*names: str) -> None:
+        monkeypatch.setattr(factory, "trained_on", names[0] if len(names) == 1 else "")
+        monkeypatch.setattr(factory, "training_data", names if len(names) > 1 else ())
+
+    return declare
 
 
 def test_a_recipe_is_not_trained_on_a_data_set_without_a_training_split(tiny, without_training) -> None:
@@ -300,7 +306,7 @@ def test_withdrawn_data_is_marked_and_named(tiny, monkeypatch, trained_on) -> No
     monkeypatch.setattr(catalogue, "source", source)
     tiny["victims"]["guarded"] = {"use": "feature-noise", "defends": "toy"}
     tiny["victims"]["other"] = {"use": f"{TOY}:ToyVictim"}
-    trained_on("market1501+dukemtmc-reid")
+    trained_on("market1501", "dukemtmc-reid")
     plan = planned(tiny)
     for row in (*plan.clean, *plan.cells):
         assert row.withdrawn == (row.dataset == "station")

@@ -105,7 +105,9 @@ def test_models_of_several_data_sets_have_no_training_data_set(tmp_path: Path, w
     checkpoint(weights / "small.pth")
     assert ZooModel("small", zoo_file=own_zoo(tmp_path, "all_images: true")).trained_on == ""
     (tmp_path / "mine.yaml").write_text(ZOO.format(more="").replace("[plaza]", "[plaza, station]"))
-    assert ZooModel("small", zoo_file=tmp_path / "mine.yaml").trained_on == ""
+    several = ZooModel("small", zoo_file=tmp_path / "mine.yaml")
+    assert several.trained_on == ""
+    assert several.training_data == ("plaza", "station")
 
 
 def suite(victims: dict[str, Any]) -> Any:

@@ -68,7 +68,7 @@ class Layout:
         example: a name that fits it, for messages.
         labels: labels in a match; raises ValueError, with what is wrong, for impossible ones.
         junk: identity → why its images are left out. Other identities below 0 are impossible.
-        whole_path: the pattern is for the path below the folder of the split ("0001/c1/17.jpg"), not for the name.
+        whole_path: the pattern is for the path in the folder of the data set ("test/A/0001/17.jpg"), not for the name.
     """
 
     folders: Mapping[str, tuple[str, ...]]
@@ -93,7 +93,7 @@ def read_layout(root: Path, layout: Layout) -> Listing:
         folders = [base / folder for folder in layout.folders.get(part, ())]
         if part == "train" and not any(folder.is_dir() for folder in folders):
             continue
-        found = [each for folder in folders for each in _read_folder(folder, root, layout, skipped)]
+        found = [each for folder in folders for each in _read_folder(folder, base, root, layout, skipped)]
         splits[part] = image_list(found)
     used = [folder for folders in layout.folders.values() for folder in folders]
     if outside := list(_outside(root, base, used)):
@@ -153,7 +153,7 @@ def why_no_image(path: str) -> str:
     return "" if os.path.splitext(path)[1].lower() in SUFFIXES else NO_IMAGE
 
 
-def _read_folder(folder: Path, root: Path, layout: Layout, skipped: dict[str, list[str]]) -> list[Labelled]:
+def _read_folder(folder: Path, base: Path, root: Path, layout: Layout, skipped: dict[str, list[str]]) -> list[Labelled]:
     if not folder.is_dir():
         raise BenchError(f"{folder} is missing")
     pattern = re.compile(layout.pattern)
@@ -167,7 +167,7 @@ def _read_folder(folder: Path, root: Path, layout: Layout, skipped: dict[str, li
         if reason := why_no_image(below):
             skipped.setdefault(reason, []).append(shown)
             continue
-        name = below if layout.whole_path else path.name
+        name = path.relative_to(base).as_posix() if layout.whole_path else path.name
         match = pattern.match(name)
         if match is None:
             unnamed.append(shown)
@@ -206,9 +206,10 @@ def _labels(match: re.Match[str], path: Path, layout: Layout) -> Labels:
 
 def _outside(root: Path, base: Path, used: Iterable[str]) -> Iterator[str]:
     """Folders and images beside those that were read, from `root` down to `base`."""
-    chain = [base, *(each for each in base.parents if each == root or root in each.parents)]
     taken = {base / folder for folder in used}
-    for place in reversed(chain):
+    between = {base, *(each for folder in taken for each in folder.parents if base in each.parents)}
+    chain = sorted({*between, *(each for each in base.parents if each == root or root in each.parents)})
+    for place in chain:
         for path in sorted(place.iterdir()):
             name = path.relative_to(root).as_posix()
             if path in taken or path in chain or why_no_image(path.name) == HIDDEN:

@@ -21,6 +21,11 @@ DUKE_WITHDRAWN = (
     "2019, on NeurIPS's list of deprecated data sets"
 )
 
+MADE_OF_DUKE = f"made of DukeMTMC, which was {DUKE_WITHDRAWN}"
+
+WITHDRAWN = dict.fromkeys(("p-dukemtmc", "dukemtmc-videoreid"), MADE_OF_DUKE)
+"""Withdrawn data sets without a reader here, on which a model may have been trained → why."""
+
 JUNK = {-1: "junk images, identity -1"}
 
 
@@ -71,3 +76,18 @@ class DukeMTMCReID(DataSet):
 
     def read(self, root: Path) -> Listing:
         return read_layout(root, market_layout(junk={}))
+
+
+@dataclass(frozen=True)
+class OccludedDuke(DukeMTMCReID):
+    """Occluded-DukeMTMC (Miao et al., Pose-guided feature alignment for occluded person re-identification, ICCV 2019).
+
+    Images of DukeMTMC-reID in other splits, so withdrawn as it is; its authors publish lists of names alone.
+    """
+
+    version = 1
+    title = "Occluded-Duke"
+    url = "https://github.com/lightas/Occluded-DukeMTMC-Dataset, lists of names without images"
+    folder = "occluded-duke"
+    images: ClassVar[Mapping[str, int]] = {"train": 15_618, "query": 2_210, "gallery": 17_661}
+    withdrawn = MADE_OF_DUKE
