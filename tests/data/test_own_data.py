@@ -11,6 +11,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.report.analysis.conclude import conclude
 from reid_attack_bench.report.markdown import report_text
+from reid_attack_bench.steps.artefacts import read_pairs, read_splits
 from reid_attack_bench.store import Store
 from reid_attack_bench.suites import parse
 from tests.conftest import TOY
@@ -63,6 +64,41 @@ def test_two_sets_of_one_s_own_in_one_run(tiny, write_suite, tmp_path: Path, lob
     lobby.rename(tmp_path / "moved")
     tiny["datasets"]["lobby"]["root"] = str(tmp_path / "moved")
     assert executed(make_plan(parse.parse(tiny)), store)[1] == []
+
+
+@pytest.mark.e2e
+def test_clothes_decide_every_ranking_of_a_list_with_the_clothes_rule(tiny, tmp_path: Path) -> None:
+    shots = [("train", 1, "x"), ("train", 2, "x"), ("query", 1, "x")]
+    shots += [("gallery", 2, "x"), ("gallery", 2, "y"), ("gallery", 1, "z")]  # the second alone is a match
+    rows = [
+        f"{part}/{who}{camera}{worn}.png,{who},{camera},{part},{worn}"
+        for who in "abcdefgh"
+        for part, camera, worn in shots
+    ]
+    pictures(tmp_path / "closet", [row.split(",")[0] for row in rows])
+    (tmp_path / "closet/list.csv").write_text("\n".join(["path,identity,camera,split,clothes", *rows]))
+    closet = {"layout": "csv", "root": str(tmp_path / "closet/list.csv"), "clothes_rule": True}
+    tiny["datasets"] = {"closet": closet}
+    tiny["victims"]["toy"]["train_on"] = ["closet"]
+    tiny["attacks"] = {"noise": {}, "aimed": {"use": "noise", "impersonate": "random"}}
+    store = Store(tmp_path / "store")
+    results, _ = executed(make_plan(parse.parse(tiny)), store)
+    assert {cell.status for cell in results.cells} == {"ok"}
+    splits = read_splits(store.folder("data", results.record.cells[0].data_key))
+    query, gallery = splits["query"], splits["gallery"]
+    assert query.clothes is not None
+    assert gallery.clothes is not None
+    clean = results.clean[0]
+    assert read_pairs(store.folder("clean-rank", clean.rank_key), "genuine").shape == (1, 8)  # type: ignore[union-attr]
+    assert clean.value("mAP") == pytest.approx(clean.value("mINP")), "each query has one match"
+    shown = 0
+    (chosen,) = {tuple(sheet.queries) for sheet in results.sheets}
+    for retrieved in results.retrieved.values():
+        for row, images in zip(chosen, retrieved.after, strict=True):
+            own = gallery.identities[images] == query.identities[row]
+            assert not (own & (gallery.clothes[images] == query.clothes[row])).any()
+            shown += int(own.sum())
+    assert shown > 0
 
 
 @pytest.mark.parametrize(
