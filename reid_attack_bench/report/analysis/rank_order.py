@@ -21,8 +21,8 @@ from reid_attack_bench.report.results import CellRow, Results, Setting
 from reid_attack_bench.report.rows import Row
 
 COLUMNS = (
-    "dataset_a", "dataset_b", "synthetic_a", "synthetic_b", "epsilon", "crafted_on", "target", "attacks", "controls",
-    "tau", "tau_low", "tau_high", "pairs", "decided", "reversed", "reversed_pairs",
+    "dataset_a", "dataset_b", "synthetic_a", "synthetic_b", "withdrawn_a", "withdrawn_b", "epsilon", "crafted_on",
+    "target", "attacks", "controls", "tau", "tau_low", "tau_high", "pairs", "decided", "reversed", "reversed_pairs",
 )  # fmt: skip
 """Columns of rank_order.csv, one row per pair of data sets, epsilon, target and kind of source.
 
@@ -171,6 +171,8 @@ def _row(results: Results, sides: list[list[_Cells]]) -> Row | None:
         "dataset_b": b.dataset,
         "synthetic_a": a.synthetic,
         "synthetic_b": b.synthetic,
+        "withdrawn_a": a.withdrawn,
+        "withdrawn_b": b.withdrawn,
         "attacks": len(settings),
         "controls": sum(controls.is_control(sides[0][0][setting][0]) for setting in settings),
         "tau": float(kendall(first.differences, second.differences)),
