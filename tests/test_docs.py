@@ -9,6 +9,7 @@ How a fenced block of a page is tested, in order, in a folder of the page's own:
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import re
@@ -33,12 +34,14 @@ from reid_attack_bench.cli import main as cli
 from reid_attack_bench.cli import options
 from reid_attack_bench.contracts import ThreatModel, Victim
 from reid_attack_bench.data import catalogue as datasets
+from reid_attack_bench.errors import MissingWeightsError
 from reid_attack_bench.jobs import folder
 from reid_attack_bench.report.analysis import audit, compare, defences, findings, mean_drop, rank_order
 from reid_attack_bench.report.results import CostRow, cell_columns, clean_columns
 from reid_attack_bench.steps.kinds import STEP_VERSIONS
 from reid_attack_bench.suites import document, suite
 from reid_attack_bench.suites import parse as suites_parse
+from reid_attack_bench.zoo import catalogue as zoo
 from tests.test_layers import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
@@ -176,7 +179,8 @@ def valid_in_a_suite(fragment: dict[str, Any]) -> None:
     chosen = suites_parse.parse({**base, **fragment})
     for kind, entries in (("attack", chosen.attacks), ("victim", chosen.victims)):
         for entry in entries:
-            registry.find(kind, entry.use).build(entry.options)
+            with contextlib.suppress(MissingWeightsError):  # of a published model
+                registry.find(kind, entry.use).build(entry.options)
 
 
 def undocumented(table: Path) -> set[str]:
@@ -301,6 +305,27 @@ def test_every_key_of_a_suite_is_documented() -> None:
         assert not name.startswith("paper-") or f"`{name}`" in read("reproduce.md")
     for relation in suite.RELATIONS:
         assert f"`{relation}`" in read("concepts.md")
+
+
+def test_published_models_and_the_fields_of_a_zoo_file_are_documented() -> None:
+    text = read("zoo.md")
+    table = rows(section(text, "What is there"))[1:]
+    names = {cells[0].strip("`") + each for cells in table for each in re.findall(r"`([^`]+)`", cells[1])}
+    assert names == set(zoo.shipped())
+    for prefix, trained_on, size, distance in table:
+        for each in re.findall(r"`([^`]+)`", trained_on):
+            entry = zoo.find(prefix.strip("`") + each)
+            assert (f"{entry.input[0]}×{entry.input[1]}", entry.distance) == (size, distance), entry.name
+    fields_of = rows(section(text, "A zoo file of your own"))
+    whole = next(index for index, cells in enumerate(fields_of) if cells[0] == "field of a model")
+    assert {cells[0].strip("`") for cells in fields_of[1:whole]} == set(zoo.ZooDocument.model_fields)
+    documented = {cells[0].strip("`"): yaml.safe_load(cells[1]) for cells in fields_of[whole + 1 :]}
+    known = zoo.ModelDocument.model_fields
+    assert documented == {
+        name: None if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in known.items()
+    }
+    assert set(zoo.FigureDocument.model_fields) <= set(re.findall(r"`(\w+)`", text))
 
 
 def test_data_sets_and_threat_models_are_documented() -> None:

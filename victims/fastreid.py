@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reid_attack_bench.contracts import Distance, Victim, preprocess
+from reid_attack_bench.contracts import Distance, State, Victim, preprocess
 from reid_attack_bench.errors import BenchError
 
 from .exported import Triple, embeddings_in
@@ -18,6 +18,13 @@ from .weights import load_weights, read_weights
 
 _NOT_USED = re.compile(r"(heads|b\d+_head)\.(weight|classifier\.)|pixel_(mean|std)")
 """Names of weights that embeddings do not depend on: classifiers (of MGN one per branch), and the normalisation."""
+
+
+def _current(state: State) -> State:
+    """Names of September 2020, which its published weights have, as those of today."""
+    old = re.compile(r"^((?:module\.)?\w+\.)bnneck\.(0\.)?")
+    renamed = {old.sub(r"\1bottleneck.0.", name): value for name, value in state.items()}
+    return renamed | {name: value for name, value in state.items() if not old.match(name)}
 
 
 def fastreid_network(settings: Mapping[str, Any]) -> nn.Module:
@@ -90,7 +97,7 @@ class FastReidModel(Victim):
         name = type(module).__name__
         if file is not None:
             state = read_weights(file, trust_pickle=trust_pickle)
-            load_weights(module, state, f"{file}, in {name},", ignore=lambda key: bool(_NOT_USED.match(key)))
+            load_weights(module, _current(state), f"{file}, in {name},", ignore=lambda key: bool(_NOT_USED.match(key)))
         self.module = module.eval()
         self.name, self.input_size = name, (input_size[0], input_size[1])
         normalises = hasattr(module, "pixel_mean")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import _codecs
 import contextlib
+import io
 import pickle
+import pickletools
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -47,7 +49,7 @@ def read_weights(file: str | Path, *, trust_pickle: bool = False) -> State:
     """The state dict of a checkpoint, on the CPU, with its original names.
 
     The file holds a state dict, bare or under one of `WRAPPERS`. Files that end in .safetensors are read with
-    safetensors, all others with torch.load and `weights_only`, which runs no code.
+    safetensors, all others with torch.load and `weights_only`, which runs no code. Python 2 may have written them.
 
     Args:
         file: path of the checkpoint.
@@ -130,7 +132,11 @@ def _torch_file(path: Path, trust_pickle: bool) -> Any:
     try:
         with _plain_numpy(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript archives, which the error names
-            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+            try:
+                return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+            except ValueError:  # text that is not Unicode, or numbers of another length
+                content = io.BytesIO(_without_bytes_of_python_2(path.read_bytes()))
+                return torch.load(content, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         needs = re.search(r"GLOBAL (\S+)", str(error))
         if needs:
@@ -147,6 +153,21 @@ def _torch_file(path: Path, trust_pickle: bool) -> Any:
                 f"{path} is a TorchScript archive: use TorchScriptModel (torchscript in a suite)"
             ) from error
         raise _unreadable(path, error) from error
+
+
+def _without_bytes_of_python_2(content: bytes) -> bytes:
+    """A checkpoint with the strings of Python 2 as Unicode, which is how NumPy reads its numbers in such files.
+
+    Five pickles make a checkpoint of that time; the tensors after them stay as they are. Nothing is built here.
+    """
+    stream, parts, done = io.BytesIO(content), [], 0
+    for _ in range(5):
+        for operation, text, position in pickletools.genops(stream):
+            if operation.name in ("SHORT_BINSTRING", "BINSTRING"):
+                encoded = str(text).encode()
+                parts += [content[done : position or 0], b"X", len(encoded).to_bytes(4, "little"), encoded]
+                done = stream.tell()
+    return b"".join([*parts, content[done:]])
 
 
 def _unreadable(path: Path, error: Exception) -> BenchError:

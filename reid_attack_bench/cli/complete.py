@@ -102,6 +102,16 @@ def datasets(ctx: click.Context, parameter: click.Parameter, incomplete: str) ->
     return [CompletionItem(before + comma + name) for name in catalogue.names() if name.startswith(last)]
 
 
+def zoo_models(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete names of published models, those of the zoo file too."""
+    from reid_attack_bench.zoo.catalogue import models
+
+    try:
+        return _starting(models(ctx.params.get("zoo_file")), incomplete)
+    except BenchError:
+        return []
+
+
 def only(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete keys of `--only`, and after KEY= its values in the suite."""
     before, comma, last = incomplete.rpartition(",")

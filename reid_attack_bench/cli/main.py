@@ -17,6 +17,7 @@ from reid_attack_bench.cli.run import evaluate_command, run_command
 from reid_attack_bench.cli.schema import schema_command
 from reid_attack_bench.cli.submission import submit_command, verify_command
 from reid_attack_bench.cli.victim import check_victim_command, new_victim_command
+from reid_attack_bench.cli.weights import weights_group
 from reid_attack_bench.errors import BenchError
 
 _INTERRUPTED = "interrupted. Finished steps are kept; run the same command to resume."
@@ -68,6 +69,7 @@ for _command in (
     new_victim_command,
     check_victim_command,
     data_group,
+    weights_group,
     schema_command,
     completion_command,
 ):

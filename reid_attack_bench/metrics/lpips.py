@@ -12,12 +12,16 @@ from torch import Tensor
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import file_digest
 from reid_attack_bench.metrics.ssim import check_pair
+from reid_attack_bench.zoo.folder import file_of
 
 LPIPS_VARIABLE = "REID_ATTACK_BENCH_LPIPS_WEIGHTS"
 
 LPIPS_FILE = "alexnet-owt-7be5be79.pth"
 
 LPIPS_SHA256_PREFIX = "7be5be79"
+
+LPIPS_MODEL = "lpips-alexnet"
+"""Its name in the zoo."""
 
 LPIPS_URL = "https://download.pytorch.org/models/" + LPIPS_FILE
 
@@ -57,7 +61,9 @@ class Lpips:
 
 
 def find_lpips_weights() -> Path | None:
-    """Path of the AlexNet weights: $REID_ATTACK_BENCH_LPIPS_WEIGHTS, else the hub folder of torch; None if not found.
+    """Path of the AlexNet weights; None if not found.
+
+    Looked for in $REID_ATTACK_BENCH_LPIPS_WEIGHTS, else the weights folder, else the hub folder of torch.
 
     Raises:
         BenchError: the variable names a file that does not exist.
@@ -68,13 +74,16 @@ def find_lpips_weights() -> Path | None:
         if not path.is_file():
             raise BenchError(f"{LPIPS_VARIABLE} names {path}, which is not a file: correct or unset it")
         return path
-    path = _hub_file()
+    path = file_of(LPIPS_MODEL) or _hub_file()
     return path if path.is_file() else None
 
 
 def lpips_missing_message() -> str:
     """One line: LPIPS was not computed, and how to enable it."""
-    return f"LPIPS left out: save {LPIPS_URL} as {_hub_file()}, or name the file in {LPIPS_VARIABLE}"
+    return (
+        f"LPIPS left out: reid-attack-bench weights get {LPIPS_MODEL}, or save {LPIPS_URL} as {_hub_file()}, or name "
+        f"the file in {LPIPS_VARIABLE}"
+    )
 
 
 def _hub_file() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -98,16 +98,35 @@ def plan_victims(suite: Suite, data: Mapping[str, Step], live: Mapping[str, regi
 
 def _built(suite: Suite, live: Mapping[str, registry.Plugin]) -> list[tuple[VictimEntry, registry.Plugin, Any]]:
     """What the plug-in of each victim makes. Missing weights of several are one error."""
-    found, missing = [], []
-    for entry in suite.victims:
-        plugin = live.get(entry.label) or registry.find("victim", entry.use)
-        try:
-            found.append((entry, plugin, plugin.build(entry.options)))
-        except MissingWeightsError as error:
-            missing.append(error)
+    missing: list[MissingWeightsError] = []
+    found = list(_each_built(suite, live, missing))
     if missing:
         raise joined(missing)
     return found
+
+
+def _each_built(
+    suite: Suite, live: Mapping[str, registry.Plugin], missing: list[MissingWeightsError]
+) -> Iterator[tuple[VictimEntry, registry.Plugin, Any]]:
+    """See `_built`; what lacks weights is added to `missing`."""
+    for entry in suite.victims:
+        plugin = live.get(entry.label) or registry.find("victim", entry.use)
+        try:
+            yield entry, plugin, plugin.build(entry.options)
+        except MissingWeightsError as error:
+            missing.append(error)
+
+
+def missing_weights(suite: Suite) -> list[MissingWeightsError]:
+    """Weights that the victims of a suite lack, one error for each victim.
+
+    Raises:
+        BenchError: another mistake in a victim.
+    """
+    missing: list[MissingWeightsError] = []
+    for _ in _each_built(suite, {}, missing):
+        pass
+    return missing
 
 
 def _configured(plugin: registry.Plugin, entry: VictimEntry, made: _Made) -> Configured[_Made]:

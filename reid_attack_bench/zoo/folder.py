@@ -59,8 +59,13 @@ def find_file(entry: ZooEntry, folder: Path | None = None) -> Path | None:
         if not path.is_file():
             raise BenchError(f"{entry.zoo_file}: models.{entry.name}.file: {path.absolute()} does not exist")
         return path
+    return file_of(stem_of(entry), folder)
+
+
+def file_of(stem: str, folder: Path | None = None) -> Path | None:
+    """The file of this name with one of `SUFFIXES`; None if it is not in the weights folder."""
     base = folder or weights_folder()
-    return next((path for path in (base / (stem_of(entry) + each) for each in SUFFIXES) if path.is_file()), None)
+    return next((path for path in (base / (stem + each) for each in SUFFIXES) if path.is_file()), None)
 
 
 def read_records(folder: Path) -> dict[str, Record]:

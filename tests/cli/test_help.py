@@ -23,7 +23,8 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.suites import parse
 
-COMMANDS = [(), *((name,) for name in cli.cli.commands), ("data", "export"), ("data", "sheet")]
+COMMANDS = [(), *((name,) for name in cli.cli.commands), ("data", "export"), ("data", "sheet"),
+            *(("weights", name) for name in ("list", "get", "check"))]  # fmt: skip
 
 
 def said(*arguments: str) -> str:

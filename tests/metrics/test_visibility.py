@@ -187,6 +187,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save(state, path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.delenv(lpips.LPIPS_VARIABLE, raising=False)
+    monkeypatch.setenv("REID_ATTACK_BENCH_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setattr(lpips, "LPIPS_SHA256_PREFIX", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     return path
 
@@ -236,9 +237,14 @@ def test_lpips_weights_are_found_or_their_absence_explained(
     assert str(weights) in message
     assert lpips.LPIPS_URL in message
     assert lpips.LPIPS_VARIABLE in message
+    assert "weights get lpips-alexnet" in message
     assert "\n" not in message
     monkeypatch.setenv(lpips.LPIPS_VARIABLE, str(elsewhere))
     assert lpips.find_lpips_weights() == elsewhere
+    monkeypatch.delenv(lpips.LPIPS_VARIABLE)
+    monkeypatch.setenv("REID_ATTACK_BENCH_WEIGHTS", str(tmp_path))
+    in_folder = elsewhere.rename(tmp_path / f"{lpips.LPIPS_MODEL}.pth")
+    assert lpips.find_lpips_weights() == in_folder
     monkeypatch.setenv(lpips.LPIPS_VARIABLE, str(tmp_path / "absent.pth"))
     with pytest.raises(BenchError, match=r"absent\.pth"):
         lpips.find_lpips_weights()
