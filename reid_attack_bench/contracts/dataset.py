@@ -20,11 +20,14 @@ camera, and same identity and clothes, are junk (the cloth-changing setting of L
 
 @dataclass(frozen=True)
 class ImageList:
-    """Image files of one split, sorted by path.
+    """Image files of one split.
+
+    A reader may list them in any order and number training identities as it likes. The bench sorts them by path, and
+    numbers training identities 0 … K−1 in that order.
 
     Attributes:
         paths: N absolute paths.
-        identities: int64 N; contiguous labels 0 … K−1 in the training split, the numbers of the data set elsewhere.
+        identities: int64 N, from 0; the same in query and gallery for one identity.
         cameras: int64 N, from 0.
         clothes: int64 N, the clothes of an identity; None for a data set without such labels.
     """
@@ -42,7 +45,7 @@ class Listing:
     Attributes:
         splits: "query", "gallery" and, if the data set has one, "train".
         skipped: reason → files that were not read because of it, relative to the folder; every image that is in the
-            folder, but in no split, is here.
+            folder, but in no split, is here. A name that ends in / stands for all of a folder.
     """
 
     splits: Mapping[str, ImageList]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import DataSet
 from reid_attack_bench.data.readers import files
-from reid_attack_bench.data.readers.content import content_of, read_listing
+from reid_attack_bench.data.readers.content import code_of_readers, content_of, read_listing
 from reid_attack_bench.data.readers.market1501 import WITHDRAWN
 from reid_attack_bench.data.source import DataSource, OnDisk
 from reid_attack_bench.data.split import Allocate, Progress, Split
@@ -110,7 +111,7 @@ def examine(name: str, options: Mapping[str, Any], data_root: Path | None, remem
     plugin = _plugin(name, options)
     data_set: DataSet = plugin.build(_own(options))
     root = _root(name, options, data_set, data_root)
-    code = canonical([plugin.key, plugin.code, plain(_own(options))])
+    code = canonical([plugin.key, plugin.code, plain(_own(options)), code_of_readers()])
     own = LAYOUT in options
     try:
         content = content_of(data_set, root, code, remember)
@@ -119,6 +120,13 @@ def examine(name: str, options: Mapping[str, Any], data_root: Path | None, remem
         raise BenchError(f"data set {name}: {error}{where}") from error
     title = name if own else data_set.title or name
     return OnDisk(name, title, data_set.withdrawn, data_set, plugin.key, root, content, _published(name))
+
+
+def without_roots(datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of data sets by name, without the folders of this machine."""
+    return {
+        name: {each: value for each, value in options.items() if each != ROOT} for name, options in datasets.items()
+    }
 
 
 def withdrawn(name: str) -> str:
@@ -135,7 +143,7 @@ def _root(name: str, options: Mapping[str, Any], data_set: DataSet, data_root: P
         return _below(name, data_set, name if LAYOUT in options else data_set.folder or name, data_root)
     if not isinstance(given, str) or not given:
         raise BenchError(f"data set {name}: root must be a folder or a list of images, not {given!r}")
-    root = Path(given).expanduser().absolute()
+    root = Path(os.path.abspath(Path(given).expanduser()))  # without "..", as the paths of its images
     if not root.exists():
         raise BenchError(f"data set {name}: its root {root} is missing")
     return root
@@ -171,7 +179,7 @@ def _below(name: str, data_set: DataSet, folder: str, data_root: Path | None) ->
             f"data set {name} is read from disk: give --data-root DIR, where DIR contains {folder}, or its own folder "
             f"as root in the suite{get}"
         )
-    base = Path(data_root).expanduser().absolute()
+    base = Path(os.path.abspath(Path(data_root).expanduser()))
     if (base / folder).exists():
         return base / folder
     if (base / f"{folder}.csv").is_file():
@@ -212,7 +220,13 @@ def _synthetic(name: str, options: Mapping[str, Any], size: tuple[int, int], see
             kind = "whole number of 0 or more" if option == "distractors" else "positive whole number"
             raise BenchError(f"data set {name}: {option} must be a {kind}, not {value!r}")
     settings = {**_SYNTHETIC_DEFAULTS, **_DEFAULTS_OF.get(name, {}), **options}
-    shots = settings["images_per_camera"] * (DOMAINS[name].seen_by or DOMAINS[name].cameras)
+    cameras = DOMAINS[name].seen_by or DOMAINS[name].cameras
+    if settings["queries_per_identity"] >= cameras:
+        raise BenchError(
+            f"data set {name}: queries_per_identity must be less than {cameras}, the cameras that see a person, not "
+            f"{settings['queries_per_identity']}: matches from other cameras are needed for the gallery"
+        )
+    shots = settings["images_per_camera"] * cameras
     queries = settings["test_identities"] * settings["queries_per_identity"]
     counts = {
         "train": settings["train_identities"] * shots,

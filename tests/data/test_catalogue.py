@@ -171,6 +171,16 @@ def test_what_cannot_be_ranked_is_refused_while_planning(tmp_path: Path, files: 
     assert str(caught.value).startswith(f"data set mine in {tmp_path}: ")
 
 
+def test_rendered_people_need_a_camera_for_the_gallery() -> None:
+    with pytest.raises(BenchError, match="queries_per_identity must be less than 6"):
+        made("plaza", queries_per_identity=6)
+
+
+def test_folders_of_this_machine_are_not_passed_on() -> None:
+    options = {"mine": {"layout": "market1501", "root": "/home/me/reid"}, "plaza": {"train_identities": 8}}
+    assert catalogue.without_roots(options) == {"mine": {"layout": "market1501"}, "plaza": {"train_identities": 8}}
+
+
 def test_withdrawn_goes_with_the_reader(tmp_path: Path) -> None:
     root = str(pictures(tmp_path, people((1, 2), (1, 2))))
     assert "protocol" in made("mine", layout="dukemtmc-reid", root=root).withdrawn

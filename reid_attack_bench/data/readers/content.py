@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.metadata
 import json
 import os
 from collections import defaultdict
@@ -15,7 +17,7 @@ import numpy as np
 from reid_attack_bench.contracts import DataSet, ImageList, Listing, RankingProtocol
 from reid_attack_bench.data.readers.files import content_digest
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.files import digest_of, fingerprint, is_settled, replace_file
+from reid_attack_bench.files import digest_of, file_digest, fingerprint, is_settled, replace_file
 
 PARTS = ("train", "query", "gallery")
 
@@ -94,6 +96,13 @@ def content_of(data_set: DataSet, root: Path, reader: str, remember: Path | None
         with contextlib.suppress(OSError):  # not writable: read the files every time
             replace_file(file, json.dumps(answer).encode())
     return content
+
+
+@functools.cache
+def code_of_readers() -> str:
+    """Digest of the readers here and of the version of torchreid: what is remembered holds for these alone."""
+    sources = [file_digest(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return digest_of([*sources, importlib.metadata.version("torchreid")])
 
 
 def _in_order(images: ImageList, part: str, name: str) -> ImageList:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from reid_attack_bench.data.catalogue import without_roots
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.jobs.submission.card import clean_row, read_card
@@ -37,10 +38,11 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
     flags = audit.audit(results)
     board = tables.leaderboard(results, audit.unverified(flags), audit.doubtful(flags))
     mine = replace(results, cells=cells, clean=[row for row in results.clean if row.victim == victim])
+    suite = replace(results.record.suite, datasets=without_roots(results.record.suite.datasets))
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(card_path, CARD)
-        archive.writestr(MANIFEST, replace(results.record, store="").to_json())
+        archive.writestr(MANIFEST, replace(results.record, suite=suite, store="").to_json())
         for name, frame in (
             (MATRIX, tables.matrix(mine)),
             (CLEAN, tables.clean(mine)),
