@@ -127,7 +127,8 @@ def _whole(submission: Submission) -> None:
     if unknown:
         raise BenchError(
             f"{submission.path}: {unknown} of its {len(submission.claims)} claims do not match this model, code and "
-            f"data: give the submitted file with --victim, and use version {submission.record.bench} of the bench"
+            "data: give the submitted file, by the name that it had, with --victim, and use version "
+            f"{submission.record.bench} of the bench"
         )
 
 

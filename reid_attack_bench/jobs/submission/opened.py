@@ -79,7 +79,7 @@ def opened(path: Path, victim: str | None, data_root: Path | None) -> Iterator[S
         if not cells:
             raise BenchError(
                 f"{path}: none of its {len(claims)} claims matches this model, code and data: give the submitted "
-                f"file with --victim, and use version {record.bench} of the bench"
+                f"file, by the name that it had, with --victim, and use version {record.bench} of the bench"
             )
         store = Store(root / "store")
         for step in plan.steps.values():
