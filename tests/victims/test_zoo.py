@@ -12,6 +12,7 @@ import torch
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import PublishedValues
 from reid_attack_bench.errors import BenchError, MissingWeightsError
+from reid_attack_bench.jobs.run import run
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.suites import parse
 from reid_attack_bench.victims.checkpoint import TorchreidCheckpoint
@@ -160,6 +161,20 @@ def test_planning_downloads_nothing_and_names_all_that_is_missing(weights: Path,
     with pytest.raises(BenchError, match=r"weights get small --zoo .*mine.yaml"):
         make_plan(suite(victims))
     assert not any(weights.iterdir())
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("no_network")
+def test_a_run_compares_published_figures_and_notes_withdrawn_training_data(tmp_path: Path, weights: Path) -> None:
+    checkpoint(weights / "small.pth")
+    zoo = own_zoo(tmp_path)
+    zoo.write_text(zoo.read_text().replace("[plaza]", "[plaza, dukemtmc-reid]"))
+    document = suite({"small": {"zoo": "small", "options": {"zoo_file": str(zoo)}}})
+    result = run(document, out=tmp_path / "out", store=tmp_path / "store", workers=1, device="cpu")
+    (row,) = result.clean.to_dict("records")
+    assert row["victim"] == "small"
+    assert "Trained on withdrawn data (dukemtmc-reid): small." in result.results.notes
+    assert any("published Rank-1 91.5, mAP 70.0; here" in failure for failure in result.failures)
 
 
 @pytest.mark.parametrize(

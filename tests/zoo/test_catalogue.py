@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reid_attack_bench import contracts
+from reid_attack_bench import contracts, registry
+from reid_attack_bench.data.catalogue import withdrawn
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.victims.torchreid_zoo import ARCHITECTURES
 from reid_attack_bench.zoo import catalogue
@@ -65,6 +66,11 @@ def test_the_shipped_zoo_is_complete_and_says_what_was_withdrawn() -> None:
     assert catalogue.find("osnet_ain_x1_0-ms_d_c").withdrawn == ("dukemtmc-reid",)
     assert catalogue.find("hacnn-market1501").input == (160, 64)
     assert (catalogue.IMAGENET_MEAN, catalogue.IMAGENET_STD) == (contracts.IMAGENET_MEAN, contracts.IMAGENET_STD)
+
+
+def test_what_was_withdrawn_is_what_the_data_sets_say() -> None:
+    names = {*registry.available("data set"), *catalogue.WITHDRAWN}
+    assert {name for name in names if withdrawn(name)} == catalogue.WITHDRAWN
 
 
 def written(folder: Path, text: str) -> Path:
