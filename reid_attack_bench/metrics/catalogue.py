@@ -142,17 +142,17 @@ CATALOGUE: tuple[Measure, ...] = (
     ),
     *(
         _percent(
-            f"tpr_fpr1e{power}", f"TPR at FPR 10^−{power}",
-            f"share of genuine pairs nearer than a threshold that accepts one in {10**power:,} clean impostor pairs, "
-            "as for a tracker; empty with fewer impostor pairs than that",
+            f"tpr_fpr1e{power}", f"TPR at FPR 10{sign}",
+            f"share of genuine pairs nearer than a threshold that accepts at most one in {10**power:,} clean "
+            "impostor pairs, as for a tracker; empty with fewer impostor pairs than that",
             group="verification",
         )
-        for power in (3, 2)
+        for power, sign in ((3, "⁻³"), (2, "⁻²"))
     ),
     *(
         _evasion(
             f"success{k}", f"Success rate at {k}",
-            f"of the queries whose clean version has the right identity among the {k} nearest, the share that lost it; "
+            f"of the queries whose clean version has the right identity at rank {k} or better, the share that lost it; "
             "a rejected query has lost it",
             interval=k == 1,
         )

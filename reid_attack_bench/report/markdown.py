@@ -45,7 +45,8 @@ _TERMS = (
 def definitions(results: Results | None = None) -> list[str]:
     """Terms of a report, as "**Term**: definition."; those of impersonation only if `results` have any."""
     aims = results is not None and bool(targeted.targeted_cells(results))
-    measures = catalogue.of_group("visibility", "detection", "cost", *(("targeted",) if aims else ()))
+    groups: tuple[catalogue.Group, ...] = ("comparison", "verification", "evasion", "visibility", "detection", "cost")
+    measures = catalogue.of_group(*groups, *(("targeted",) if aims else ()))
     return [*_TERMS, *(f"**{measure.label}**: {measure.description}." for measure in measures)]
 
 

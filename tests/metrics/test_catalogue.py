@@ -34,12 +34,21 @@ def test_columns_lead_to_their_measure() -> None:
     for column, name in (
         ("worst_e8_mAP_low", "mAP"), ("drop_rank10", "rank10"), ("rank1_change_high", "rank1"), ("ms_ssim", "ms_ssim"),
         ("pgd_e8_k500_transfer_rank1", "rank1"), ("twin_worst_mAP", "mAP"), ("rejected", "rejected"),
+        ("clean_mAP_trapezoid", "mAP_trapezoid"), ("relative_drop_mAP", "relative_drop_mAP"), ("drop_mAP", "mAP"),
+        ("success1_low", "success1"), ("success10", "success10"), ("drop_tpr_fpr1e3", "tpr_fpr1e3"),
+        ("transfer_mean_of_ratios_rank1", "rank1"),
     ):  # fmt: skip
         measure = catalogue.measure_of(column)
         assert measure is not None
         assert measure.name == name
     for column in ("rank", "epsilon", "changed", "worst_e8_missing", "rank1x"):
         assert catalogue.measure_of(column) is None
+
+
+def test_the_trapezoid_rule_is_claimed_and_ordered_by_nowhere() -> None:
+    assert "mAP_trapezoid" in clean_columns()
+    assert {"clean_mAP_trapezoid", "mAP_trapezoid", "drop_mAP_trapezoid"} <= set(cell_columns())
+    assert not [name for name in (*catalogue.comparable(), *catalogue.ranking_names()) if "trapezoid" in name]
 
 
 @pytest.mark.e2e
