@@ -28,8 +28,10 @@ from reid_attack_bench.steps.step import Step
 from reid_attack_bench.suites import parse, protocols
 from reid_attack_bench.suites.suite import Suite, VictimEntry
 from tests.conftest import TOY
+from tests.plugins import published
 
 PINNED = {
+    "carry-over": ("d13e1dd71b05", "805e6094b8c0"),
     "decoder": ("3cfe3b495eb1", "895b3f4803c6"),
     "defended": ("f2e5f6db1174", "63208134ecd2"),
     "full-width": ("b414f9c82382", "5b5bba635d92"),
@@ -64,6 +66,12 @@ PROTOCOLS = {
 def _no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys of `measure` hold the digest of weights that not every machine has."""
     monkeypatch.setattr(plan, "find_lpips_weights", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def _no_published_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of published networks hold the digest of their weights, which are not here."""
+    published.stand_in(monkeypatch)
 
 
 def planned(name: str, *, full: bool) -> Plan:

@@ -7,12 +7,14 @@ import pytest
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.suites import parse
 from reid_attack_bench.suites.suite import CONTROL
+from tests.plugins import published
 
 
 @pytest.mark.parametrize("name", parse.shipped())
-def test_shipped_suites_are_valid(name: str) -> None:
+def test_shipped_suites_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from reid_attack_bench.plan.planner import make_plan
 
+    published.stand_in(monkeypatch)
     chosen = parse.load(name)
     assert chosen.name == name
     assert chosen.description
