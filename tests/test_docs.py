@@ -169,7 +169,8 @@ def parse(words: list[str]) -> None:
         with command.make_context(name, rest, parent=context) as inner:
             if name == "run":
                 given = inner.params
-                chosen = suites_parse.load(given["suite_name"], full=given["full"], data=given["data"])
+                data = [name for text in given["data"] for name in text.split(",")]
+                chosen = suites_parse.load(given["suite_name"], full=given["full"], data=data)
                 labels = {entry.label for entry in chosen.attacks}
                 assert set(options.parse_only(given["only"]).get("attack", [])) <= labels
 
