@@ -188,7 +188,7 @@ def _order_lines(orders: pd.DataFrame) -> list[str]:
 
 
 def _mean_drop_lines(concluded: Conclusions) -> list[str]:
-    found = mean_drop.lines(concluded.mean_drops)
+    found = mean_drop.lines(concluded.mean_drops, concluded.controls.names)
     if not found:
         return []
     lines = ["", "## Mean drop rate (mDR)", "", mean_drop.INTRODUCTION, "", markdown_row(mean_drop.HEADS)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,9 +22,12 @@ HEADS = (
 )  # fmt: skip
 
 
-def lines(table: pd.DataFrame) -> list[list[str]]:
-    """Two lines per row of `analysis.mean_drop.table`, in the order of HEADS; none without several targets."""
-    several = [row for row in rows.rows(table) if row["targets"] > 1]
+def lines(table: pd.DataFrame, controls: Container[str] = ()) -> list[list[str]]:
+    """Two lines per row of `analysis.mean_drop.table`, in the order of HEADS; none without several targets.
+
+    `controls`: labels of attacks that are left out.
+    """
+    several = [row for row in rows.rows(table) if row["targets"] > 1 and row["attack"] not in controls]
     return [line for row in several for line in _lines(row)]
 
 

@@ -80,7 +80,7 @@ def _across(results: Results, concluded: Conclusions) -> dict[str, Any]:
         "order_heads": rank_order.WORDS,
         "order_introduction": rank_order.INTRODUCTION,
         "reversals": rank_order.reversals(concluded.orders),
-        "mean_drops": mean_drop.lines(concluded.mean_drops),
+        "mean_drops": mean_drop.lines(concluded.mean_drops, concluded.controls.names),
         "mean_drop_heads": mean_drop.HEADS,
         "mean_drop_introduction": mean_drop.INTRODUCTION,
     }
