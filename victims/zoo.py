@@ -44,7 +44,7 @@ class ZooModel(WrappedVictim):
         self.citation = entry.citation
         self.trained_on = entry.trained_on[0] if len(entry.trained_on) == 1 and not entry.all_images else ""
         self.training_data = entry.trained_on
-        self.training_data = entry.trained_on
+        self.architecture = entry.architecture
         self.published = {each.tested_on: PublishedValues(each.rank1, each.mAP) for each in entry.figures}
         self.key_settings = _deciding(entry)
 

@@ -42,6 +42,8 @@ class Victim(nn.Module):
         citation: publication (paper, arXiv number or URL).
         trained_on: name of its training data set, if known.
         training_data: names of all its training data sets, where they are several; for notes on withdrawn ones.
+        architecture: name of its network, if known. Two networks of one name that were trained on different data sets
+            are "cross-dataset" to each other.
         published: name of a data set → values that were published for this model on it. On that data set the model must
             reproduce them before it is attacked; see Adding a victim.
         key_settings: settings that decide embeddings and are neither options nor weights, such as those read from a
@@ -63,6 +65,7 @@ class Victim(nn.Module):
     citation: str = ""
     trained_on: str = ""
     training_data: tuple[str, ...] = ()
+    architecture: str = ""
     published: Mapping[str, PublishedValues] = MappingProxyType({})
     key_settings: Mapping[str, Any] = MappingProxyType({})
     adapted: bool = False

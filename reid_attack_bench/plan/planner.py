@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any
 
 from reid_attack_bench.contracts import LearnedAttack
 from reid_attack_bench.data import catalogue as datasets
-from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.errors import BenchError, joined, nearest
 from reid_attack_bench.files import file_digest
 from reid_attack_bench.metrics.lpips import find_lpips_weights
 from reid_attack_bench.plan.attacks import on_source, plan_attacks, why_impossible
 from reid_attack_bench.plan.clean import CleanRows
 from reid_attack_bench.plan.plan import Cell, CleanRow, Plan, PlanSource
 from reid_attack_bench.plan.sources import PlannedSource, sources_of
-from reid_attack_bench.plan.victims import PlannedVictim, plan_victims
+from reid_attack_bench.plan.victims import PlannedVictim, missing_weights, plan_victims
 from reid_attack_bench.registry import Plugin
 from reid_attack_bench.steps.attack_run import AttackRun
 from reid_attack_bench.steps.craft import craft_step
@@ -47,16 +48,9 @@ def make_plan(
         live: label → victim in memory, used in place of the plug-in that its entry names.
 
     Raises:
-        BenchError: an unknown name or setting anywhere in the suite.
+        BenchError: an unknown name or setting anywhere in the suite; or data or weights are missing, all in one line.
     """
-    data = {
-        name: data_step(
-            datasets.source(
-                name, options, size=suite.image_size, seed=suite.seed, data_root=data_root, remember=remember
-            )
-        )
-        for name, options in suite.datasets.items()
-    }
+    data = _data_steps(suite, data_root, remember, live or {})
     victims, attacks = plan_victims(suite, data, live or {}), plan_attacks(suite)
     chosen = _Selection({field: list(values) for field, values in (only or {}).items()})
     sources = _sources(suite, attacks, victims)
@@ -87,6 +81,28 @@ def make_plan(
     clean = tuple(planner.clean.rows.values())
     notes = [note for step in data.values() for note in source_of(step).notes] + planner.clean.notes(victims)
     return Plan(suite, planner.steps, clean, tuple(cells), source=source, notes=tuple(notes))
+
+
+def _data_steps(
+    suite: Suite, data_root: Path | None, remember: Path | None, live: Mapping[str, Plugin]
+) -> dict[str, Step]:
+    """Name → data step. If one cannot be planned, the error names all of them, and the weights that are missing too."""
+    found: dict[str, Step] = {}
+    wrong: list[BenchError] = []
+    for name, options in suite.datasets.items():
+        try:
+            source = datasets.source(
+                name, options, size=suite.image_size, seed=suite.seed, data_root=data_root, remember=remember
+            )
+            found[name] = data_step(source)
+        except BenchError as error:
+            wrong.append(error)
+    if wrong:
+        with contextlib.suppress(BenchError):  # another mistake in a victim is said once there are data
+            missing = missing_weights(suite, live)
+            wrong += [joined(missing)] if missing else []
+        raise wrong[0] if len(wrong) == 1 else BenchError("; ".join(map(str, wrong)))
+    return found
 
 
 def _sources(

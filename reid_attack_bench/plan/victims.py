@@ -38,6 +38,7 @@ class PlannedVictim:
             that says so: a model that comes trained may hide one.
         published: data set → values that were published for it without attack.
         defends: the victim that it defends; None for one that is no defence.
+        architecture: as in Victim.
     """
 
     model: str
@@ -54,6 +55,7 @@ class PlannedVictim:
     defended: bool = True
     published: Mapping[str, PublishedValues] = field(default_factory=dict)
     defends: PlannedVictim | None = None
+    architecture: str = ""
 
     @property
     def label(self) -> str:
@@ -117,14 +119,14 @@ def _each_built(
             missing.append(error)
 
 
-def missing_weights(suite: Suite) -> list[MissingWeightsError]:
+def missing_weights(suite: Suite, live: Mapping[str, registry.Plugin] | None = None) -> list[MissingWeightsError]:
     """Weights that the victims of a suite lack, one error for each victim.
 
     Raises:
         BenchError: another mistake in a victim.
     """
     missing: list[MissingWeightsError] = []
-    for _ in _each_built(suite, {}, missing):
+    for _ in _each_built(suite, live or {}, missing):
         pass
     return missing
 
@@ -157,6 +159,7 @@ def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
         classifies=victim.classifies and not one_class,
         one_class=one_class,
         published=victim.published,
+        architecture=victim.architecture,
     )
 
 
@@ -257,6 +260,8 @@ def relation_of(source: PlannedVictim, target: PlannedVictim, dataset: str, know
         return ""
     if source.label == target.label:
         return "white-box"
-    if source.model == target.model:
+    elsewhere = bool(source.home and target.home and source.home != target.home)
+    alike = bool(source.architecture) and source.architecture == target.architecture
+    if source.model == target.model or (alike and elsewhere):
         return "cross-dataset"
-    return "cross-both" if source.home and target.home and source.home != target.home else "cross-model"
+    return "cross-both" if elsewhere else "cross-model"

@@ -16,6 +16,7 @@ import pandas as pd
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.metrics.catalogue import measure_of
+from reid_attack_bench.report.record import models
 from reid_attack_bench.report.results import CellRow, CleanRow, PerQuery, Results, Setting
 
 Row = dict[str, Any]
@@ -130,6 +131,13 @@ def training_data_rows(results: Results) -> list[CleanRow]:
     clean = sorted(results.clean, key=lambda row: (row.victim, row.dataset))
     trained_here = {row.victim for row in clean if row.home}
     return [row for row in clean if row.home or row.victim not in trained_here]
+
+
+def contenders(results: Results) -> list[CleanRow]:
+    """`training_data_rows` without the victims that the suite names as sources only."""
+    targets = {entry.label for entry in results.record.suite.victims if "target" in entry.roles}
+    known = models(results.record.suite)
+    return [row for row in training_data_rows(results) if row.victim not in known or known[row.victim].label in targets]
 
 
 def format_value(column: str, value: Any) -> str:

@@ -22,6 +22,7 @@ from reid_attack_bench.report.results import (
 from reid_attack_bench.report.rows import (
     Row,
     audit_text,
+    contenders,
     epsilons,
     is_unverified,
     number,
@@ -29,7 +30,6 @@ from reid_attack_bench.report.rows import (
     ordered_clean,
     over_seeds,
     strongest,
-    training_data_rows,
 )
 
 FlagNames = Mapping[tuple[str, str], Sequence[str]]
@@ -39,7 +39,7 @@ FlagNames = Mapping[tuple[str, str], Sequence[str]]
 def leaderboard(
     results: Results, red_flags: FlagNames | None = None, amber_flags: FlagNames | None = None
 ) -> pd.DataFrame:
-    """Victims by robustness, one row per victim on its training data set (if unknown, one per data set).
+    """Victims by robustness, one row per target on its training data set (if unknown, one per data set).
 
     The worst case at an epsilon is taken PER QUERY: over the query without attack and all successful cells with this
     target, data set and at most this epsilon whose attack perturbs the queries (every attack, every source including
@@ -73,7 +73,7 @@ def leaderboard(
     for cell in results.cells:
         by_place.setdefault((cell.target, cell.dataset), []).append(cell)
     plan = results.settings
-    table = [_leaderboard_row(results, clean, by_place, plan) for clean in training_data_rows(results)]
+    table = [_leaderboard_row(results, clean, by_place, plan) for clean in contenders(results)]
     for row in table:
         red, amber = ((flags or {}).get((row["victim"], row["dataset"]), ()) for flags in (red_flags, amber_flags))
         row["audit"] = audit_text(red, amber)

@@ -35,7 +35,7 @@ _ORDER = ("red", "amber", "note")
 def audit(results: Results) -> list[Flag]:
     """Flags of every victim on its training data set, red flags first within a victim."""
     flags = []
-    for clean in rows.training_data_rows(results):
+    for clean in rows.contenders(results):
         if clean.ok:
             found = [Flag(clean.victim, clean.dataset, *each) for each in dict.fromkeys(_found(results, clean))]
             flags += sorted(found, key=lambda flag: _ORDER.index(flag.severity))
