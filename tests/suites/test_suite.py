@@ -8,9 +8,20 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.suites import parse
 from reid_attack_bench.suites.suite import CONTROL
 from tests.plugins import published
+from tests.stand_ins import plan_with_stand_ins
+
+OF_REAL_DATA = {"market1501", "msmt17", "market-to-msmt"}
 
 
-@pytest.mark.parametrize("name", parse.shipped())
+@pytest.mark.parametrize("name", sorted(OF_REAL_DATA))
+def test_suites_of_published_networks_run_every_attack_of_theirs(name: str) -> None:
+    chosen = parse.load(name)
+    cells = plan_with_stand_ins(chosen).cells
+    assert {cell.attack for cell in cells} == {attack.label for attack in chosen.attacks}
+    assert not chosen.relations or {cell.relation for cell in cells} == set(chosen.relations)
+
+
+@pytest.mark.parametrize("name", sorted(set(parse.shipped()) - OF_REAL_DATA))
 def test_shipped_suites_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from reid_attack_bench.plan.planner import make_plan
 
