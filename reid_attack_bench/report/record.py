@@ -15,7 +15,7 @@ from reid_attack_bench.validation import checked
 
 MANIFEST = "manifest.json"
 
-REPORT_VERSION = 9
+REPORT_VERSION = 10
 """Increase when equal results give a different report; the reports of finished runs are then written again."""
 
 
