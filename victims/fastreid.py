@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from reid_attack_bench.contracts import Distance, State, Victim, preprocess
@@ -49,7 +50,9 @@ def fastreid_network(settings: Mapping[str, Any]) -> nn.Module:
     values = {**settings, "MODEL.DEVICE": "cpu", "MODEL.BACKBONE.PRETRAIN": False}
     try:
         config.merge_from_list([part for pair in values.items() for part in pair])
-        network: nn.Module = networks.build_model(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the digest of all weights identifies the victim, also of those that a file lacks
+            network: nn.Module = networks.build_model(config)
     except (KeyError, ValueError, AssertionError) as error:
         raise BenchError(f"fastreid does not build the network of these settings: {error}") from error
     return network.eval()

@@ -111,6 +111,18 @@ def test_a_checkpoint_without_classifier_has_no_logits(tmp_path: Path, trained) 
     examine(victim, CPU)
 
 
+def test_a_checkpoint_without_classifier_is_the_same_victim_in_every_process(tmp_path: Path) -> None:
+    state = untrained_model("shufflenet_v2_x0_5", 8).state_dict()
+    file = tmp_path / "weights.pth"
+    torch.save({name: value for name, value in state.items() if not name.startswith("classifier")}, file)
+    digests = set()
+    for seed in (1, 2):
+        torch.manual_seed(seed)  # torch's own seed differs between processes
+        digests.add(weights_digest(TorchreidCheckpoint("shufflenet_v2_x0_5", file, input_size=(64, 32))))
+        assert torch.initial_seed() == seed
+    assert len(digests) == 1
+
+
 def test_several_classifiers_are_read_off_one(tmp_path: Path) -> None:
     torch.save(untrained_model("pcb_p4", 5).state_dict(), tmp_path / "w.pth")
     assert TorchreidCheckpoint("pcb_p4", tmp_path / "w.pth", input_size=(64, 32)).logits(IMAGES).shape == (3, 5)
