@@ -106,6 +106,7 @@ def test_a_defence_is_attacked_through_its_approximation(defence: Defence) -> No
 
 
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="the weights of a real network are not here")
+@pytest.mark.e2e
 def test_a_real_network_agrees_with_finite_differences() -> None:
     from safetensors.torch import load_file
 
