@@ -24,7 +24,8 @@ def test_published_records_are_readable(name: str) -> None:
     assert len(record.suite.findings) == len(plain["suite"]["findings"])
     assert parse_record(record.to_json(), name) == record
     known = models(record.suite)
-    for victim in {row.victim for row in record.clean} | {cell.source for cell in record.cells}:
+    alone = {cell.source for cell in record.cells if not cell.source.startswith("all but ")}
+    for victim in {row.victim for row in record.clean} | alone:
         label, _, trained_on = victim.partition("@")
         assert (known[victim].label, known[victim].trained_on) == (label, trained_on)
 
