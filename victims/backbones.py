@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torchvision import models
 
@@ -16,7 +14,7 @@ from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, V
 from reid_attack_bench.errors import BenchError, VictimError, nearest
 
 from .exported import Triple
-from .weights import load_weights, read_weights
+from .weights import built, load_weights, read_weights
 
 
 class _Backbone(Victim):
@@ -74,7 +72,7 @@ class TorchvisionBackbone(_Backbone):
         known = models.list_models(module=models)
         if arch not in known:
             raise BenchError(f"torchvision has no classification model '{arch}': {nearest(arch, known)}")
-        model = _built(lambda: models.get_model(arch, weights=None))
+        model = built(lambda: models.get_model(arch, weights=None))
         head = _last_layer(model)
         model.set_submodule(head, nn.Identity())
         _fill(model, file, untrained, f"torchvision {arch}", f"{head}.", trust_pickle)
@@ -125,7 +123,7 @@ class TimmBackbone(_Backbone):
             raise BenchError(f"timm has no model '{arch}': {nearest(arch, timm.list_models())}")
         options = {"num_classes": 0, **(settings or {}), "pretrained": False}  # True would download
         try:
-            model: Any = _built(lambda: timm.create_model(arch, **options))
+            model: Any = built(lambda: timm.create_model(arch, **options))
         except (TypeError, RuntimeError, AssertionError) as error:
             raise BenchError(f"timm cannot create {arch} with settings {dict(settings or {})}: {error}") from error
         about = model.default_cfg
@@ -142,14 +140,6 @@ def _timm() -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or "timm"
         raise BenchError(f"timm models require {missing}, which is not installed: pip install {missing}") from error
-
-
-def _built(build: Callable[[], nn.Module]) -> nn.Module:
-    """The model with random weights that are the same every time, because their digest identifies the victim."""
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # slow initialisation
-        torch.manual_seed(0)
-        return build().eval()
 
 
 def _last_layer(model: nn.Module) -> str:

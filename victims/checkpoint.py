@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reid_attack_bench.contracts import Distance, State
 from reid_attack_bench.errors import BenchError
 
 from .torchreid_zoo import TorchreidModel, untrained_model
-from .weights import load_weights, read_weights, without_prefix
+from .weights import built, load_weights, read_weights, without_prefix
 
 
 class TorchreidCheckpoint(TorchreidModel):
@@ -50,7 +49,7 @@ class TorchreidCheckpoint(TorchreidModel):
         state = without_prefix(read_weights(file, trust_pickle=trust_pickle))
         what = f"{file}, as {arch},"
         identities = _identities(state, what)
-        model = _built(arch, identities or 1)
+        model = built(lambda: untrained_model(arch, identities or 1))
         load_weights(model, state, what, ignore=lambda name: not identities and _of_classifier(name))
         super().__init__(model, arch, (input_size[0], input_size[1]), distance)
         self.classifies = bool(identities)
@@ -62,13 +61,6 @@ class TorchreidCheckpoint(TorchreidModel):
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         return super().outputs(images) if self.classifies else (self.embed(images), None)
-
-
-def _built(arch: str, identities: int) -> nn.Module:
-    """The architecture. What a checkpoint lacks has the same weights every time: their digest identifies the victim."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return untrained_model(arch, identities)
 
 
 def _of_classifier(name: str) -> bool:

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from reid_attack_bench.contracts import Distance, State, Victim, preprocess
 from reid_attack_bench.errors import BenchError
 
 from .exported import Triple, embeddings_in
-from .weights import load_weights, read_weights
+from .weights import built, load_weights, read_weights
 
 _NOT_USED = re.compile(r"(heads|b\d+_head)\.(weight|classifier\.)|pixel_(mean|std)")
 """Names of weights that embeddings do not depend on: classifiers (of MGN one per branch), and the normalisation."""
@@ -50,12 +49,9 @@ def fastreid_network(settings: Mapping[str, Any]) -> nn.Module:
     values = {**settings, "MODEL.DEVICE": "cpu", "MODEL.BACKBONE.PRETRAIN": False}
     try:
         config.merge_from_list([part for pair in values.items() for part in pair])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # the digest of all weights identifies the victim, also of those that a file lacks
-            network: nn.Module = networks.build_model(config)
+        return built(lambda: networks.build_model(config))
     except (KeyError, ValueError, AssertionError) as error:
         raise BenchError(f"fastreid does not build the network of these settings: {error}") from error
-    return network.eval()
 
 
 class FastReidModel(Victim):

@@ -64,6 +64,14 @@ def read_weights(file: str | Path, *, trust_pickle: bool = False) -> State:
     return _state(content, path)
 
 
+def built(build: Callable[[], nn.Module]) -> nn.Module:
+    """The model with random weights that are the same every time, because their digest identifies the victim."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # slow initialisation
+        torch.manual_seed(0)
+        return build().eval()
+
+
 def without_prefix(state: State, expected: Collection[str] = ()) -> State:
     """Remove each of `PREFIXES` that all names of `state` share, unless all `expected` names share it too."""
     while state:

@@ -80,7 +80,7 @@ class CleanRows:
     def _published(self, victim: PlannedVictim) -> list[str]:
         """Data sets of the suite on which values of `victim` were published; not others of the same name."""
         known = [name for name in victim.published if name in self.data]
-        return [name for name in known if getattr(source_of(self.data[name]), "genuine", True)]
+        return [name for name in known if source_of(self.data[name]).genuine]
 
     def _plan(self, victim: PlannedVictim, name: str) -> None:
         rank = self._rank(victim, name)
