@@ -8,14 +8,13 @@ import logging
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, Victim, preprocess
+from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, Victim, embedding_in, preprocess
 from reid_attack_bench.errors import BenchError, VictimError
 from reid_attack_bench.files import file_digest
 
@@ -97,7 +96,7 @@ class _Exported(Victim):
                 f"{self.file.name} does not run on {len(ready)} images of {self.input_size[0]}×{self.input_size[1]}: "
                 f"{' '.join(str(error).split())}"
             ) from error
-        return embeddings_in(result, self.output, self.file.name)[:count]
+        return embedding_in(result, self.output, self.file.name)[:count]
 
 
 class TorchScriptModel(_Exported):
@@ -174,7 +173,7 @@ class OnnxModel(_Exported):
         results = session.run(None, {only.name: values.astype("float16") if self._half else values})
         tensors = [torch.from_numpy(result).to(images.device) for result in results]
         names = [output.name for output in session.get_outputs()]
-        return tensors[0] if len(tensors) == 1 else _Outputs(zip(names, tensors, strict=True))
+        return tensors[0] if len(tensors) == 1 else dict(zip(names, tensors, strict=True))
 
     def _session(self) -> Any:
         """The session of this process: threads of a session do not survive a fork."""
@@ -186,42 +185,6 @@ class OnnxModel(_Exported):
             path = str(self.file)
             self._sessions = {process: runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])}
         return self._sessions[process]
-
-
-class _Outputs(dict[str, Tensor]):
-    """Named outputs that are also ordered."""
-
-
-def embeddings_in(result: Any, output: int | str | None, what: str) -> Tensor:
-    """Select the embedding in the output of a network; N×D.
-
-    Args:
-        result: a tensor, or a sequence or mapping of tensors.
-        output: its position or key; None if `result` is a tensor.
-        what: name of the network, for the error.
-
-    Raises:
-        VictimError: `output` is missing, unknown, or given for a single tensor.
-    """
-    if isinstance(result, Tensor) and output is None:
-        return result.flatten(1).float()
-    several: Any = result
-    if isinstance(output, int) and isinstance(result, _Outputs):
-        several = tuple(result.values())
-    if isinstance(several, Mapping):
-        names: list[Any] = list(several)
-    elif isinstance(several, (tuple, list)):
-        names = list(range(len(several)))
-    else:
-        raise VictimError(f"{what} returned one {type(result).__name__}: leave out output={output!r}")
-    if output not in names:
-        shapes = ", ".join(f"{name!r}: {_shape(several[name])}" for name in names)
-        raise VictimError(f"{what} returned several outputs ({shapes}): select the embedding with output=…")
-    return embeddings_in(several[output], None, f"output {output!r} of {what}")
-
-
-def _shape(value: Any) -> str:
-    return "×".join(map(str, value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _input_size(shape: Shape, given: tuple[int, int] | None, path: Path) -> tuple[int, int]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reid_attack_bench.contracts import Distance, State, Victim, preprocess
+from reid_attack_bench.contracts import Distance, State, Victim, embedding_in, preprocess
 from reid_attack_bench.errors import BenchError
 
-from .exported import Triple, embeddings_in
+from .exported import Triple
 from .weights import built, load_weights, read_weights
 
 _NOT_USED = re.compile(r"(heads|b\d+_head)\.(weight|classifier\.)|pixel_(mean|std)")
@@ -105,6 +105,6 @@ class FastReidModel(Victim):
         self.distance, self.defence, self.trained_on, self.output = distance, defence, trained_on, output
 
     def embed(self, images: Tensor) -> Tensor:
-        return embeddings_in(
+        return embedding_in(
             self.module(preprocess(images, self.input_size, self.mean, self.std)), self.output, self.name
         )

@@ -18,6 +18,7 @@ from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.ensemble import Ensemble, each_member
 from reid_attack_bench.contracts.images import IMAGENET_MEAN, IMAGENET_STD, preprocess, to_float, to_uint8
 from reid_attack_bench.contracts.oracle import Oracle
+from reid_attack_bench.contracts.selection import Pool, embedding_in
 from reid_attack_bench.contracts.threat import ThreatModel, craft_threat, fit_threat, threat_values
 from reid_attack_bench.contracts.training import Checkpoint, FitContext, State, TrainingData, to_cpu
 from reid_attack_bench.contracts.victim import (
@@ -48,6 +49,7 @@ __all__ = [
     "Listing",
     "Need",
     "Oracle",
+    "Pool",
     "PublishedValues",
     "QueryAttack",
     "RankingProtocol",
@@ -62,6 +64,7 @@ __all__ = [
     "craft_threat",
     "distances",
     "each_member",
+    "embedding_in",
     "fit_threat",
     "preprocess",
     "threat_values",
