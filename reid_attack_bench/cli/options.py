@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from reid_attack_bench.suites.suite import Suite
 
 DEVICE = click.option(
-    "--device", metavar="auto|cpu|cuda|cuda:N", default="auto", show_default=True,
+    "--device", metavar="auto|cpu|cuda|cuda:N,M", default="auto", show_default=True,
     shell_complete=complete.values("auto", "cpu", "cuda", "cuda:0"),
-    help="Compute device; auto is a GPU if there is one.",
+    help="Compute device; cuda is every visible GPU, auto the same if there is one.",
 )  # fmt: skip
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -71,7 +71,7 @@ def run_options(function: Any) -> Any:
             DATA_ROOT,
             DEVICE,
             click.option(
-                "--workers", type=click.IntRange(min=1), help="Steps at once.  [default: one per core; one on a GPU]"
+                "--workers", type=click.IntRange(min=1), help="Steps at once.  [default: one per core; one per GPU]"
             ),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of the run.  [default: the suite's]"),
             click.option(

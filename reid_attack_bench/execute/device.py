@@ -7,7 +7,7 @@ import ctypes
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -23,26 +23,45 @@ _GLIBC = sys.platform == "linux"
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device called `name`: "cpu", "cuda", "cuda:N", or "auto" for a GPU if there is one.
+    """The first of `resolve_devices`, for work that uses one device."""
+    return resolve_devices(name)[0]
+
+
+def resolve_devices(name: str) -> tuple[torch.device, ...]:
+    """Devices by name: "cpu", "cuda" for all visible GPUs, "cuda:N,M", or "auto" for the GPUs if there are any.
+
+    A single GPU has no number, so that "cuda" and "auto" are the same on every machine.
 
     Raises:
-        BenchError: an unknown name, or no such GPU.
+        BenchError: an unknown name, no such GPU, or one that is named twice.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu":
-        return torch.device(name)
-    kind, colon, index = name.partition(":")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return (torch.device("cpu"),)
+    kind, colon, given = name.partition(":")
     if kind == "mps":
         raise BenchError(f"device {name}: Apple GPUs lack the deterministic kernels that a run needs; use cpu")
-    if kind != "cuda" or (colon and not index.isdecimal()):
-        raise BenchError(f"device {name}: expected auto, cpu, cuda or cuda:N: {nearest(name, _DEVICES)}")
+    numbers = given.split(",")
+    if name != "auto" and (kind != "cuda" or (colon and not all(number.isdecimal() for number in numbers))):
+        raise BenchError(f"device {name}: expected auto, cpu, cuda or cuda:N,M: {nearest(name, _DEVICES)}")
     if not torch.cuda.is_available():
         raise BenchError(f"device {name}: torch finds no GPU; use cpu, or install a CUDA build of torch and a driver")
     count = torch.cuda.device_count()
-    if index and int(index) >= count:
-        raise BenchError(f"device {name}: torch finds {count} GPU{'s' * (count > 1)}, cuda:0 to cuda:{count - 1}")
-    return torch.device(name)
+    if not colon:
+        return tuple(torch.device("cuda", i) for i in range(count)) if count > 1 else (torch.device("cuda"),)
+    wrong = [number for number in numbers if int(number) >= count]
+    if wrong:
+        known = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0"
+        raise BenchError(f"device {name}: torch finds {count} GPU{'s' * (count > 1)}, {known}")
+    if len(set(map(int, numbers))) < len(numbers):
+        raise BenchError(f"device {name}: a GPU is named twice; --workers says how many steps run at once")
+    return tuple(torch.device("cuda", int(number)) for number in numbers)
+
+
+Devices = torch.device | Sequence[torch.device]
+
+
+def each_of(device: Devices) -> tuple[torch.device, ...]:
+    return (device,) if isinstance(device, torch.device) else tuple(device)
 
 
 def cpu_count() -> int:
@@ -61,7 +80,7 @@ def memory_size() -> float:
 
 
 def default_workers(device: torch.device) -> int:
-    """Steps to run at once: one on a GPU, otherwise one per core and 3 GiB of memory, at most 8."""
+    """Steps to run at once: one per GPU, otherwise one per core and 3 GiB of memory, at most 8."""
     if device.type == "cuda":
         return 1
     return max(1, min(cpu_count(), int(memory_size() / _MEMORY_PER_WORKER), _MOST_WORKERS))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-
-import torch
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import processes, schedule
-from reid_attack_bench.execute.device import cpu_count, default_workers, settings_for_a_run
+from reid_attack_bench.execute.device import Devices, cpu_count, default_workers, each_of, settings_for_a_run
 from reid_attack_bench.execute.events import Listener, Outcome, Recorder
+from reid_attack_bench.execute.parallel import run_in_parallel
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.steps.step import Step
@@ -32,7 +30,11 @@ def missing_steps(plan: Plan, store: Store) -> list[Step]:
 
 
 def execute(
-    plan: Plan, store: Store, device: torch.device, listener: Listener | None = None, workers: int | None = 1
+    plan: Plan,
+    store: Store,
+    device: Devices,
+    listener: Listener | None = None,
+    workers: int | None = 1,
 ) -> Outcome:
     """Run all missing steps of `plan`.
 
@@ -42,48 +44,52 @@ def execute(
     Args:
         plan: the steps and the goals.
         store: store of the results.
-        device: compute device.
+        device: compute device, or several, such as all GPUs of a machine; each worker has one.
         listener: receives the events of the run.
-        workers: number of steps at once. One runs in this process, whose settings and random states are restored at
-            the end; more run in their own processes. None for as many as cores and memory allow.
+        workers: number of steps at once; at least one for each of several devices. One runs in this process, whose
+            settings and random states are restored at the end; more run in their own processes. None for as many as
+            cores and memory allow.
 
     Raises:
         BenchError: another run uses the store, the disk is full, or several workers are not possible here.
     """
+    devices = each_of(device)
     outcome = Outcome()
     recorder = Recorder(outcome, listener or Listener())
     with store.locked():
         store.sweep()
         todo = missing_steps(plan, store)
-        asked = default_workers(device) if workers is None else workers
+        asked = max(len(devices), default_workers(devices[0]) if workers is None else workers)
         start = None
         if asked > 1 and len(todo) > 1:
-            start = processes.worker_starter(plan)  # before a listener starts a thread, as progress bars do
-            if start is None and workers is not None:
+            start = processes.worker_starter(plan, devices)  # before a listener starts a thread, as progress bars do
+            if start is None and (workers is not None or len(devices) > 1):
                 raise BenchError(
                     f"{asked} workers: a program with other threads, or with CUDA in use, cannot fork, and what exists "
-                    "only in memory cannot be sent to another process: use workers=1"
+                    "only in memory cannot be sent to another process: use workers=1 and one device"
                 )
         recorder.begin(todo, len(plan.steps))
         if not todo:
             return outcome
         with settings_for_a_run():
             if start is None:
-                _run_here(todo, Runner(plan.steps, store, device, recorder), outcome)
+                _run_here(todo, Runner(plan.steps, store, devices[0], recorder), outcome)
             else:
                 outcome.threads = max(1, cpu_count() // asked)
-                job = processes.Job(plan, store, device, outcome.threads)
-                processes.run_in_parallel(todo, recorder, asked, functools.partial(start, job), plan.steps)
+                jobs = [processes.Job(plan, store, devices[i % len(devices)], outcome.threads) for i in range(asked)]
+                run_in_parallel(todo, recorder, processes.LocalTeam(jobs, start), plan.steps)
     outcome.failed.update(schedule.behind_gates(plan.steps.values(), outcome.failed))
     return outcome
 
 
 def _run_here(todo: list[Step], runner: Runner, outcome: Outcome) -> None:
-    for step in todo:
-        reasons = schedule.blocked([step], outcome.failed)
-        outcome.failed.update(reasons)
-        if not reasons:
-            runner.run(step)
+    queue = schedule.Queue(todo)
+    for step in todo:  # in the order of the plan, which keeps what belongs together in memory
+        if step.key in outcome.failed:
+            continue
+        runner.run(step)
+        if step.key in outcome.failed:
+            outcome.failed.update(queue.fail(step.key, outcome.failed[step.key]))
 
 
 def repair(plan: Plan, store: Store) -> list[Step]:

@@ -1,4 +1,4 @@
-"""Run steps in parallel worker processes and report their progress.
+"""Worker processes on this machine.
 
 There are two kinds of workers. A forked worker inherits the plan with live objects. A spawned worker is a new Python
 process that receives text only and plans the suite again; it is used if a fork is not safe.
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -27,9 +27,8 @@ import cv2
 import torch
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.execute import schedule
 from reid_attack_bench.execute.device import keep_freed_memory, stop_threads, use_deterministic_kernels
-from reid_attack_bench.execute.events import Listener, Recorder
+from reid_attack_bench.execute.parallel import Message, Sender, Team, Worker
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
@@ -43,12 +42,12 @@ _SECONDS_TO_EXIT = 10.0
 
 @dataclass(frozen=True)
 class Job:
-    """Settings shared by all workers of a run.
+    """Task of a worker process: the steps of one run.
 
     Attributes:
         plan: plan of the run.
         store: store of the results.
-        device: compute device.
+        device: compute device of this worker.
         threads: number of threads of torch and OpenCV in each worker.
     """
 
@@ -58,15 +57,23 @@ class Job:
     threads: int
 
 
-@dataclass
-class Worker:
-    """A worker process, its pipe, and the step it is running."""
+class LocalWorker(Worker):
+    """A worker process and its pipe."""
 
-    process: BaseProcess | subprocess.Popen[bytes]
-    pipe: Connection
-    step: Step | None = None
+    def __init__(self, process: BaseProcess | subprocess.Popen[bytes], pipe: Connection) -> None:
+        super().__init__()
+        self.process, self.pipe = process, pipe
 
-    def exit_status(self) -> int | None:
+    def receive(self) -> Message:
+        """The next message; waits for it."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):  # OSError also if it died in the middle of a message
+            status = self._exit_status()
+            self.kill()
+            return ("died", f"its process died with exit status {status}: out of memory?")
+
+    def _exit_status(self) -> int | None:
         """Exit status of a process that is about to end; negative for the signal that ended it."""
         if isinstance(self.process, subprocess.Popen):
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -77,142 +84,71 @@ class Worker:
 
     def kill(self) -> None:
         self.process.kill()
-        self.exit_status()
+        self._exit_status()
         self.pipe.close()
 
 
-def worker_starter(plan: Plan) -> Callable[[Job], Worker] | None:
+class LocalTeam(Team):
+    """Processes on this machine, started on demand. They end when this process ends, for any reason.
+
+    Args:
+        jobs: what each worker does, and on which device; their number is the largest number of processes.
+        start: starts one process.
+    """
+
+    def __init__(self, jobs: Sequence[Job], start: Callable[[Job], LocalWorker]) -> None:
+        self._start = start
+        self._free = list(reversed(jobs))
+        self._workers: dict[LocalWorker, Job] = {}
+
+    def idle(self) -> LocalWorker | None:
+        for worker in self._workers:
+            if worker.step is None:
+                return worker
+        if not self._free:
+            return None
+        job = self._free.pop()
+        worker = self._start(job)
+        self._workers[worker] = job
+        return worker
+
+    def give(self, worker: Worker, step: Step) -> None:
+        assert isinstance(worker, LocalWorker)
+        with contextlib.suppress(BrokenPipeError):  # it died while idle: detected when its answer is received
+            worker.pipe.send(step.key)
+
+    def busy(self) -> bool:
+        return any(worker.step is not None for worker in self._workers)
+
+    def messages(self) -> Iterator[tuple[Worker, Message]]:
+        busy = {worker.pipe: worker for worker in self._workers if worker.step is not None}
+        for pipe in multiprocessing.connection.wait(list(busy)):
+            worker = busy[pipe]  # type: ignore[index]
+            message = worker.receive()
+            if message[0] == "died":
+                self._free.append(self._workers.pop(worker))
+            yield worker, message
+
+    def dismiss(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+
+def worker_starter(plan: Plan, devices: Sequence[torch.device]) -> Callable[[Job], LocalWorker] | None:
     """Method to start workers for `plan` from this thread: `fork`, `spawn`, or None if neither is possible.
 
-    A fork is safe on Linux while no other thread runs and CUDA is not in use.
+    A fork is safe on Linux while no other thread runs and CUDA is not in use. For GPUs it is the last choice: a library
+    may have used CUDA without a word.
     """
+    if plan.source is not None and any(device.type == "cuda" for device in devices):
+        return spawn
     alone = threading.active_count() == 1 and not torch.cuda.is_initialized()
     if sys.platform == "linux" and alone and stop_threads():
         return fork
     return None if plan.source is None else spawn
 
 
-def run_in_parallel(
-    todo: Sequence[Step], recorder: Recorder, workers: int, start: Callable[[], Worker], steps: Mapping[str, Step]
-) -> None:
-    """Run the steps `todo` in up to `workers` processes, each when the steps it needs are done.
-
-    Among the steps that can start, the one on the longest path goes first. A step fails if its process dies. The worker
-    processes end when this process ends, for any reason.
-
-    Args:
-        todo: steps in an order that satisfies their needs; needs that are not among them are stored.
-        recorder: receives all events, in this process.
-        workers: maximum number of processes, started on demand.
-        start: starts one process.
-        steps: key → step, for all steps that may be run, including inputs that turn out corrupt.
-
-    Raises:
-        BenchError: no further step can succeed, e.g. because the disk is full.
-    """
-    waiting = schedule.by_work_behind(todo)
-    unfinished = {step.key for step in todo}
-    team: list[Worker] = []
-    try:
-        while True:
-            _hand_out(waiting, unfinished, team, workers, start)
-            busy = {worker.pipe: worker for worker in team if worker.step is not None}
-            if not busy:
-                return
-            for pipe in multiprocessing.connection.wait(list(busy)):
-                worker = busy[pipe]  # type: ignore[index]
-                if _receive(worker, recorder, steps):
-                    continue
-                step, worker.step = worker.step, None
-                assert step is not None
-                unfinished.discard(step.key)
-                if worker.pipe.closed:
-                    team.remove(worker)
-                if step.key in recorder.outcome.failed:
-                    reasons = schedule.blocked(waiting, recorder.outcome.failed)
-                    recorder.outcome.failed.update(reasons)
-                    unfinished.difference_update(reasons)
-                    waiting = [other for other in waiting if other.key not in reasons]
-    finally:
-        for worker in team:
-            worker.kill()
-
-
-def _hand_out(
-    waiting: list[Step], unfinished: set[str], team: list[Worker], workers: int, start: Callable[[], Worker]
-) -> None:
-    """Give each idle worker a step that can start; start another worker if such steps remain."""
-    idle = [worker for worker in team if worker.step is None]
-    while idle or len(team) < workers:
-        step = schedule.next_step(waiting, unfinished)
-        if step is None:
-            return
-        if not idle:
-            team.append(start())
-            idle.append(team[-1])
-        worker = idle.pop(0)
-        with contextlib.suppress(BrokenPipeError):  # it died while idle: detected when its answer is received
-            worker.pipe.send(step.key)
-        worker.step = step
-        waiting.remove(step)
-
-
-def _receive(worker: Worker, recorder: Recorder, steps: Mapping[str, Step]) -> bool:
-    """Process one message of a worker; returns whether it is still running its step."""
-    try:
-        message = worker.pipe.recv()
-    except (EOFError, OSError):  # OSError also if it died in the middle of a message
-        assert worker.step is not None
-        status = worker.exit_status()
-        recorder.fail(worker.step, f"its process died with exit status {status}: out of memory?")
-        worker.kill()
-        return False
-    match message:
-        case ("start", key):
-            recorder.start(steps[key])
-        case ("progress", key, done, total, note):
-            recorder.progress(steps[key], done, total, note)
-        case ("finish", key, seconds):
-            recorder.finish(steps[key], seconds)
-        case ("fail", key, reason):
-            recorder.fail(steps[key], reason)
-        case ("rebuild", key, reason):
-            recorder.rebuild(steps[key], reason)
-        case ("note", text):
-            recorder.note(text)
-        case ("fatal", reason):
-            raise BenchError(reason)
-        case ("idle",):
-            return False
-    return True
-
-
-class _PipeListener(Listener):
-    """Sends events through a pipe, steps by key."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-
-    def start(self, step: Step) -> None:
-        self._pipe.send(("start", step.key))
-
-    def progress(self, step: Step, done: int, total: int, note: str) -> None:
-        self._pipe.send(("progress", step.key, done, total, note))
-
-    def finish(self, step: Step, seconds: float) -> None:
-        self._pipe.send(("finish", step.key, seconds))
-
-    def fail(self, step: Step, reason: str) -> None:
-        self._pipe.send(("fail", step.key, reason))
-
-    def rebuild(self, step: Step, reason: str) -> None:
-        self._pipe.send(("rebuild", step.key, reason))
-
-    def note(self, text: str) -> None:
-        self._pipe.send(("note", text))
-
-
-def fork(job: Job) -> Worker:
+def fork(job: Job) -> LocalWorker:
     """Start a forked worker, which has the plan of this process."""
     stop_threads()
     context = multiprocessing.get_context("fork")
@@ -222,7 +158,7 @@ def fork(job: Job) -> Worker:
     process = context.Process(target=_forked, args=(there, job, os.getpid()), daemon=True)
     process.start()
     there.close()
-    return Worker(process, here)
+    return LocalWorker(process, here)
 
 
 def _forked(pipe: Connection, job: Job, parent: int) -> None:
@@ -239,7 +175,7 @@ spawned_main(int(sys.argv[1]), int(sys.argv[2]))
 """
 
 
-def spawn(job: Job) -> Worker:
+def spawn(job: Job) -> LocalWorker:
     """Start a worker in a new Python process, which plans the run of `job` again.
 
     The process does not import the main module, so scripts and notebooks need no `__main__` guard.
@@ -251,7 +187,7 @@ def spawn(job: Job) -> Worker:
     there.close()
     with contextlib.suppress(BrokenPipeError):  # it died at once: detected when its answer is received
         here.send(_as_text(job))
-    return Worker(process, here)
+    return LocalWorker(process, here)
 
 
 def spawned_main(handle: int, parent: int) -> None:
@@ -294,7 +230,7 @@ def _work(pipe: Connection, job: Job) -> None:
     """Run the steps whose keys are received, until the parent ends this process."""
     torch.set_num_threads(job.threads)
     cv2.setNumThreads(job.threads)
-    runner = Runner(job.plan.steps, job.store, job.device, _PipeListener(pipe))
+    runner = Runner(job.plan.steps, job.store, job.device, Sender(pipe.send))
     while True:
         try:
             key = pipe.recv()

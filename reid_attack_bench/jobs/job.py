@@ -10,7 +10,7 @@ from typing import Any
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import Defence, Recipe, Victim
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.execute.device import resolve_device
+from reid_attack_bench.execute.device import resolve_device, resolve_devices
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.execute.executor import execute, missing_steps, repair
 from reid_attack_bench.jobs import manifest
@@ -38,9 +38,9 @@ class Settings:
         out: folder of the report; by default runs/SUITE.
         store: folder of all artefacts, shared between runs.
         data_root: folder of the real data sets.
-        device: "auto" (a GPU if there is one), "cpu" or "cuda".
+        device: "auto" (the GPUs if there are any), "cpu", "cuda" (all visible GPUs) or "cuda:N,M".
         workers: number of steps at once, each in its own process if more than one; None for as many as cores and
-            memory allow.
+            memory allow. There is at least one per GPU.
         precision: "float32" or "bfloat16", for victims while they are attacked and evaluated.
         compile: whether torch.compile is applied to victims.
         protocol: fixed set of attacks in place of that of the suite, see `suites.protocols`.
@@ -200,21 +200,23 @@ def perform(job: Job, listener: Listener) -> Result:
         BenchError: an invalid argument, a full disk, or a store in use by another run.
     """
     settings, store = job.settings, Store(job.settings.store)
-    device = resolve_device(settings.device)
+    devices = resolve_devices(settings.device)
+    if job.live:  # what exists only in memory cannot be sent to another process
+        devices = devices[:1]
     plan = plan_of(job, remember=store.checked)
     for note in plan.notes:
         listener.note(note)
     for step in repair(plan, store):
         listener.note(f"stored artefact '{step.label}' was corrupt; making it again")
     earlier = manifest.read(job.out)
-    planned = manifest.describe(plan, store, Outcome(), device, job.command, finished=False)
+    planned = manifest.describe(plan, store, Outcome(), devices, job.command, finished=False)
     untouched = manifest.is_reported(planned, earlier, job.out)
     if not untouched:
         manifest.write(planned, job.out)  # so that a killed run can be reported
-    outcome = execute(plan, store, device, listener, settings.workers)
+    outcome = execute(plan, store, devices, listener, settings.workers)
     record = replace(planned, finished=True)
     if outcome.seconds or outcome.failed or outcome.rebuilt:  # else nothing changed: do not read the store again
-        record = manifest.describe(plan, store, outcome, device, job.command)
+        record = manifest.describe(plan, store, outcome, devices, job.command)
     if earlier is not None and manifest.is_reported(record, earlier, job.out):
         record = earlier
     else:

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from reid_attack_bench import __version__
 from reid_attack_bench.data import catalogue as datasets
 from reid_attack_bench.data.source import DataSource
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute.device import Devices, each_of
 from reid_attack_bench.execute.events import Outcome
 from reid_attack_bench.execute.executor import seconds_stored
 from reid_attack_bench.files import replace_file
@@ -49,9 +51,10 @@ _PACKAGES = (
 
 
 def describe(
-    plan: Plan, store: Store, outcome: Outcome, device: torch.device, command: str, *, finished: bool = True
+    plan: Plan, store: Store, outcome: Outcome, device: Devices, command: str, *, finished: bool = True
 ) -> RunRecord:
-    """The record of a run. Before its first step, a run writes one with `finished` False."""
+    """The record of a run on one or several devices. Before its first step, a run writes one with `finished` False."""
+    devices = each_of(device)
     seconds = seconds_stored(plan, store)
     return RunRecord(
         suite=plan.suite,
@@ -61,8 +64,8 @@ def describe(
         finished=finished,
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         store=str(store.root.resolve()),
-        device=str(device),
-        machine=machine(device, outcome.threads),
+        device=", ".join(map(str, devices)),
+        machine=machine(devices, outcome.threads),
         versions=versions(),
         notes=tuple(notes(plan, outcome)),
         failures=dict(outcome.failed),
@@ -136,8 +139,9 @@ def _fitted_elsewhere(plan: Plan) -> list[str]:
     ]
 
 
-def machine(device: torch.device, threads: int) -> Machine:
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+def machine(devices: Sequence[torch.device], threads: int) -> Machine:
+    names = [torch.cuda.get_device_name(device) for device in devices if device.type == "cuda"]
+    gpu = ", ".join(names) or None
     processor = platform.processor() or platform.machine()
     return Machine(platform.platform(), processor, os.cpu_count(), threads, gpu)
 

@@ -57,7 +57,7 @@ class RichListener(Listener):
         )
         self.run: TaskID | None = None
         self.running: dict[str, TaskID] = {}
-        self.done_of: dict[str, float] = {}
+        self.done, self.done_of = 0.0, dict[str, float]()  # in passes, of the run and of each step
         self.steps_total = 0
         self.steps_done = 0
 
@@ -121,9 +121,11 @@ class RichListener(Listener):
 
     def _advance(self, step: Step, share: float) -> None:
         if self.run is not None:
-            self.done_of[step.key] = share * max(step.work, 1.0)
+            done = share * max(step.work, 1.0)
+            self.done += done - self.done_of.get(step.key, 0.0)
+            self.done_of[step.key] = done
             note = f"{self.steps_done} of {self.steps_total} steps"
-            self.bars.update(self.run, completed=sum(self.done_of.values()), note=note)
+            self.bars.update(self.run, completed=self.done, note=note)
             self._update()
 
 

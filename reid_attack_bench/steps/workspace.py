@@ -24,7 +24,8 @@ from reid_attack_bench.steps.examine import examine
 from reid_attack_bench.steps.passes import MixedPrecision, Note, compiled
 from reid_attack_bench.steps.step import Progress, Step, source_keys
 
-_VICTIMS_IN_MEMORY = 24
+VICTIMS_IN_MEMORY = 24
+"""Victims that a process keeps on its device; the one loaded first is dropped."""
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Workspace:
                 path = self.obtain(key) / "weights.safetensors"
                 state = load_file(path) if path.is_file() else None
             victim = self.built(step, state)
-            while len(self._victims) >= _VICTIMS_IN_MEMORY:
+            while len(self._victims) >= VICTIMS_IN_MEMORY:
                 self._victims.pop(next(iter(self._victims)))
             self._victims[key] = victim.to(self.device).eval().requires_grad_(False)
         return self._victims[key]

@@ -12,7 +12,14 @@ import torch
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import device
-from reid_attack_bench.execute.device import cpu_count, default_workers, memory_size, resolve_device, settings_for_a_run
+from reid_attack_bench.execute.device import (
+    cpu_count,
+    default_workers,
+    memory_size,
+    resolve_device,
+    resolve_devices,
+    settings_for_a_run,
+)
 
 CPU = torch.device("cpu")
 
@@ -28,10 +35,28 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-@pytest.mark.parametrize(("name", "device"), [("auto", "cuda"), ("cpu", "cpu"), ("cuda", "cuda"), ("cuda:1", "cuda:1")])
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("auto", ["cuda:0", "cuda:1"]),
+        ("cpu", ["cpu"]),
+        ("cuda", ["cuda:0", "cuda:1"]),
+        ("cuda:1", ["cuda:1"]),
+        ("cuda:1,0", ["cuda:1", "cuda:0"]),
+    ],
+)
 @pytest.mark.usefixtures("two_gpus")
-def test_a_device_is_found_by_its_name(name: str, device: str) -> None:
-    assert resolve_device(name) == torch.device(device)
+def test_devices_are_found_by_name(name: str, found: list[str]) -> None:
+    assert [str(each) for each in resolve_devices(name)] == found
+    assert resolve_device(name) == torch.device(found[0])
+
+
+def test_a_single_gpu_has_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert resolve_devices("auto") == resolve_devices("cuda") == (torch.device("cuda"),)
+    with pytest.raises(BenchError, match=r"finds 1 GPU, cuda:0$"):
+        resolve_devices("cuda:1")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +66,10 @@ def test_a_device_is_found_by_its_name(name: str, device: str) -> None:
         ("cudda", "did you mean 'cuda'"),
         ("cuda:x", "expected auto, cpu, cuda or cuda:N"),
         ("cuda:", "expected auto, cpu, cuda or cuda:N"),
+        ("cuda:0,", "expected auto, cpu, cuda or cuda:N"),
+        ("auto:0", "expected auto, cpu, cuda or cuda:N"),
+        ("cuda:0,2", "finds 2 GPUs"),
+        ("cuda:0,0", "a GPU is named twice"),
         ("mps", "Apple GPUs lack the deterministic kernels"),
     ],
 )

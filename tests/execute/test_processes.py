@@ -61,7 +61,7 @@ def test_spawned_workers_give_the_same_bytes_and_a_killed_one_fails_its_step_onl
 ) -> None:
     alone, spawned = Store(tmp_path / "alone"), Store(tmp_path / "spawned")
     assert executor.execute(small_plan, alone, CPU).causes == []
-    assert processes.worker_starter(small_plan) is processes.spawn
+    assert processes.worker_starter(small_plan, [CPU]) is processes.spawn
     monkeypatch.setenv("TOY_DIES", str(tmp_path))
     (tmp_path / "fit").touch()
     outcome = executor.execute(small_plan, spawned, CPU, workers=2)
@@ -166,3 +166,32 @@ def test_a_listener_without_methods_hears_of_a_run_in_processes(small_plan: Plan
     outcome = executor.execute(small_plan, Store(tmp_path), CPU, Listener(), workers=2)
     assert isinstance(outcome, Outcome)
     assert set(outcome.seconds) == set(small_plan.steps)
+
+
+@pytest.mark.e2e
+def test_each_of_several_devices_has_a_worker_and_the_results_are_those_of_one(
+    small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPUs with numbers stand in for GPUs: torch takes them as devices of their own."""
+    started: list[processes.Job] = []
+
+    def fork(job: processes.Job) -> processes.LocalWorker:
+        started.append(job)
+        return processes.fork(job)
+
+    devices = [torch.device("cpu", 0), torch.device("cpu", 1)]
+    monkeypatch.setattr(processes, "worker_starter", lambda plan, given: fork)
+    monkeypatch.setattr(executor, "cpu_count", lambda: 2)
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    assert executor.execute(small_plan, one, CPU).causes == []
+    outcome = executor.execute(small_plan, two, devices)
+    assert outcome.causes == []
+    assert [job.device for job in started] == devices
+    assert [job.threads for job in started] == [1, 1]
+    assert results(small_plan, two) == results(small_plan, one)
+
+
+def test_gpus_get_spawned_workers_where_the_plan_can_be_made_from_text(small_plan: Plan) -> None:
+    gpus = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert processes.worker_starter(small_plan, gpus) is processes.spawn
+    assert processes.worker_starter(replace(small_plan, source=None), gpus) in (processes.fork, None)

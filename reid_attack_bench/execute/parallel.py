@@ -1,0 +1,148 @@
+"""Run steps on a team of workers: one scheduler for local processes, several GPUs and clusters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute.events import Listener, Recorder
+from reid_attack_bench.execute.schedule import Queue, resident
+from reid_attack_bench.steps.step import Step
+from reid_attack_bench.steps.workspace import VICTIMS_IN_MEMORY
+
+Message = tuple[Any, ...]
+"""An event of a worker, with the keys of steps in place of steps: the name of a method of Listener and its arguments.
+
+Besides, "idle" ends a step; "died" with a reason says that the worker ended in the middle of one, and "lost" that it
+did so for a reason outside the step, which is then given to another worker; "fatal" with a reason ends the run.
+"""
+
+
+class Worker:
+    """A worker of a team.
+
+    Attributes:
+        step: the step that it runs; None if it is idle.
+        loaded: keys of the victims that it has in memory, the last used at the end.
+    """
+
+    def __init__(self) -> None:
+        self.step: Step | None = None
+        self.loaded: OrderedDict[str, None] = OrderedDict()
+
+    def begin(self, step: Step) -> None:
+        """It is given `step`."""
+        self.step = step
+        if key := resident(step):
+            self.loaded[key] = None
+            self.loaded.move_to_end(key)
+            if len(self.loaded) > VICTIMS_IN_MEMORY:
+                self.loaded.popitem(last=False)
+
+
+class Team(ABC):
+    """Workers that run steps by key, each one at a time."""
+
+    @abstractmethod
+    def idle(self) -> Worker | None:
+        """A worker without a step, started now if need be; None if all that there may be are busy."""
+
+    @abstractmethod
+    def give(self, worker: Worker, step: Step) -> None:
+        """Have `worker` run `step`."""
+
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether a worker runs a step."""
+
+    @abstractmethod
+    def messages(self) -> Iterable[tuple[Worker, Message]]:
+        """Messages of the busy workers, at least one; waits for it."""
+
+    @abstractmethod
+    def dismiss(self) -> None:
+        """End all workers."""
+
+
+def run_in_parallel(todo: Sequence[Step], recorder: Recorder, team: Team, steps: Mapping[str, Step]) -> None:
+    """Run the steps `todo` on `team`, each when the steps it needs are done. All workers are ended at the end.
+
+    A step fails if its worker dies, and fails those that depend on it.
+
+    Args:
+        todo: steps in an order that satisfies their needs; needs that are not among them are stored.
+        recorder: receives all events, in this process.
+        steps: key → step, for all steps that may be run, including inputs that turn out corrupt.
+
+    Raises:
+        BenchError: no further step can succeed, e.g. because the disk is full.
+    """
+    queue = Queue(todo)
+    try:
+        while True:
+            while queue and (worker := team.idle()) is not None:
+                step = queue.take(worker.loaded)
+                worker.begin(step)
+                team.give(worker, step)
+            if not team.busy():
+                break
+            for worker, message in team.messages():
+                _receive(worker, message, queue, recorder, steps)
+    finally:
+        team.dismiss()
+    assert not len(queue), "a step was neither run nor failed"
+
+
+def _receive(worker: Worker, message: Message, queue: Queue, recorder: Recorder, steps: Mapping[str, Step]) -> None:
+    name, *values = message
+    if name == "fatal":
+        raise BenchError(values[0])
+    if name == "note":
+        recorder.note(*values)
+        return
+    if name not in ("idle", "died", "lost"):
+        getattr(recorder, name)(steps[values[0]], *values[1:])
+        return
+    step, worker.step = worker.step, None
+    assert step is not None
+    if name == "died":
+        recorder.fail(step, values[0])
+    if name == "lost":
+        recorder.note(f"{values[0]}; step '{step.label}' is run again")
+        queue.put_back(step)
+    elif step.key in recorder.outcome.failed:
+        recorder.outcome.failed.update(queue.fail(step.key, recorder.outcome.failed[step.key]))
+    else:
+        queue.finish(step.key)
+
+
+class Sender(Listener):
+    """Sends the events of a worker as messages.
+
+    Args:
+        send: takes one message.
+    """
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+
+    def start(self, step: Step) -> None:
+        self._send(("start", step.key))
+
+    def progress(self, step: Step, done: int, total: int, note: str) -> None:
+        self._send(("progress", step.key, done, total, note))
+
+    def finish(self, step: Step, seconds: float) -> None:
+        self._send(("finish", step.key, seconds))
+
+    def fail(self, step: Step, reason: str) -> None:
+        self._send(("fail", step.key, reason))
+
+    def rebuild(self, step: Step, reason: str) -> None:
+        self._send(("rebuild", step.key, reason))
+
+    def note(self, text: str) -> None:
+        self._send(("note", text))
