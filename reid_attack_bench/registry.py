@@ -1,6 +1,6 @@
 """Find attacks, victims and data sets by entry point or as FILE.py:NAME; those of users are treated as ours.
 
-NAME is a class, a function, or a victim instance.
+NAME is a class, a function, a victim instance, or a plain nn.Module, which becomes a contracts.ModuleVictim.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reid_attack_bench.contracts import Attack, DataSet, Defence, LearnedAttack, LearnedDefence, Recipe, Victim
+from torch import nn
+
+from reid_attack_bench.contracts import (
+    Attack,
+    DataSet,
+    Defence,
+    LearnedAttack,
+    LearnedDefence,
+    ModuleVictim,
+    Recipe,
+    Victim,
+)
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.validation import checked_options
 
@@ -60,7 +71,8 @@ class Plugin:
     def build(self, options: Mapping[str, Any]) -> Any:
         """Call the factory with `options`, checked against the annotations of its parameters.
 
-        An instance is returned as it is and takes no options.
+        A plain module is wrapped as a ModuleVictim, with its options; any other instance is returned as it is and takes
+        none.
 
         Raises:
             BenchError: an unknown or missing option, or one that its annotation rules out; or the result does not
@@ -69,7 +81,9 @@ class Plugin:
         return _checked(self, self._made(options))
 
     def _made(self, options: Mapping[str, Any]) -> Any:
-        if isinstance(self.factory, Victim) or not callable(self.factory):  # a victim instance is callable too
+        if self.kind == "victim" and _is_plain_module(self.factory):
+            return dataclasses.replace(self, factory=ModuleVictim)._made({**options, "module": self.factory})
+        if isinstance(self.factory, nn.Module) or not callable(self.factory):  # a module is callable too
             if options:
                 raise BenchError(
                     f"{self.key} is an instance of {type(self.factory).__name__} and takes no options, not "
@@ -163,11 +177,16 @@ def _checked(plugin: Plugin, made: Any) -> Any:
     else:
         base = Recipe
     if not isinstance(made, base):
+        instead = ", or name an instance of it, a model with its weights" if _is_plain_module(made) else ""
         raise BenchError(
             f"{plugin.kind} {plugin.key}: {own.__name__} does not inherit reid_attack_bench.contracts.{base.__name__}: "
-            f"import it and write class {own.__name__}({base.__name__})"
+            f"import it and write class {own.__name__}({base.__name__}){instead}"
         )
     return made
+
+
+def _is_plain_module(thing: Any) -> bool:
+    return isinstance(thing, nn.Module) and not hasattr(thing, "embed")
 
 
 def _describe(entry: importlib.metadata.EntryPoint) -> str:
@@ -201,7 +220,7 @@ def _from_file(kind: str, path: Path, name: str) -> Plugin:
         own = [
             own_name
             for own_name, value in vars(module).items()
-            if isinstance(value, Victim) or (inspect.isclass(value) and value.__module__ == module_name)
+            if isinstance(value, nn.Module) or (inspect.isclass(value) and value.__module__ == module_name)
         ]
         raise BenchError(f"{path} has no '{name}': {nearest(name, own)}")
     return Plugin(kind, f"{path.name}:{name}", getattr(module, name), digest[:16], str(path))

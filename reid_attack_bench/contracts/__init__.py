@@ -17,6 +17,7 @@ from reid_attack_bench.contracts.dataset import DataSet, ImageList, Listing, Ran
 from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.ensemble import Ensemble, each_member
 from reid_attack_bench.contracts.images import IMAGENET_MEAN, IMAGENET_STD, preprocess, to_float, to_uint8
+from reid_attack_bench.contracts.module import ModuleVictim
 from reid_attack_bench.contracts.oracle import Oracle
 from reid_attack_bench.contracts.selection import Pool, embedding_in
 from reid_attack_bench.contracts.threat import ThreatModel, craft_threat, fit_threat, threat_values
@@ -47,6 +48,7 @@ __all__ = [
     "LearnedAttack",
     "LearnedDefence",
     "Listing",
+    "ModuleVictim",
     "Need",
     "Oracle",
     "Pool",

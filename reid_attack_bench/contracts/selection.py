@@ -88,17 +88,19 @@ def _by_name(result: Any) -> dict[Any, Any] | None:
 def _one_vector(values: Tensor, what: str, pool: Pool | None) -> Tensor:
     axes = [side for side in values.shape[1:] if side != 1]
     if values.ndim < 2:
-        raise VictimError(f"{what} has shape {shape_of(values) or 'of a number'}, expected N×D, one row for each image")
+        raise VictimError(
+            f"{what} gives shape {shape_of(values) or 'of a number'}, expected N×D, one row for each image"
+        )
     if len(axes) <= 1:
         return values.flatten(1).float()
     if not pool:
         how = 'pool="mean", "max", "cls" (the first token) or "flatten"' if pool is not None else "a victim of your own"
         raise VictimError(
-            f"{what} has shape {shape_of(values)}, more than one axis of values for each image: say how they make one "
-            f"vector with {how}, or select another output"
+            f"{what} gives shape {shape_of(values)}, more than one axis of values for each image: say how they make "
+            f"one vector with {how}, or select another output"
         )
     if pool == "cls" and values.ndim != 3:
-        raise VictimError(f'{what} has shape {shape_of(values)}: pool="cls" takes the first token of N×T×D')
+        raise VictimError(f'{what} gives shape {shape_of(values)}: pool="cls" takes the first token of N×T×D')
     return _POOLS[pool](values).flatten(1).float()
 
 

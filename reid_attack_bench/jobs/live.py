@@ -1,19 +1,19 @@
-"""Victims that are objects in memory: wrapping a module as a victim, and its identity in the store."""
+"""Victims that are objects in memory, and their identity in the store."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, get_args
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, Distance, Victim, preprocess
-from reid_attack_bench.errors import BenchError, VictimError
+from reid_attack_bench.contracts import ModuleVictim, Victim
+from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import digest_of
 from reid_attack_bench.registry import Plugin
 
@@ -21,60 +21,6 @@ _DECLARED = tuple(name for name in Victim.__annotations__ if name not in ("name"
 
 _LIBRARIES = ("torch", "torchvision", "torchreid", "timm", "builtins")
 """Packages whose classes are not digested, like contracts and this file, because users do not edit them."""
-
-
-class ModuleVictim(Victim):
-    """Wrap a plain `nn.Module` as a victim: images are resized and normalised; its output is the embedding.
-
-    Args:
-        module: float32 N×3×height×width, normalised, to N×D embeddings.
-        input_size: (height, width) of its input in pixels.
-        mean, std: normalisation per channel, for images in [0, 1]; ImageNet's by default.
-        distance: "euclidean" or "cosine".
-        defence: short description of its defence; empty for an undefended model.
-        trained_on: name of its training data set, if it is in the suite.
-
-    Raises:
-        BenchError: an invalid setting.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        input_size: Sequence[int] = (256, 128),
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        distance: Distance = "euclidean",
-        defence: str = "",
-        trained_on: str = "",
-    ) -> None:
-        super().__init__()
-        sized = isinstance(input_size, Sequence) and len(input_size) == 2
-        if not sized or not all(isinstance(side, int) and side > 0 for side in input_size):
-            raise BenchError(f"input_size must be (height, width) in pixels, not {input_size!r}")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise BenchError(f"mean and std must be three numbers each, std positive, not {mean!r} and {std!r}")
-        if distance not in get_args(Distance):
-            raise BenchError(f"distance must be euclidean or cosine, not {distance!r}")
-        self.module = module
-        self.input_size = (input_size[0], input_size[1])
-        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
-        self.distance, self.defence, self.trained_on = distance, defence, trained_on
-        self.name = type(module).__name__
-
-    def embed(self, images: Tensor) -> Tensor:
-        embeddings = self.module(preprocess(images, self.input_size, self.mean, self.std))
-        if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
-            got = (
-                f"a tensor of shape {tuple(embeddings.shape)}"
-                if isinstance(embeddings, Tensor)
-                else f"a {type(embeddings).__name__}"
-            )
-            raise VictimError(
-                f"{self.name} returned {got} for {len(images)} images, expected a tensor {len(images)}×D: "
-                "return the embedding alone, or wrap the module in a reid_attack_bench.contracts.Victim"
-            )
-        return embeddings
 
 
 def as_victim(victim: nn.Module, settings: dict[str, Any]) -> Victim:

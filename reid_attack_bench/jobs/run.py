@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from reid_attack_bench.contracts import Distance, Victim
+from reid_attack_bench.contracts import Distance, Pool, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.jobs.job import Job, Only, Settings, evaluate_job, live_job, perform, run_job
@@ -73,6 +73,10 @@ def evaluate(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     distance: Distance | None = None,
+    feature: int | str | None = None,
+    pool: Pool | None = None,
+    flip: bool | None = None,
+    differentiable: bool | None = None,
     name: str | None = None,
     defence: str | None = None,
     trained_on: str | None = None,
@@ -107,9 +111,10 @@ def evaluate(
     training mode, requires_grad and device are restored at the end.
 
     Args:
-        victim: a Victim, any module that maps N×3×H×W to N×D embeddings, or a registered name or FILE.py:NAME.
+        victim: a Victim, any module that maps N×3×H×W to embeddings, or a registered name or FILE.py:NAME.
         suite: name of a shipped suite, a YAML file, or a Suite.
-        input_size, mean, std, distance, defence, trained_on: for a plain module, see `jobs.live.ModuleVictim`.
+        input_size, mean, std, distance, feature, pool, flip, differentiable, defence, trained_on: for a plain module,
+            see `contracts.ModuleVictim`.
         name: label in the tables; by default the class name.
         options: settings of a named victim.
         train_on: training data sets of a recipe; by default all of the suite.
@@ -128,8 +133,8 @@ def evaluate(
         workers=workers, precision=precision, compile=compile, protocol=protocol,
     )  # fmt: skip
     of_module = {
-        "input_size": input_size, "mean": mean, "std": std, "distance": distance, "defence": defence,
-        "trained_on": trained_on,
+        "input_size": input_size, "mean": mean, "std": std, "distance": distance, "feature": feature, "pool": pool,
+        "flip": flip, "differentiable": differentiable, "defence": defence, "trained_on": trained_on,
     }  # fmt: skip
     command = f"reid_attack_bench.evaluate({_shown(victim)}, {_shown(suite)})"
     if not isinstance(victim, nn.Module):

@@ -69,10 +69,14 @@ def test_several_axes_are_pooled_as_asked_for(values: torch.Tensor, pool: Any, e
         (ONE, {"output": 0}, "returned one Tensor: leave out output=0"),
         (None, {}, "Net returned a NoneType, expected a tensor"),
         ((OTHER, "text"), {"output": 1}, "output 1 of Net returned a str, expected a tensor"),
-        (torch.ones(2), {}, "Net has shape 2, expected N×D"),
-        (MAPS, {"pool": ""}, 'Net has shape 2×3×4×5, more than one axis of values .* with pool="mean", "max"'),
-        (torch.ones(2, 512, 7), {}, "Net has shape 2×512×7, .* vector with a victim of your own, or select another"),
-        (MAPS, {"pool": "cls"}, 'has shape 2×3×4×5: pool="cls" takes the first token'),
+        (torch.ones(2), {}, "Net gives shape 2, expected N×D"),
+        (MAPS, {"pool": ""}, 'Net gives shape 2×3×4×5, more than one axis of values .* with pool="mean", "max"'),
+        (
+            torch.ones(2, 512, 7),
+            {},
+            "Net gives shape 2×512×7, .* one vector with a victim of your own",
+        ),
+        (MAPS, {"pool": "cls"}, 'gives shape 2×3×4×5: pool="cls" takes the first token'),
     ],
 )
 def test_what_leaves_a_choice_is_an_error_that_lists_it(result: Any, settings: dict[str, Any], says: str) -> None:

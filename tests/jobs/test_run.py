@@ -210,9 +210,38 @@ def test_a_registered_name_takes_options(settings) -> None:
     assert "ToyVictim" in set(result.clean.victim)
 
 
+@pytest.mark.parametrize("changed", [{}, {"flip": True}, {"feature": 0}, {"feature": "body", "pool": "mean"}])
+def test_what_is_selected_of_a_module_is_part_of_what_it_is(changed) -> None:
+    """`steps` of another selection would be found as stored, and its figures would be those of another embedding."""
+    known = live_plugin(ModuleVictim(Net())).code
+    assert (live_plugin(ModuleVictim(Net(), **changed)).code == known) == (not changed)
+
+
+class Plain(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)
+
+
+def test_a_new_setting_does_not_change_what_a_stored_module_is() -> None:
+    """A digest of before there was a choice of the feature: results under it are to be found."""
+    assert live_plugin(ModuleVictim(Plain(), (64, 32), distance="cosine")).code == "7efdc7b7f5409bf0"
+
+
+def test_a_module_without_gradient_can_be_a_target(settings) -> None:
+    result = reid_attack_bench.evaluate(
+        Blocked(), **settings, **MODULE, only={"attack": "noise"}, differentiable=False, progress=False
+    )
+    assert "Blocked" in set(result.matrix[result.matrix.status == "ok"].target)
+
+
 class Pair(Net):
     def forward(self, images):
         return super().forward(images), None
+
+
+class Blocked(Net):
+    def forward(self, images):
+        return super().forward(images).detach()
 
 
 class Map(Net):
@@ -223,8 +252,9 @@ class Map(Net):
 @pytest.mark.parametrize(
     ("victim", "arguments", "says"),
     [
-        (Pair(), {}, "Pair returned a tuple for 2 images, expected a tensor 2×D: return the embedding alone, or wrap"),
-        (Map(), {}, r"Map returned a tensor of shape \(2, 8, 32, 16\) for 2 images"),
+        (Pair(), {}, r"Pair \(in eval mode\) returned several outputs \(0: 2×4096, 1: NoneType\): select .* feature="),
+        (Map(), {}, r"Map \(in eval mode\) gives shape 2×8×32×16, more than one axis .* with pool="),
+        (Blocked(), {}, "Blocked: its embeddings carry no gradient .* differentiable = False"),
         (Net(), {"input_size": 64}, r"input_size must be \(height, width\) in pixels, not 64"),
         (Net(), {"input_size": (64, 32.5)}, "input_size must be"),
         (Net(), {"std": (1, 1, 0)}, "std positive"),
