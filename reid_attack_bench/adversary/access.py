@@ -51,6 +51,10 @@ class Granted(WrappedVictim):
         self._check_detector()
         return self.victim.suspicion(images)
 
+    def suspicion_in_list(self, queries: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
+        self._check_detector()
+        return self.victim.suspicion_in_list(queries, nearest, distances)
+
     def rejects(self, images: Tensor) -> Tensor | None:
         self._check_detector()
         return self.victim.rejects(images)

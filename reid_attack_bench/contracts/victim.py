@@ -49,6 +49,8 @@ class Victim(nn.Module):
         key_settings: settings that decide embeddings and are neither options nor weights, such as those read from a
             file; part of the store's keys.
         adapted: True for a stand-in whose defence the attack knows, see `adversary.adaptive`. Set by the harness.
+        list_length: gallery images at the head of the result list that `suspicion_in_list` judges; 0 without such a
+            detector.
         max_batch: largest batch per forward pass when memory is short, see `steps.passes`; None for no limit. Set by
             the harness.
         version: for a registered class: raise it when the same weights give other embeddings. None, or one that is only
@@ -69,6 +71,7 @@ class Victim(nn.Module):
     published: Mapping[str, PublishedValues] = MappingProxyType({})
     key_settings: Mapping[str, Any] = MappingProxyType({})
     adapted: bool = False
+    list_length: int = 0
     max_batch: int | None = None
     version: ClassVar[int | None] = None
 
@@ -115,6 +118,23 @@ class Victim(nn.Module):
         suspicion = self.suspicion(images)
         return None if suspicion is None else suspicion > 0
 
+    def suspicion_in_list(self, queries: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
+        """Scores of a detector that sees the result list of each query; called for a model with `list_length`.
+
+        A query is refused if this is positive or `rejects` says so. Differentiable if possible: an adaptive attack that
+        sees the gallery then descends it for queries that are refused.
+
+        Args:
+            queries: N×D embeddings.
+            nearest: N×k×D embeddings of the gallery images that are nearest to each query, the nearest first; k is
+                `list_length`, or the size of a smaller gallery. Nothing is left out as junk: a system knows no labels.
+            distances: N×k, theirs to the query, in the distance of the victim.
+
+        Returns:
+            N values, positive for refused queries.
+        """
+        raise NotImplementedError
+
     def forward(self, images: Tensor) -> Tensor:
         return self.embed(images)
 
@@ -145,6 +165,9 @@ class WrappedVictim(Victim):
 
     def suspicion(self, images: Tensor) -> Tensor | None:
         return self.victim.suspicion(images)
+
+    def suspicion_in_list(self, queries: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
+        return self.victim.suspicion_in_list(queries, nearest, distances)
 
     def rejects(self, images: Tensor) -> Tensor | None:
         refused = super().rejects(images)

@@ -52,8 +52,8 @@ def clean_columns() -> list[str]:
     """Columns of clean.csv: one row per (victim, data set).
 
     home: whether the victim was trained on this data set; randomised: declared as randomised, or two forward passes
-    differed; detector: "suspicion" for a detector with a differentiable score, "rejects" for one without;
-    zero_gradient and the measures at the end: see metrics.catalogue.
+    differed; detector: "suspicion" for one with a differentiable score, "rejects" for one without, "list" for one that
+    judges result lists; zero_gradient and the measures at the end: see metrics.catalogue.
     """
     return [
         "victim", "dataset", "synthetic", "withdrawn", "home", "defence", "distance", "citation", "weights",

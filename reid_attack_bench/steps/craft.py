@@ -108,7 +108,9 @@ class _Crafting:
         self.device = workspace.device
         self.generator = torch.Generator().manual_seed(step.seed)
         self.cost, self.images, self.queries = Cost(), 0, 0
-        self.source = workspace.source(step, self.cost) if source_keys(step) else None
+        sees_lists = "gallery" in self.attack.needs and self.threat.perturbs == "query"
+        embedded = functools.partial(self._embedded_gallery, step) if sees_lists else None
+        self.source = workspace.source(step, self.cost, embedded) if source_keys(step) else None
         # one object for all batches, with which an attack keeps their embeddings
         self.references = {part: _references(self.splits[part]) for part in ("query", "gallery")}
         self.chunked: dict[int, Victim] = {}
@@ -125,6 +127,9 @@ class _Crafting:
             # embedded by the system that answers, at no cost of the attack
             system, size = self._system(step, workspace)
             self.gallery = Gallery(self.references["gallery"], lambda images: _embed(system, images, size, self.device))
+
+    def _embedded_gallery(self, step: Step, victim: Victim) -> torch.Tensor:
+        return _embed(victim, self.splits["gallery"].images, int(step.implementation["batch_size"]), self.device)
 
     def _system(self, step: Step, workspace: Workspace) -> tuple[Victim, int]:
         """The source as it retrieves, at no cost of the attack, and its batch size."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from reid_attack_bench.adversary.result_list import list_suspicion
 from reid_attack_bench.checks.embed import embed
 from reid_attack_bench.contracts import Victim
 from reid_attack_bench.errors import VictimError
@@ -14,8 +15,9 @@ def examine(victim: Victim, device: torch.device) -> Facts:
     """Check a victim against its contract on two random images.
 
     Returns:
-        "found_randomised": two passes differ. "detector": "suspicion" if it is differentiable, "rejects" if not, empty
-        without a detector. "zero_gradient": share of the input values whose gradient is zero.
+        "found_randomised": two passes differ. "detector": "suspicion" if it is differentiable, "rejects" if not,
+        "list" if it judges result lists and no images, empty without a detector. "zero_gradient": share of the input
+        values whose gradient is zero.
 
     Raises:
         VictimError: wrong shape or type, not finite, or no gradient though it declares to be differentiable.
@@ -32,6 +34,9 @@ def examine(victim: Victim, device: torch.device) -> Facts:
     suspicion = victim.suspicion(images)
     climbable = suspicion is not None and suspicion.requires_grad
     found["detector"] = "suspicion" if climbable else "" if victim.rejects(images.detach()) is None else "rejects"
+    if victim.list_length:
+        list_suspicion(victim, embeddings, embeddings)
+        found["detector"] = found["detector"] or "list"
     if not victim.differentiable:
         return found
     if not embeddings.requires_grad:

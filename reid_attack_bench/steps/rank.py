@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from reid_attack_bench.adversary.result_list import list_suspicion
 from reid_attack_bench.contracts import State
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.metrics.pairs import Clothes, SameIdentity
@@ -23,6 +24,8 @@ from reid_attack_bench.steps.workspace import Workspace
 
 CLEAN_VERSION = 4
 VERSION = 4
+
+_BLOCK = 256  # queries whose result lists are judged at once
 
 
 def clean_rank_step(clean: Step, victim: Step, data: Step, expected_rank1: float) -> Step:
@@ -56,7 +59,7 @@ def rank_step(features: Step, clean: Step, victim: Step, data: Step) -> Step:
 
 
 def run_clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
-    draws = _read_draws(step, workspace, "features")
+    draws = [_judged(step, workspace, draw) for draw in _read_draws(step, workspace, "features")]
     ranked = [_ranked(step, workspace, draw, thresholds=True) for draw in draws]
     ranking = mean_of([_missed(each.ranking, draw) for each, draw in zip(ranked, draws, strict=True)])
     pairs = {name: np.stack([getattr(each, name) for each in ranked]) for name in ("genuine", "thresholds")}
@@ -74,9 +77,11 @@ def run_clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progre
 def run_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     """A refused adversarial query is a miss; with a detector, it is also ranked as its clean version."""
     clean, attacked = (_read_draws(step, workspace, name) for name in ("clean", "features"))
-    detects = REFUSED in attacked[0]
     # adversarial embeddings in place of clean ones, and of refused queries the clean ones
-    both = [_as_clean({**before, **after}, before) for before, after in zip(clean, attacked, strict=True)]
+    both = [_judged(step, workspace, {**old, **new}) for old, new in zip(clean, attacked, strict=True)]
+    clean = [_judged(step, workspace, draw) for draw in clean]
+    both = [_as_clean(after, before) for before, after in zip(clean, both, strict=True)]
+    detects = REFUSED in attacked[0] or workspace.victim(step.inputs["victim"]).list_length > 0
     ranked = [_ranked(step, workspace, draw) for draw in both]
     rankings, pairs = [each.ranking for each in ranked], {"genuine": np.stack([each.genuine for each in ranked])}
     leading = mean_of([_missed(each, draw) for each, draw in zip(rankings, both, strict=True)])
@@ -109,6 +114,18 @@ def _read_draws(step: Step, workspace: Workspace, role: str) -> list[State]:
             "earlier version: declare randomised = True, and they are made again"
         )
     return draws
+
+
+def _judged(step: Step, workspace: Workspace, draw: State) -> State:
+    """`draw` with the queries that the victim refuses for their result list among the refused."""
+    victim = workspace.victim(step.inputs["victim"])
+    if not victim.list_length:
+        return draw
+    gallery = draw["gallery"].to(workspace.device)
+    with torch.no_grad():
+        scores = [list_suspicion(victim, part.to(workspace.device), gallery) for part in draw["query"].split(_BLOCK)]
+    refused = (torch.cat(scores) > 0).cpu()
+    return {**draw, REFUSED: refused | draw[REFUSED] if REFUSED in draw else refused}
 
 
 def _as_clean(draw: State, clean: State) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from reid_attack_bench.adversary.access import Granted
 from reid_attack_bench.adversary.adaptive import adapt
 from reid_attack_bench.adversary.cost import Cost, Metered
+from reid_attack_bench.adversary.result_list import ListSeen
 from reid_attack_bench.contracts import Defence, Ensemble, FitContext, Recipe, State, TrainingData, Victim
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.files import replace_file
@@ -105,26 +108,33 @@ class Workspace:
             self._randomised[key] = bool(card["randomised"] or card.get("found_randomised", False))
         return self._randomised[key]
 
-    def source(self, step: Step, cost: Cost) -> Victim:
+    def source(self, step: Step, cost: Cost, gallery: Callable[[Victim], Tensor] | None = None) -> Victim:
         """The source of a fit or craft step as its attack may see it, an Ensemble if it has several.
+
+        `gallery` embeds the gallery that the attack sees, G×D; None if it sees none.
 
         Its passes are added to `cost`. It is adapted if the config asks for an adaptive attack. An adapted source is
         never compiled: its gradients are redefined on every call.
         """
-        members = [self._source(step, key, cost) for key in source_keys(step)]
+        members = [self._source(step, key, cost, gallery) for key in source_keys(step)]
         return members[0] if len(members) == 1 else Ensemble(members)
 
-    def _source(self, step: Step, key: str, cost: Cost) -> Victim:
+    def _source(self, step: Step, key: str, cost: Cost, gallery: Callable[[Victim], Tensor] | None) -> Victim:
         samples = step.config.get("adaptive") if "gradients" in step.plugin.needs else 0
         compile_options = {"compile": False} if samples else {}
         victim = self.passes(key, {**step.implementation, **compile_options})
-        seen = self._adapted(key, victim, samples, cost) if samples else Metered(victim, cost)
+        seen = self._adapted(key, victim, samples, cost, gallery) if samples else Metered(victim, cost)
         return Granted(seen, step.plugin.needs, str(step.config["attack"]))
 
-    def _adapted(self, key: str, victim: Victim, samples: int, cost: Cost) -> Victim:
-        randomised = self.randomised(key)
+    def _adapted(
+        self, key: str, victim: Victim, samples: int, cost: Cost, gallery: Callable[[Victim], Tensor] | None
+    ) -> Victim:
+        randomised, metered = self.randomised(key), Metered(victim, cost)
         examine(adapt(victim, samples, randomised=randomised), self.device)
-        return adapt(Metered(victim, cost), samples, randomised=randomised)
+        if gallery is None or not victim.list_length:
+            return adapt(metered, samples, randomised=randomised)
+        embedded = functools.cache(functools.partial(gallery, victim))  # by the defender, at no cost of the attack
+        return adapt(ListSeen(metered, embedded), samples, randomised=randomised)
 
 
 @dataclass(frozen=True)

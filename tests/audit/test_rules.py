@@ -190,6 +190,14 @@ def test_a_detector_without_a_score_stays_unattacked() -> None:
     assert "without a suspicion score" in bench.flags["detector not attacked"]
 
 
+def test_a_detector_of_result_lists_is_attacked_by_what_sees_the_gallery() -> None:
+    blind = robust(detector="list").attack("adaptive", 8, 20.0, adaptive=1, **APGD)
+    assert "no adaptive attack on queries saw the gallery" in blind.flags["detector not attacked"]
+    seeing = {**APGD, "needs": ("gallery", "gradients")}
+    assert blind.attack("seeing", 8, 20.0, adaptive=1, **seeing).flags == {}
+    assert robust(detector="list").flags.keys() == {"detector not attacked"}
+
+
 def test_refused_queries_count_as_their_clean_versions() -> None:
     """A control that is refused has found nothing, though a refusal is a miss."""
     refused = dataclasses.replace(outcome(0.0), hit_as_clean=outcome(80.0).hit, ap_as_clean=outcome(80.0).ap)

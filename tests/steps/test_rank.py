@@ -320,3 +320,59 @@ def test_a_refused_query_is_a_miss_and_gains_an_attack_nothing(lab, data) -> Non
     assert lab.facts[clean.key]["rank1"] == 0
     assert lab.facts[attack.key]["rejected"] == 100
     assert lab.facts[attack.key]["mAP"] == lab.facts[clean.key]["mAP"]
+
+
+class RefusesLonely(ToyVictim):
+    """Refuses queries without two gallery images as near as those of a person here are."""
+
+    list_length = 2
+
+    def suspicion_in_list(self, queries, nearest, distances):
+        assert nearest.shape == (*distances.shape, queries.shape[1])
+        assert (distances[:, 0] <= distances[:, 1]).all()
+        again = 1 - torch.nn.functional.cosine_similarity(queries[:, None], nearest, dim=2)
+        torch.testing.assert_close(again, distances, atol=1e-5, rtol=1e-4)
+        return distances.mean(dim=1) - 0.2
+
+
+class RefusesLonelyAndRough(RefusesLonely):
+    def rejects(self, images):
+        return RefusesRough.rejects(self, images)
+
+
+def lonely(lab: Lab, step: Step) -> torch.Tensor:
+    """Queries that `RefusesLonely` refuses in the features of a rank step, from its definition."""
+    clean = load_file(lab.folder / step.inputs.get("clean", step.inputs["features"]) / "features.safetensors")
+    found = clean | load_file(lab.folder / step.inputs["features"] / "features.safetensors")
+    unit = {part: torch.nn.functional.normalize(found[part], dim=1) for part in ("query", "gallery")}
+    return (1 - unit["query"] @ unit["gallery"].T).sort(dim=1).values[:, :2].mean(dim=1) > 0.2
+
+
+def test_queries_refused_for_their_result_list_are_misses(lab) -> None:
+    clean, attack = under_attack(toy(victim=RefusesLonely()), data_step(alike(people=6, queries=4)), 16)
+    for step in (clean, attack):
+        lab.run(step)
+        refused = lonely(lab, step).numpy()
+        assert 0 < refused.sum() < len(refused)
+        found = read_ranking(lab.folder / step.key)
+        assert (found.ap[refused] == 0).all()
+        assert (found.hits[refused] == 0).all()
+        assert (found.ap[~refused] > 0).all()
+    share = lab.facts[attack.key]["rejected"]
+    assert share == pytest.approx(100 * lonely(lab, attack).float().mean().item())
+    assert lab.facts[attack.key]["mAP_as_clean"] >= lab.facts[attack.key]["mAP"]
+
+
+def test_a_query_is_refused_for_its_image_or_for_its_list(lab) -> None:
+    _, attack = under_attack(toy(victim=RefusesLonelyAndRough()), data_step(alike(people=6, queries=4)), 64)
+    lab.run(attack)
+    assert lab.facts[attack.key]["rejected"] == 100
+
+
+def test_an_attack_on_the_gallery_changes_the_lists(lab) -> None:
+    data, victim = data_step(alike(people=6, queries=4)), toy(victim=RefusesLonely())
+    clean = clean_step(victim, data, {}, ())
+    craft = craft_step(attacked(Noise(), ThreatModel(64, perturbs="gallery")), [toy()], data, None, {}, 4, ())
+    attack = rank_step(features_step(craft, victim, data, {}, ()), clean, victim, data)
+    lab.run(attack)
+    assert lab.facts[attack.key]["rejected"] == pytest.approx(100 * lonely(lab, attack).float().mean().item())

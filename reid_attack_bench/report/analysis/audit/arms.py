@@ -77,6 +77,10 @@ class Arm:
         return "gradients" in self.cells[0].needs
 
     @property
+    def sees_gallery(self) -> bool:
+        return "gallery" in self.cells[0].needs
+
+    @property
     def iterative(self) -> bool:
         """An attack by gradients that optimises each image in several steps."""
         return self.by_gradients and bool(self.family) and self.steps > 1

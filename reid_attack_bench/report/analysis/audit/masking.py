@@ -21,7 +21,9 @@ def found(subject: Subject) -> Iterator[Found]:
         yield "zero gradients", f"{100 * zero:.0f} % of the image values have zero gradient, and {failed}"
     if clean.randomised and failed:
         yield "randomised without EOT", f"two forward passes of one image differ, and {failed}"
-    if clean.detector and clean.detector != "suspicion" and subject.adaptive:
+    if clean.detector == "list" and subject.adaptive and not any(arm.sees_gallery for arm in subject.adaptive):
+        yield "detector not attacked", "it judges result lists, and no adaptive attack on queries saw the gallery"
+    elif clean.detector == "rejects" and subject.adaptive:
         yield (
             "detector not attacked",
             "it rejects queries without a suspicion score that an adaptive attack could minimise",
