@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -140,3 +142,32 @@ def test_a_run_leaves_settings_and_random_states_as_they_were(monkeypatch, deter
         assert state() == before
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+GROWS = """
+import torch
+from reid_attack_bench.execute.device import keep_freed_memory
+
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
+
+{setting}
+before, stays = resident(), []
+for i in range(1, 121):
+    block = torch.ones(i * 2**19)  # 2 MiB more each time
+    stays.append(torch.ones(1000))  # so that no two freed blocks join
+print(resident() - before)
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_what_is_kept_of_growing_blocks_is_bounded() -> None:
+    def peak(setting: str) -> float:
+        done = subprocess.run(
+            [sys.executable, "-c", GROWS.format(setting=setting)], check=True, capture_output=True, text=True
+        )
+        return float(done.stdout)
+
+    assert peak("keep_freed_memory()") < peak("") + 600  # MiB; it was 14 GiB with blocks up to 256 MiB kept
