@@ -104,9 +104,9 @@ _USUAL = {-3: 2**25, -1: 2**26, -2: 2**17}  # the values that glibc adapts to af
 def keep_freed_memory() -> None:
     """Let glibc keep up to half a GiB of freed memory instead of returning it to the system. No effect without glibc.
 
-    Training a small network on a CPU takes up to a sixth less processor time. Blocks above 32 MiB are always returned: freed ones that
-    are kept do not fit those that grow, and a process would keep all that it ever used. Processes forked later inherit
-    the setting.
+    Training a small network on a CPU takes up to a sixth less processor time. Blocks above 32 MiB are always returned:
+    freed ones that are kept do not fit those that grow, and a process would keep all that it ever used. Processes
+    forked later inherit the setting.
     """
     _set_malloc(_KEEP)
 
