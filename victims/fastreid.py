@@ -14,6 +14,7 @@ from reid_attack_bench.contracts import Distance, State, Victim, embedding_in, p
 from reid_attack_bench.errors import BenchError
 
 from .exported import Triple
+from .prefixes import without_prefix
 from .weights import built, load_weights, read_weights
 
 _NOT_USED = re.compile(r"(heads|b\d+_head)\.(weight|classifier\.)|pixel_(mean|std)")
@@ -69,7 +70,7 @@ class FastReidModel(Victim):
         defence: short description of its defence.
         trained_on: name of its training data set, if the bench has it.
         output: position or dict key of the embedding, for a network with several outputs.
-        trust_pickle: see `weights.read_weights`.
+        trust_pickle, entry: see `weights.read_weights`.
 
     Raises:
         BenchError: the file is missing, corrupt, needs `trust_pickle`, or does not fit.
@@ -91,11 +92,12 @@ class FastReidModel(Victim):
         trained_on: str = "",
         output: int | str | None = None,
         trust_pickle: bool = False,
+        entry: str = "",
     ) -> None:
         super().__init__()
         name = type(module).__name__
         if file is not None:
-            state = read_weights(file, trust_pickle=trust_pickle)
+            state = without_prefix(read_weights(file, trust_pickle=trust_pickle, entry=entry))
             load_weights(module, _current(state), f"{file}, in {name},", ignore=lambda key: bool(_NOT_USED.match(key)))
         self.module = module.eval()
         self.name, self.input_size = name, (input_size[0], input_size[1])

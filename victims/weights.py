@@ -9,7 +9,7 @@ import pickle
 import pickletools
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reid_attack_bench.contracts import State
-from reid_attack_bench.errors import BenchError
+from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.zoo.formats import kind_of, suffix_of
 
-WRAPPERS = ("state_dict", "model", "model_state_dict")
-"""Keys of a checkpoint under which training programs store the state dict."""
+from .prefixes import beside, without_prefix
 
-PREFIXES = ("module.", "model.")
-"""Prefixes that DataParallel and wrapper modules add to every name."""
+WRAPPERS = (
+    "state_dict", "model", "model_state_dict", "model_state", "net", "network", "params", "weights", "module",
+    "student", "teacher", "ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict",
+)  # fmt: skip
+"""Entries of a checkpoint under which training programs store a state dict."""
+
+_ELSEWHERE = "give the path of what it saves"
 
 _NAMED = 3  # names listed in an error
 
@@ -45,23 +50,31 @@ def existing(file: str | Path, what: str = "weights file") -> Path:
     return path
 
 
-def read_weights(file: str | Path, *, trust_pickle: bool = False) -> State:
+def read_weights(file: str | Path, *, trust_pickle: bool = False, entry: str = "") -> State:
     """The state dict of a checkpoint, on the CPU, with its original names.
 
-    The file holds a state dict, bare or under one of `WRAPPERS`. Files that end in .safetensors are read with
-    safetensors, all others with torch.load and `weights_only`, which runs no code. Python 2 may have written them.
+    The file holds a state dict of tensors or NumPy arrays, bare or in an entry such as one of `WRAPPERS`. Of what kind
+    it is its content tells, not its suffix: safetensors, or a file of torch.save, which is read with `weights_only` and
+    runs no code. Python 2 may have written it.
 
     Args:
         file: path of the checkpoint.
         trust_pickle: also read pickles that hold more than weights, such as a whole model. Reading such a file runs the
             code in it.
+        entry: which weights to take from a checkpoint that holds several, such as "state_dict_ema" or "ema.module"; an
+            entry, or a prefix of the names.
 
     Raises:
-        BenchError: the file is missing, corrupt, needs `trust_pickle`, or holds no weights.
+        BenchError: the file is missing, corrupt, something else, needs `trust_pickle`, or holds no weights or several.
     """
     path = existing(file)
-    content = _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path, trust_pickle)
-    return _state(content, path)
+    suffix = kind_of(path, str(path), _ELSEWHERE)
+    try:
+        content = _safetensors(path) if suffix == ".safetensors" else _torch_file(path, trust_pickle)
+    except BenchError:
+        suffix_of(path, str(path), _ELSEWHERE)  # says what is wrong with a file that ends early, or is none of these
+        raise
+    return state_in(content, path, entry)
 
 
 def built(build: Callable[[], nn.Module]) -> nn.Module:
@@ -72,24 +85,14 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
         return build().eval()
 
 
-def without_prefix(state: State, expected: Collection[str] = ()) -> State:
-    """Remove each of `PREFIXES` that all names of `state` share, unless all `expected` names share it too."""
-    while state:
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
-        if prefix is None or (expected and all(name.startswith(prefix) for name in expected)):
-            break
-        state = {name[len(prefix) :]: value for name, value in state.items()}
-    return state
-
-
 def load_weights(
     module: nn.Module, state: State, what: str, ignore: Callable[[str], bool] = lambda name: False
 ) -> None:
-    """Load all of `state` into `module`.
+    """Load all of `state` into `module`, but for counters and losses that training programs store beside a model.
 
     Args:
         module: the model, changed in place.
-        state: its weights; prefixes are removed, see `without_prefix`.
+        state: its weights; a prefix is removed, see `prefixes.without_prefix`.
         what: model and file, for the error.
         ignore: tells which names are not loaded; they may be missing, unexpected or of another shape.
 
@@ -97,7 +100,10 @@ def load_weights(
         BenchError: names are missing or unexpected, or shapes differ; the first few are listed.
     """
     expected = module.state_dict()
-    state = {name: value for name, value in without_prefix(state, expected).items() if not ignore(name)}
+    state = without_prefix(state, expected, what)
+    state = {
+        name: value for name, value in state.items() if not ignore(name) and (name in expected or not beside(name))
+    }
     # checkpoints from before PyTorch 0.4.1 lack this counter, and eval mode does not use it
     missing = [n for n in expected if n not in state and not ignore(n) and not n.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in expected]
@@ -141,7 +147,8 @@ def _torch_file(path: Path, trust_pickle: bool) -> Any:
         with _plain_numpy(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript archives, which the error names
             try:
-                return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+                with path.open("rb") as stream:  # of a path, PyTorch would believe the suffix
+                    return torch.load(stream, map_location="cpu", weights_only=not trust_pickle)
             except ValueError:  # text that is not Unicode, or numbers of another length
                 content = io.BytesIO(_without_bytes_of_python_2(path.read_bytes()))
                 return torch.load(content, map_location="cpu", weights_only=not trust_pickle)
@@ -193,34 +200,74 @@ def _line(error: Exception) -> str:
 
 
 def _plain_numpy() -> Any:
-    """Allow NumPy numbers in checkpoints: they are harmless, and torchreid stores one (rank1)."""
+    """Allow arrays and numbers of NumPy in checkpoints: they are harmless, and torchreid stores one (rank1)."""
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # PyTorch before 2.6
         return contextlib.nullcontext()
     core = np._core if hasattr(np, "_core") else np.core
-    scalar = core.multiarray.scalar
+    made = {"scalar": core.multiarray.scalar, "_reconstruct": core.multiarray._reconstruct}
     return torch.serialization.safe_globals(
         [
-            *((scalar, f"numpy.{place}.multiarray.scalar") for place in ("core", "_core")),
+            *((made[name], f"numpy.{place}.multiarray.{name}") for place in ("core", "_core") for name in made),
+            (np.ndarray, "numpy.ndarray"),
             (np.dtype, "numpy.dtype"),
-            *{type(np.dtype(name)) for name in ("float32", "float64", "int64")},
+            *{type(np.dtype(kind)) for kind in "efdbhilqBHILQ?"},
             (_codecs.encode, "_codecs.encode"),
         ]
     )
 
 
-def _state(content: Any, path: Path) -> State:
-    """The state dict in the content of a file."""
+def state_in(content: Any, path: Path, entry: str = "") -> State:
+    """The state dict in the content of a file; see `read_weights`."""
     if isinstance(content, nn.Module):
-        return dict(content.state_dict())
+        content = dict(content.state_dict())
     if not isinstance(content, Mapping):
         raise BenchError(f"{path} holds a {type(content).__name__} instead of weights: save model.state_dict()")
-    for name in WRAPPERS:
-        if isinstance(content.get(name), (Mapping, nn.Module)):
-            return _state(content[name], path)
-    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not state or len(state) < len(content):
+    if entry:
+        return state_in(_entry(content, entry, path), path)
+    arrays = {str(name): value for name, value in content.items() if _is_array(value)}
+    held = [name for name, value in content.items() if _holds_weights(value)]
+    held = [name for name in held if name in WRAPPERS] or held
+    if len(held) == 1:
+        return state_in(content[held[0]], path)
+    if held:
+        raise BenchError(
+            f"{path} holds weights in several entries ({', '.join(map(str, held))}): choose one with entry={held[0]}"
+        )
+    if not arrays or len(arrays) < sum(not str(name).endswith("_extra_state") for name in content):
         raise BenchError(
             f"{path} holds no state dict: its entries are {_first([str(name) for name in content]) or 'none'}; "
-            f"expected tensors, or a state dict under {', '.join(WRAPPERS)}"
+            "expected tensors, or a state dict in an entry such as state_dict or model"
         )
-    return state
+    return {name: _tensor(value) for name, value in arrays.items()}
+
+
+def _entry(content: Mapping[Any, Any], entry: str, path: Path) -> Any:
+    """What `content` holds in an entry, in an entry of an entry ("ema.module"), or in names with that prefix."""
+    if entry in content:
+        return content[entry]
+    below = {str(name)[len(entry) + 1 :]: value for name, value in content.items() if str(name).startswith(f"{entry}.")}
+    if below:
+        return below
+    first, dot, rest = entry.partition(".")
+    inner = content.get(first)
+    inner = dict(inner.state_dict()) if isinstance(inner, nn.Module) else inner
+    if dot and isinstance(inner, Mapping):
+        return _entry(inner, rest, path)
+    known = dict.fromkeys(str(name).partition(".")[0] for name in content)
+    raise BenchError(f"{path} has no entry '{entry}': {nearest(entry, known)}")
+
+
+def _holds_weights(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return isinstance(value, nn.Module)
+    return any(_is_array(each) or (name in WRAPPERS and _holds_weights(each)) for name, each in value.items())
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub")
+
+
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,13 @@ def test_a_whole_model_is_recognised_without_running_its_code(tmp_path: Path) ->
     assert not (tmp_path / "ran").exists()
 
 
+def packed(name: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, "content")
+    return stream.getvalue()
+
+
 PAGE = b"<!DOCTYPE html><html><head><title>Google Drive - Virus scan</title></head></html>"
 QUOTA = b"<html><head><title>Quota exceeded</title></head>Too many users have viewed or downloaded this file</html>"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
@@ -93,6 +102,11 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsiz
         (QUOTA, "it is a web page instead of weights: its download quota is used up; try again in a day"),
         (POINTER, "it is a Git-LFS pointer instead of weights: run git lfs pull"),
         (b"PNG nonsense, long enough", "it is not a checkpoint of PyTorch or safetensors: it starts with b'PNG"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x052.1.0", r"it is an ONNX model \(victim onnx\) instead of a checkpoint"),
+        (b"\x1f\x8b\x08\x00", "it is a gzip archive, to be unpacked, instead of"),
+        (b'{"message": "Not Found"}', "it is a text file, perhaps JSON, instead of"),
+        (packed("weights/net.pth"), "it is a zip file of weights/net.pth instead of a checkpoint: unpack it"),
+        (packed("net/archive_format"), r"it is a torch.export archive \(victim torch-export\)"),
         (pickle.dumps({"a": 1}, 2), "it is a pickle, but not a checkpoint of PyTorch"),
         (b"\x10" + b"\0" * 7 + b'{"a": {"dtype":1', "it is not a readable safetensors file: its header is damaged"),
     ],
