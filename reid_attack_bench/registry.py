@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
+import importlib.metadata
 import inspect
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
+from reid_attack_bench import plugin_file
 from reid_attack_bench.contracts import (
     Attack,
     DataSet,
@@ -48,9 +50,11 @@ class Plugin:
         kind: "attack", "victim" or "data set".
         key: registered name, or FILE.py:NAME.
         factory: called with the options of the suite as keyword arguments; or an instance.
-        code: "v1" for a registered class that declares `version = 1`, else a digest of its source file. Together with
-            `key` it identifies the plug-in in the keys of steps, independent of the path of its module.
+        code: "v1" for a registered class that declares `version = 1`, else a digest of its source file, see
+            `plugin_file.code_of`. Together with `key` it identifies the plug-in in the keys of steps, independent of
+            the path of its module.
         origin: description of where it was found, for messages.
+        module: of a FILE.py.
     """
 
     kind: str
@@ -58,6 +62,7 @@ class Plugin:
     factory: Any
     code: str
     origin: str
+    module: ModuleType | None = None
 
     @property
     def short_name(self) -> str:
@@ -76,9 +81,12 @@ class Plugin:
 
         Raises:
             BenchError: an unknown or missing option, or one that its annotation rules out; or the result does not
-                inherit the base class of its kind.
+                inherit the base class of its kind, or the factory calls sys.exit.
         """
-        return _checked(self, self._made(options))
+        if self.module is None:
+            return _checked(self, self._made(options))
+        with plugin_file.surroundings(self.module, self.kind):
+            return _checked(self, self._made(options))
 
     def _made(self, options: Mapping[str, Any]) -> Any:
         if self.kind == "victim" and _is_plain_module(self.factory):
@@ -197,45 +205,15 @@ def _describe(entry: importlib.metadata.EntryPoint) -> str:
 def _from_file(kind: str, path: Path, name: str) -> Plugin:
     if not path.is_file():
         raise BenchError(f"{kind} file {path} does not exist")
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    module_name = f"reid_attack_bench_plugin_{digest[:16]}"
-    module = sys.modules.get(module_name)
-    if module is None:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module  # dataclasses look up their module by name
-        try:
-            spec.loader.exec_module(module)
-        except BenchError:
-            del sys.modules[module_name]
-            raise
-        except Exception as error:
-            del sys.modules[module_name]
-            line = _line_in(error, path)
-            raise BenchError(f"{path}{line} does not import: {type(error).__name__}: {error}") from error
+    module, code = plugin_file.load(path, kind)
     if not hasattr(module, name):
         own = [
             own_name
             for own_name, value in vars(module).items()
-            if isinstance(value, nn.Module) or (inspect.isclass(value) and value.__module__ == module_name)
+            if isinstance(value, Victim) or (inspect.isclass(value) and value.__module__ == module.__name__)
         ]
         raise BenchError(f"{path} has no '{name}': {nearest(name, own)}")
-    return Plugin(kind, f"{path.name}:{name}", getattr(module, name), digest[:16], str(path))
-
-
-def _line_in(error: BaseException, path: Path) -> str:
-    if isinstance(error, SyntaxError):
-        return f":{error.lineno}"
-    line = ""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = f":{trace.tb_lineno}"
-        trace = trace.tb_next
-    return line
+    return Plugin(kind, f"{path.name}:{name}", getattr(module, name), code, str(path), module)
 
 
 def _code(factory: Any, module: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
@@ -103,6 +104,11 @@ def _command() -> str:
     return shlex.join(["reid-attack-bench", *sys.argv[1:]])
 
 
+def _prints_apart(as_json: bool) -> contextlib.AbstractContextManager[Any]:
+    """Context in which what a plug-in prints goes to standard error, if `as_json`."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+
+
 def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
     from reid_attack_bench.jobs import job as jobs
     from reid_attack_bench.jobs.progress import JsonListener, RichListener, listening
@@ -115,7 +121,7 @@ def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
             print(f"note: {note}", file=sys.stderr if as_json else sys.stdout)
         return
     console = Console(stderr=as_json)
-    with listening(JsonListener() if as_json else RichListener(console)) as listener:
+    with listening(JsonListener() if as_json else RichListener(console)) as listener, _prints_apart(as_json):
         result = jobs.perform(job, listener)
     if not result.record.files:  # an existing report implies that they exist
         write_and_show(result, as_json)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +80,8 @@ def check_victim_command(
     name = data or next(iter(suite.datasets))
     _, splits = load_data(name, suite, data_root)
     images = sample(splits["query"], splits["gallery"])
-    results = check(model, images.images, images.identities, images.cameras, device=resolve_device(device))
+    with contextlib.redirect_stdout(sys.stderr):  # what the victim prints
+        results = check(model, images.images, images.identities, images.cameras, device=resolve_device(device))
     if as_json:
         findings = [asdict(result) for result in results]
         published = {place: asdict(values) for place, values in model.published.items()}

@@ -183,7 +183,9 @@ def spawn(job: Job) -> LocalWorker:
     here, there = multiprocessing.Pipe()
     arguments = [sys.executable, "-c", _SPAWNED, str(there.fileno()), str(os.getpid()), json.dumps(sys.path)]
     # in a new session it does not receive Ctrl-C from the terminal; the parent handles it
-    process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, pass_fds=[there.fileno()], start_new_session=True)
+    process = subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[there.fileno()], start_new_session=True
+    )
     there.close()
     with contextlib.suppress(BrokenPipeError):  # it died at once: detected when its answer is received
         here.send(_as_text(job))

@@ -130,11 +130,14 @@ class RichListener(Listener):
 
 
 class JsonListener(Listener):
-    """One JSON object per line on standard output, to be read by programs."""
+    """One JSON object per line on what was standard output when it was made, to be read by programs."""
+
+    def __init__(self) -> None:
+        self._out = sys.stdout
 
     def _say(self, event: str, **values: Any) -> None:
-        sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
-        sys.stdout.flush()
+        self._out.write(json.dumps({"event": event, **values}) + "\n")
+        self._out.flush()
 
     def begin(self, missing: Sequence[Step], total: int) -> None:
         self._say("begin", to_do=len(missing), total=total)

@@ -1,0 +1,154 @@
+"""Load FILE.py of a user: what it sees of its surroundings, and the digest of its code.
+
+While the file loads, and while its classes are built, its folder is at the head of `sys.path`, so that modules beside it
+import; it sees an empty command line; what it prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from modulefinder import ModuleFinder
+from pathlib import Path
+from types import ModuleType
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.files import digest_of
+
+_PACKAGE = __name__.partition(".")[0]
+
+_BESIDE = "__reid_attack_bench_beside__"
+"""Attribute of a module that was imported from beside a FILE.py: the name of the module of that file."""
+
+_HELPERS = "__reid_attack_bench_helpers__"
+"""Attribute of the module of a FILE.py: the modules that it imported from beside it, by name."""
+
+
+def code_of(path: Path) -> str:
+    """Digest of a file and of the modules beside it that it imports, as 16 hexadecimal digits.
+
+    Imports are found without running the code, those in functions too, but no names that are put together. Without
+    modules beside it, it is the digest of the file alone.
+    """
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    folder = path.resolve().parent
+    beside = {str(each.relative_to(folder)): hashlib.sha256(each.read_bytes()).hexdigest() for each in _imported(path)}
+    return digest_of([content, beside])[:16] if beside else content[:16]
+
+
+def load(path: Path, kind: str) -> tuple[ModuleType, str]:
+    """The module of a file, and its `code_of`. A file that has not changed is loaded once in a process.
+
+    Raises:
+        BenchError: the file does not import, or ends the program.
+    """
+    code = code_of(path)
+    name = f"reid_attack_bench_plugin_{digest_of([str(path.resolve()), code])[:16]}"
+    module = sys.modules.get(name)
+    if module is not None:
+        return module, code
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look up their module by name
+    try:
+        with surroundings(module, kind):
+            spec.loader.exec_module(module)
+    except BenchError:
+        del sys.modules[name]
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        line = _line_in(error, path)
+        raise BenchError(f"{path}{line} does not import: {type(error).__name__}: {error}") from error
+    return module, code
+
+
+@contextmanager
+def surroundings(module: ModuleType, kind: str) -> Iterator[None]:
+    """Context in which the code of a FILE.py runs that is loaded as `module`, see the top of this file.
+
+    Modules beside another FILE.py are out of sight, also those of the same name. Where two have one name, `sys.modules`
+    keeps that of the file that ran last.
+
+    Raises:
+        BenchError: the code calls sys.exit.
+    """
+    path = Path(str(module.__file__)).resolve()
+    own: dict[str, ModuleType] = vars(module).setdefault(_HELPERS, {})
+    others = {name: each for name, each in list(sys.modules.items()) if _file_beside(each) not in ("", module.__name__)}
+    for name in others:
+        del sys.modules[name]
+    sys.modules.update(own)
+    before, arguments, bytecode = set(sys.modules), sys.argv, sys.dont_write_bytecode
+    # Python takes a compiled file for the same as a source that was changed within the same second
+    sys.path.insert(0, str(path.parent))
+    sys.argv, sys.dont_write_bytecode = [str(path)], True
+    importlib.invalidate_caches()
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        status = "" if error.code is None else f" ({error.code})"
+        raise BenchError(
+            f"{path.name}{_line_in(error, path)} ends the program with sys.exit{status}: a {kind} file is imported, so "
+            'what it does as a program belongs under if __name__ == "__main__"'
+        ) from error
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(str(path.parent))
+        sys.argv, sys.dont_write_bytecode = arguments, bytecode
+        for name in set(sys.modules) - before:
+            if _is_beside(name, path.parent):
+                own[name] = sys.modules[name]
+                setattr(own[name], _BESIDE, module.__name__)
+        for name, each in others.items():
+            sys.modules.setdefault(name, each)
+
+
+def _imported(path: Path) -> list[Path]:
+    """Modules beside a file that it imports, directly or not."""
+    folder = path.resolve().parent
+    if folder.name in ("site-packages", "dist-packages"):
+        return []
+    importlib.invalidate_caches()
+    finder = ModuleFinder([str(folder)], excludes=[_PACKAGE])
+    try:
+        finder.run_script(str(path))
+    except Exception:  # what is wrong with it is said when it is imported
+        return []
+    files = {Path(str(each.__file__)) for name, each in finder.modules.items() if name != "__main__" and each.__file__}
+    return sorted(files)
+
+
+def _is_beside(name: str, folder: Path) -> bool:
+    """Whether the module of that name was imported from `folder`."""
+    top = name.partition(".")[0]
+    if top == _PACKAGE or not ((folder / top).is_dir() or (folder / f"{top}.py").is_file()):
+        return False
+    module = sys.modules[name]
+    origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
+    return bool(origin) and Path(origin).resolve().is_relative_to(folder)
+
+
+def _file_beside(module: object) -> str:
+    """The module of the FILE.py beside which a module was found; empty for any other."""
+    # not getattr: some modules make what they are asked for
+    return str(vars(module).get(_BESIDE, "")) if isinstance(module, ModuleType) else ""
+
+
+def _line_in(error: BaseException, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}"
+    line = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename).resolve() == path.resolve():
+            line = f":{trace.tb_lineno}"
+        trace = trace.tb_next
+    return line
