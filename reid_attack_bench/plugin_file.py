@@ -1,7 +1,7 @@
 """Load FILE.py of a user: what it sees of its surroundings, and the digest of its code.
 
-While the file loads, and while its classes are built, its folder is at the head of `sys.path`, so that modules beside it
-import; it sees an empty command line; what it prints goes to standard error.
+While the file loads, and while its classes are built, its folder is at the head of `sys.path`, so that modules beside
+it import; it sees an empty command line; what it prints goes to standard error.
 """
 
 from __future__ import annotations

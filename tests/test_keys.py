@@ -33,14 +33,14 @@ from tests.plugins import published
 from tests.stand_ins import plan_with_stand_ins
 
 PINNED = {
-    "carry-over": ("d13e1dd71b05", "805e6094b8c0"),
+    "carry-over": ("badd25da4296", "805e6094b8c0"),
     "decoder": ("3cfe3b495eb1", "895b3f4803c6"),
     "defended": ("f2e5f6db1174", "63208134ecd2"),
     "full-width": ("b414f9c82382", "5b5bba635d92"),
-    "market-to-msmt": ("1f54bf41cff8", "9fecae94a685"),
-    "market1501": ("dd9a20c2fd7f", "143f9a9f4825"),
+    "market-to-msmt": ("8fdb6f19450f", "9fecae94a685"),
+    "market1501": ("90d5ae87ae12", "143f9a9f4825"),
     "minute": ("3ffdc2cde1e9", "06b790b23bff"),
-    "msmt17": ("6c5ea997efd5", "07298f1b41b5"),
+    "msmt17": ("5eea2619bcb5", "07298f1b41b5"),
     "paper-cross-both": ("ac7372e8d2f6", "6110d33de018"),
     "paper-cross-dataset": ("9b37253d076d", "a18a2db623ae"),
     "paper-cross-model": ("f825ea983c15", "1596f30afe9c"),

@@ -44,8 +44,7 @@ def live_plugin(victim: Victim) -> Plugin:
 
     Its key is the name of its class (the wrapped module's class for a ModuleVictim). Its code is a digest of the source
     of its classes other than torch's, the plain attributes of its modules, and its declarations; the planner digests
-    the weights, as for every ready victim. Functions outside these classes are not digested: after changing only such
-    a function, stored results are reused.
+    the weights and the outputs on fixed images, as for every ready victim.
     """
     shown = victim.module if isinstance(victim, ModuleVictim) else victim
     name = type(shown).__name__

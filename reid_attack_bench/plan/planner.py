@@ -25,6 +25,7 @@ from reid_attack_bench.steps.data import data_step, has_training_split, source_o
 from reid_attack_bench.steps.embed import features_step
 from reid_attack_bench.steps.fit import fit_step
 from reid_attack_bench.steps.measure import measure_step
+from reid_attack_bench.steps.probe import DIFFERS
 from reid_attack_bench.steps.rank import rank_step
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.suites.suite import Suite
@@ -80,6 +81,12 @@ def make_plan(
     source = None if live else PlanSource(data_root, chosen.only, remember)
     clean = tuple(planner.clean.rows.values())
     notes = [note for step in data.values() for note in source_of(step).notes] + planner.clean.notes(victims)
+    notes += [
+        f"{victim.label} answers one image differently with the same seeds: a change of code or settings outside its "
+        "own file and weights is not noticed, and its stored results are used"
+        for victim in victims
+        if victim.step.implementation.get("probe") == DIFFERS
+    ]
     return Plan(suite, planner.steps, clean, tuple(cells), source=source, notes=tuple(notes))
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, State, Victim, weights_digest
 from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.examine import examine
+from reid_attack_bench.steps.probe import probe
 from reid_attack_bench.steps.step import Configured, Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace, fit_context
 
@@ -22,7 +23,9 @@ _READY_WORK = 10.0  # forward passes that the check takes, roughly
 def ready_step(name: str, use: Configured[Victim]) -> Step:
     """Check a victim that comes trained."""
     config = {"victim": use.key, "options": use.options, "weights": weights_digest(use.plugin)}
-    return Step("victim", VERSION, name, config, {"code": use.code}, plugin=use.plugin, work=_READY_WORK)
+    seen = probe(use.plugin)
+    implementation = {"code": use.code, **({"probe": seen} if seen else {})}
+    return Step("victim", VERSION, name, config, implementation, plugin=use.plugin, work=_READY_WORK)
 
 
 def trained_step(name: str, use: Configured[Recipe], data: Step, seed: int) -> Step:
