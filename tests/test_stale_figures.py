@@ -15,9 +15,10 @@ from click.testing import CliRunner, Result
 import reid_attack_bench
 from reid_attack_bench.cli import main as cli
 from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.steps.probe import probe
 from reid_attack_bench.suites import parse
+from reid_attack_bench.victims.exported import OnnxModel
 from tests.conftest import TOY
-from tests.victims.test_adapters import Net, onnx
 
 pytestmark = pytest.mark.e2e
 
@@ -140,16 +141,25 @@ def test_a_helper_of_a_model_in_memory(suite: str, monkeypatch) -> None:
 
 
 def test_weights_of_an_onnx_model_in_a_file_of_any_name(tmp_path: Path) -> None:
-    onnx_lib = pytest.importorskip("onnx")
-    from reid_attack_bench.steps.probe import probe
-    from reid_attack_bench.victims.exported import OnnxModel
-
+    onnx, _ = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    kernel = np.random.RandomState(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = make.make_graph(
+        [
+            make.make_node("Conv", ["images", "kernel"], ["maps"], strides=[8, 8]),
+            make.make_node("Relu", ["maps"], ["positive"]),
+            make.make_node("Flatten", ["positive"], ["embedding"]),
+        ],
+        "net",
+        [make.make_tensor_value_info("images", kind, ["n", 3, 32, 16])],
+        [make.make_tensor_value_info("embedding", kind, ["n", 32])],
+        [onnx.numpy_helper.from_array(kernel, "kernel")],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8)
     path = tmp_path / "net.onnx"
-    model = onnx_lib.load(onnx(Net(), path))
-    onnx_lib.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     before = probe(OnnxModel(path))
-    external = np.fromfile(tmp_path / "weights.bin", np.float32)
-    (-external).tofile(tmp_path / "weights.bin")
+    (-kernel).tofile(tmp_path / "weights.bin")
     assert before != probe(OnnxModel(path)) != ""
 
 
