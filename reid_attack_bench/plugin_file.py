@@ -122,8 +122,8 @@ def _imported(path: Path) -> list[Path]:
         finder.run_script(str(path))
     except Exception:  # what is wrong with it is said when it is imported
         return []
-    files = {Path(str(each.__file__)) for name, each in finder.modules.items() if name != "__main__" and each.__file__}
-    return sorted(files)
+    found = [getattr(each, "__file__", None) for name, each in finder.modules.items() if name != "__main__"]
+    return sorted(Path(str(file)) for file in found if file)
 
 
 def _is_beside(name: str, folder: Path) -> bool:
