@@ -6,13 +6,13 @@ it import; it sees an empty command line; what it prints goes to standard error.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from modulefinder import ModuleFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -112,18 +112,42 @@ def surroundings(module: ModuleType, kind: str) -> Iterator[None]:
 
 
 def _imported(path: Path) -> list[Path]:
-    """Modules beside a file that it imports, directly or not."""
-    folder = path.resolve().parent
-    if folder.name in ("site-packages", "dist-packages"):
+    """Modules beside a file that it imports, directly or not, packages without __init__.py too."""
+    path = path.resolve()
+    if path.parent.name in ("site-packages", "dist-packages"):
         return []
-    importlib.invalidate_caches()
-    finder = ModuleFinder([str(folder)], excludes=[_PACKAGE])
+    found, unread = {path}, [path]
+    while unread:
+        new = set(_imported_by(unread.pop(), path.parent)) - found
+        found |= new
+        unread += new
+    return sorted(found - {path})
+
+
+def _imported_by(path: Path, folder: Path) -> Iterator[Path]:
+    """Modules below `folder` that one of them imports."""
     try:
-        finder.run_script(str(path))
-    except Exception:  # what is wrong with it is said when it is imported
-        return []
-    found = [getattr(each, "__file__", None) for name, each in finder.modules.items() if name != "__main__"]
-    return sorted(Path(str(file)) for file in found if file)
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError, OSError):  # what is wrong with it is said when it is imported
+        return
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _modules(folder, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            start = path.parents[node.level - 1] if node.level else folder
+            for alias in node.names:
+                yield from _modules(start, ".".join(filter(None, (node.module, alias.name))))
+
+
+def _modules(start: Path, name: str) -> Iterator[Path]:
+    """Files of the module `name` and of the packages that it is in, as far as they are below `start`."""
+    place = start
+    for part in name.split("."):
+        if part == _PACKAGE:
+            return
+        place /= part
+        yield from (each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file())
 
 
 def _is_beside(name: str, folder: Path) -> bool:

@@ -125,6 +125,25 @@ def test_the_code_of_helpers_is_part_of_the_identity(tmp_path, kind) -> None:
     assert len({alone, first, second, registry.find(kind, f"{path}:Mine").code}) == 4
 
 
+@pytest.mark.parametrize("line", ["import pack.net", "from pack import net", "from pack.net import X as Y"])
+@pytest.mark.parametrize("init", [True, False])
+def test_packages_beside_the_file_are_part_of_the_identity(tmp_path, line, init) -> None:
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    if init:
+        (pack / "__init__.py").write_text("")
+    (pack / "net.py").write_text("from .inner import X\n")
+    (pack / "unused.py").write_text("")
+    (pack / "inner.py").write_text("X = 1\n")
+    path = attack(tmp_path / "mine.py", line, "1")
+    before = plugin_file.code_of(path)
+    (pack / "unused.py").write_text("X = 1\n")
+    assert plugin_file.code_of(path) == before
+    (pack / "inner.py").write_text("X = 2\n")
+    assert plugin_file.code_of(path) != before
+    assert words(path) == 1
+
+
 def test_a_changed_helper_is_loaded_again(tmp_path) -> None:
     path = attack(tmp_path / "mine.py", "import helper", "helper.WORDS")
     (tmp_path / "helper.py").write_text("WORDS = 1\n")
