@@ -53,6 +53,7 @@ PINNED = {
     "queries": ("2e63bdbf557b", "93793e5adf0f"),
     "quick": ("f6dd06e51230", "20fb619f3efb"),
     "released-vs-paper": ("807d3935671c", "f391347e6cc8"),
+    "reranking": ("40fa7c011ec6", "761dac65cdfd"),
     "standard": ("621a7f3782e1", "01994f50f0ff"),
 }
 """Suite → digest of the keys, digest of the seeds, of all its steps, at both sizes where it has two.

@@ -26,6 +26,7 @@ from reid_attack_bench.checks.outputs import (
     side_effects,
     speed,
 )
+from reid_attack_bench.checks.reranking import reranking
 from reid_attack_bench.checks.result import CheckResult
 from reid_attack_bench.checks.saturation import saturation
 from reid_attack_bench.checks.state import hidden_state, random_numbers
@@ -107,6 +108,7 @@ _CHECKS: dict[str, Callable[[Subject], Iterable[Observation]]] = {
     "ranking": ranking,
     **{name: functools.partial(other_input, name) for name in ("value range", "normalisation", "colour order")},
     "distance": distance,
+    "re-ranking": reranking,
     "hidden state": hidden_state,
     "speed": speed,
 }

@@ -126,8 +126,11 @@ class Subject:
         return float((self.embeddings - mean).norm(dim=1).max()) <= 1e-5 * float(mean.norm())
 
     def score(self, embeddings: Tensor, distance: Distance) -> Score:
-        matrix = distances(embeddings, embeddings, distance).cpu().numpy()
-        ranking = rank(matrix, self.identities, self.identities, self.cameras, self.cameras)
+        return self.score_of(distances(embeddings, embeddings, distance))
+
+    def score_of(self, matrix: Tensor) -> Score:
+        """Score of distances of all images to all."""
+        ranking = rank(matrix.cpu().numpy(), self.identities, self.identities, self.cameras, self.cameras)
         return Score(100.0 * ranking.ap, 100.0 * float(ranking.hits[ranking.valid, 0].mean()))
 
     @functools.cached_property

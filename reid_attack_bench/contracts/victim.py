@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from reid_attack_bench.contracts.distance import Distance
+from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.training import FitContext, State, TrainingData
 
 
@@ -32,12 +32,16 @@ class Victim(nn.Module):
 
     Attributes:
         name: name in tables; the class name if empty.
-        distance: distance that ranks its embeddings, "euclidean" or "cosine".
+        distance: distance that ranks its embeddings, "euclidean" or "cosine". Not read where it overrides `compare`.
         input_size: (height, width) that the model resizes to, in pixels.
         randomised: True if two calls on one image may differ.
         differentiable: False if gradients do not reach the images; such a victim is only a target.
         classifies: whether `logits` returns scores. By default True for a class that overrides `logits`; set it to
             False if they depend on the weights and are missing.
+        own_comparison: whether `compare` ranks in its own way. By default True for a class that overrides it.
+        differentiable_comparison: False if no gradient passes through `compare`. Attacks that climb it are then "not
+            applicable".
+        reranks: whether `rerank` returns distances. By default True for a class that overrides it.
         defence: short description of its defence; empty for an undefended model.
         citation: publication (paper, arXiv number or URL).
         trained_on: name of its training data set, if known.
@@ -63,6 +67,9 @@ class Victim(nn.Module):
     randomised: bool = False
     differentiable: bool = True
     classifies: bool = False
+    own_comparison: bool = False
+    differentiable_comparison: bool = True
+    reranks: bool = False
     defence: str = ""
     citation: str = ""
     trained_on: str = ""
@@ -78,12 +85,37 @@ class Victim(nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         base = next(each for each in cls.__mro__[1:] if issubclass(each, Victim))
-        if "classifies" not in vars(cls) and cls.logits is not base.logits:
-            cls.classifies = True
+        for name, method in _DECLARED_BY.items():
+            if name not in vars(cls) and getattr(cls, method) is not getattr(base, method):
+                setattr(cls, name, True)
 
     def embed(self, images: Tensor) -> Tensor:
         """N×3×H×W float32 RGB in [0, 1] → N×D embeddings, differentiable in `images`."""
         raise NotImplementedError
+
+    def compare(self, query: Any, gallery: Any) -> Tensor:
+        """Features of Q and of G images, as `embed` returns them → Q×G distances, smaller is nearer; `distance`.
+
+        Override it for a model that does not rank by one distance of vectors: parts with visibility, aligned stripes.
+        A value depends on its two images alone, since galleries are compared in blocks. It must not be NaN; for a pair
+        that cannot be compared return a value above all others. Attacks on embeddings climb it: keep it differentiable,
+        or declare differentiable_comparison = False.
+        """
+        return distances(query, gallery, self.distance)
+
+    def rerank(self, query: Any, gallery: Any) -> Tensor | Iterable[Tensor] | None:
+        """Distances that rank an evaluation in place of `compare`, from all its queries and its whole gallery at once.
+
+        For re-ranking and query expansion, which see more than a pair of images. None for a model without. Only clean
+        and adversarial images are ranked by it; attacks, also those by queries, see `compare`.
+
+        Args:
+            query, gallery: features of all Q queries and G gallery images.
+
+        Returns:
+            Q×G distances, smaller is nearer; or consecutive blocks of their rows.
+        """
+        return None
 
     def logits(self, images: Tensor) -> Tensor | None:
         """N×3×H×W in [0, 1] → N×K scores over the victim's own training identities, or None."""
@@ -139,6 +171,9 @@ class Victim(nn.Module):
         return self.embed(images)
 
 
+_DECLARED_BY = {"classifies": "logits", "own_comparison": "compare", "reranks": "rerank"}
+"""Attribute that says whether a class overrides a method → the method."""
+
 _DECLARED = [name for name in Victim.__annotations__ if name not in ("version", "published", "key_settings")]
 
 
@@ -155,6 +190,10 @@ class WrappedVictim(Victim):
         self.victim = victim
         for name in _DECLARED:
             setattr(self, name, getattr(victim, name))
+        for name in ("own_comparison", "reranks"):
+            method = _DECLARED_BY[name]
+            if getattr(type(self), method) is not getattr(WrappedVictim, method):
+                setattr(self, name, True)
         self.defence = " + ".join(part for part in (victim.defence, defence) if part)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -162,6 +201,12 @@ class WrappedVictim(Victim):
 
     def logits(self, images: Tensor) -> Tensor | None:
         return self.victim.logits(images)
+
+    def compare(self, query: Any, gallery: Any) -> Tensor:
+        return self.victim.compare(query, gallery) if self.victim.own_comparison else super().compare(query, gallery)
+
+    def rerank(self, query: Any, gallery: Any) -> Tensor | Iterable[Tensor] | None:
+        return self.victim.rerank(query, gallery)
 
     def suspicion(self, images: Tensor) -> Tensor | None:
         return self.victim.suspicion(images)

@@ -19,6 +19,9 @@ from reid_attack_bench.registry import Plugin
 
 _DECLARED = tuple(name for name in Victim.__annotations__ if name not in ("name", "version", "citation"))
 
+_ADDED_LATER = ("own_comparison", "differentiable_comparison", "reranks", "list_length")
+"""Declarations that are left out of the digest where they are a victim's default, like contracts.ADDED_LATER."""
+
 _LIBRARIES = ("torch", "torchvision", "torchreid", "timm", "builtins")
 """Packages whose classes are not digested, like contracts and this file, because users do not edit them."""
 
@@ -48,7 +51,11 @@ def live_plugin(victim: Victim) -> Plugin:
     """
     shown = victim.module if isinstance(victim, ModuleVictim) else victim
     name = type(shown).__name__
-    declared = {each: repr(getattr(victim, each)) for each in _DECLARED}
+    declared = {
+        each: repr(value)
+        for each, value in ((each, getattr(victim, each)) for each in _DECLARED)
+        if each not in _ADDED_LATER or value != getattr(Victim, each)
+    }
     structure = re.sub(r" at 0x[0-9a-f]+", "", repr(shown))  # addresses of functions differ between processes
     code = digest_of([declared, structure, _attributes(victim), _sources(victim)])[:16]
     return Plugin("victim", name, victim, code, "memory")

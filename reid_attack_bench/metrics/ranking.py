@@ -12,7 +12,7 @@ by more than 5e-7, the query is sorted by numpy's argsort, as torchreid does for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import get_args
@@ -28,6 +28,8 @@ from reid_attack_bench.metrics.bootstrap import intervals
 from reid_attack_bench.metrics.pairs import SameIdentity
 
 _ENTRIES = 2**22  # distances in memory at a time: 263 queries of Market-1501, 16 MiB
+
+_COMPARED = 64, 1024  # queries and gallery images that a comparison of a victim's own gets at a time
 
 _SORTED = 2**17  # distances that a CPU thread sorts at a time; they fit in its cache
 
@@ -81,6 +83,19 @@ def distance_rows(queries: Tensor, gallery: Tensor, distance: Distance) -> Itera
     squares = torch.cat([part.square().sum(1) for part in gallery.split(_rows(gallery.shape[1]))])
     for part in queries.split(rows):
         yield (part.square().sum(1, keepdim=True) + squares).addmm_(part, gallery.T, alpha=-2.0)
+
+
+def compared_rows(compare: Callable[[Tensor, Tensor], Tensor], queries: Tensor, gallery: Tensor) -> Iterator[Tensor]:
+    """Blocks of rows of the distance matrix by a comparison of a victim's own, see `Victim.compare`.
+
+    It is called with few images at a time, since it may hold many values for each pair.
+
+    Args:
+        compare: M×D and N×D → M×N distances.
+        queries, gallery: float Q×D and G×D on one device; the blocks stay there.
+    """
+    for part in queries.split(min(_COMPARED[0], _rows(len(gallery)))):
+        yield torch.cat([compare(part, columns) for columns in gallery.split(_COMPARED[1])], dim=1)
 
 
 # size: the signature of torchreid's `evaluate_rank`; one pass over the queries
@@ -240,17 +255,36 @@ def top_matches(
     Arguments as for `rank`; with clothes, images of the same identity in the same clothes are junk too.
     """
     labels = query_identities, gallery_identities, query_cameras, gallery_cameras, query_clothes, gallery_clothes
-    same_identity = SameIdentity.of(*labels)
-    nearest = np.full((len(same_identity.query), k), -1, np.int64)
-    for start, block in _blocks(distances, len(same_identity.query), len(same_identity.gallery)):
-        rows, columns = same_identity.pairs(start, len(block))
-        junk = same_identity.junk(start + rows, columns)
-        kept = block.clone() if isinstance(block, Tensor) else torch.from_numpy(block.copy())
-        kept[torch.from_numpy(rows[junk]), torch.from_numpy(columns[junk])] = torch.nan  # sorts behind infinity
-        found, indices = kept.topk(min(k, kept.shape[1]), dim=1, largest=False)
-        indices = indices.masked_fill(found.isnan(), -1)
-        nearest[start : start + len(block), : indices.shape[1]] = indices.cpu().numpy()
-    return nearest
+    nearest = NearestImages(SameIdentity.of(*labels), k)
+    for _ in nearest.watch(block for _, block in _blocks(distances, len(nearest.found), len(nearest.same.gallery))):
+        pass
+    return nearest.found
+
+
+class NearestImages:
+    """The k nearest gallery images of each query, without junk, taken from blocks of rows that pass through.
+
+    Attributes:
+        same: pairs of one identity.
+        found: int64 Q×k, gallery indices; −1 if there are fewer.
+    """
+
+    def __init__(self, same: SameIdentity, k: int) -> None:
+        self.same, self.found = same, np.full((len(same.query), k), -1, np.int64)
+
+    def watch(self, blocks: Iterable[_Block]) -> Iterator[_Block]:
+        """The blocks as they are, each after its nearest images were taken."""
+        start, k = 0, self.found.shape[1]
+        for block in blocks:
+            rows, columns = self.same.pairs(start, len(block))
+            junk = self.same.junk(start + rows, columns)
+            kept = block.clone() if isinstance(block, Tensor) else torch.from_numpy(block.copy())
+            kept[torch.from_numpy(rows[junk]), torch.from_numpy(columns[junk])] = torch.nan  # sorts behind infinity
+            nearest, indices = kept.topk(min(k, kept.shape[1]), dim=1, largest=False)
+            indices = indices.masked_fill(nearest.isnan(), -1)
+            self.found[start : start + len(block), : indices.shape[1]] = indices.cpu().numpy()
+            start += len(block)
+            yield block
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from reid_attack_bench.metrics.pairs import Clothes
 from reid_attack_bench.metrics.ranking import top_matches
 from reid_attack_bench.report.record import RunRecord
 from reid_attack_bench.report.results import Retrieved, Sheet
-from reid_attack_bench.steps.artefacts import read_splits
+from reid_attack_bench.steps.artefacts import read_nearest, read_splits
 from reid_attack_bench.store import Store
 
 K = 5
@@ -56,8 +56,11 @@ def find(
                 galleries.setdefault(row.dataset, splits["gallery"].images)
             queries = chosen[cell.craft_key]
             if tuple(queries) not in before:
-                before[tuple(queries)] = gallery.nearest(gallery.folder, queries)
-            nearest = before[tuple(queries)], gallery.nearest(store.folder("features", cell.features_key), queries)
+                stored = read_nearest(store.folder("clean-rank", row.rank_key))
+                before[tuple(queries)] = gallery.nearest(gallery.folder, queries, stored)
+            stored = read_nearest(store.folder("rank", cell.rank_key))
+            after = gallery.nearest(store.folder("features", cell.features_key), queries, stored)
+            nearest = before[tuple(queries)], after
             found[cell.rank_key] = Retrieved(*nearest, *(gallery.correct(each, queries) for each in nearest))
     return found, galleries
 
@@ -73,8 +76,14 @@ class _Gallery:
         with safe_open(folder / _FEATURES, framework="pt") as file:
             self.embeddings = file.get_tensor("gallery")
 
-    def nearest(self, folder: Path, queries: np.ndarray) -> np.ndarray:
-        """Gallery indices, int64 N×K, for `queries`, whose embeddings are in `folder`."""
+    def nearest(self, folder: Path, queries: np.ndarray, stored: np.ndarray | None) -> np.ndarray:
+        """Gallery indices, int64 N×K, for `queries`, whose embeddings are in `folder`.
+
+        Args:
+            stored: those of all queries, for a target that does not rank by `distance`.
+        """
+        if stored is not None:
+            return stored[queries][:, :K]
         clothes: Clothes = {}
         if self.by_clothes and self.query.clothes is not None:
             clothes = {"query_clothes": self.query.clothes[queries], "gallery_clothes": self.gallery.clothes}

@@ -23,6 +23,11 @@ _FEATURES = "features.safetensors"
 
 _RANKING = "ranking.safetensors"
 
+_NEAREST = "nearest.safetensors"
+
+NEAREST = 10
+"""Gallery images per query that the ranking of a victim stores which does not rank by a distance of vectors."""
+
 TARGETS = "targets.safetensors"
 """File of a craft step whose attack impersonates: int64 N, the target identity of each query."""
 
@@ -85,6 +90,17 @@ def read_ranking(folder: Path) -> Ranking:
     """Ranking of a rank or clean-rank step."""
     arrays = load_file(folder / _RANKING)
     return Ranking(**{each.name: arrays[each.name].numpy() for each in fields(Ranking)})
+
+
+def write_nearest(folder: Path, nearest: np.ndarray) -> None:
+    """Write the nearest gallery images of each query, int64 Q×NEAREST, −1 if there are fewer."""
+    save_file({"nearest": torch.from_numpy(nearest)}, folder / _NEAREST)
+
+
+def read_nearest(folder: Path) -> np.ndarray | None:
+    """What `write_nearest` wrote; None for a victim whose embeddings and distance say which images are nearest."""
+    path = folder / _NEAREST
+    return load_file(path)["nearest"].numpy() if path.is_file() else None
 
 
 def read_pairs(folder: Path, name: str) -> np.ndarray | None:

@@ -14,10 +14,27 @@ from reid_attack_bench.adversary.result_list import list_suspicion
 from reid_attack_bench.contracts import State
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.metrics.pairs import Clothes, SameIdentity
-from reid_attack_bench.metrics.ranking import Ranking, bounds, distance_rows, mean_of, rank, summary, with_misses
+from reid_attack_bench.metrics.ranking import (
+    NearestImages,
+    Ranking,
+    bounds,
+    compared_rows,
+    distance_rows,
+    mean_of,
+    rank,
+    summary,
+    with_misses,
+)
 from reid_attack_bench.metrics.targeted import rank_targets, targeted_summary
 from reid_attack_bench.metrics.verification import PairDistances, true_positive_rates
-from reid_attack_bench.steps.artefacts import REFUSED, read_draws, read_targets, write_ranking
+from reid_attack_bench.steps.artefacts import (
+    NEAREST,
+    REFUSED,
+    read_draws,
+    read_targets,
+    write_nearest,
+    write_ranking,
+)
 from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.step import Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace
@@ -63,6 +80,7 @@ def run_clean_rank(step: Step, workspace: Workspace, out: Path, progress: Progre
     ranked = [_ranked(step, workspace, draw, thresholds=True) for draw in draws]
     ranking = mean_of([_missed(each.ranking, draw) for each, draw in zip(ranked, draws, strict=True)])
     pairs = {name: np.stack([getattr(each, name) for each in ranked]) for name in ("genuine", "thresholds")}
+    _store_nearest(out, ranked)
     facts = _store(step, workspace, out, ranking, pairs) | true_positive_rates(**pairs)
     expected = float(step.config["expected_rank1"])
     if facts["rank1"] < expected:
@@ -83,6 +101,7 @@ def run_rank(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
     both = [_as_clean(after, before) for before, after in zip(clean, both, strict=True)]
     detects = REFUSED in attacked[0] or workspace.victim(step.inputs["victim"]).list_length > 0
     ranked = [_ranked(step, workspace, draw) for draw in both]
+    _store_nearest(out, ranked)
     rankings, pairs = [each.ranking for each in ranked], {"genuine": np.stack([each.genuine for each in ranked])}
     leading = mean_of([_missed(each, draw) for each, draw in zip(rankings, both, strict=True)])
     if not detects:
@@ -142,20 +161,29 @@ def _missed(ranking: Ranking, draw: State) -> Ranking:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """One draw: its ranking, distances of genuine pairs (infinite for refused queries), and thresholds if wanted."""
+    """One draw: its ranking, distances of genuine pairs (infinite for refused queries), and thresholds if wanted.
+
+    nearest: see `artefacts.write_nearest`; None where the stored embeddings say it.
+    """
 
     ranking: Ranking
     genuine: np.ndarray
     thresholds: np.ndarray | None
+    nearest: np.ndarray | None
 
 
 def _ranked(step: Step, workspace: Workspace, draw: State, *, thresholds: bool = False) -> _Ranked:
     labels, clothes = _labels(step, workspace), _clothes(step, workspace)
-    pairs = PairDistances(SameIdentity.of(*labels, **clothes), impostors=thresholds)
-    watched = pairs.watch(_distances(step, workspace, draw))
+    same = SameIdentity.of(*labels, **clothes)
+    pairs = PairDistances(same, impostors=thresholds)
+    watched, nearest = pairs.watch(_distances(step, workspace, draw)), None
+    if _ranks_its_own_way(step, workspace):
+        nearest = NearestImages(same, NEAREST)
+        watched = nearest.watch(watched)
     ranking = rank(watched, *labels, protocol=step.config["protocol"], rng=np.random.RandomState(0), **clothes)
     genuine = pairs.genuine(draw[REFUSED].numpy() if REFUSED in draw else None)
-    return _Ranked(ranking, genuine, pairs.thresholds() if thresholds else None)
+    found = None if nearest is None else nearest.found
+    return _Ranked(ranking, genuine, pairs.thresholds() if thresholds else None, found)
 
 
 def _ranked_targets(step: Step, workspace: Workspace, draws: list[State]) -> Ranking:
@@ -168,7 +196,20 @@ def _ranked_targets(step: Step, workspace: Workspace, draws: list[State]) -> Ran
 
 def _distances(step: Step, workspace: Workspace, draw: State) -> Iterator[torch.Tensor]:
     query, gallery = (draw[part].to(workspace.device) for part in ("query", "gallery"))
-    return distance_rows(query, gallery, workspace.victim(step.inputs["victim"]).distance)
+    victim = workspace.victim(step.inputs["victim"])
+    if victim.reranks:
+        reranked = victim.rerank(query, gallery)
+        if reranked is None:
+            raise VictimError(f"victim {step.parents['victim'].about}: rerank returned None: declare reranks = False")
+        return iter([reranked] if isinstance(reranked, torch.Tensor) else reranked)
+    if victim.own_comparison:
+        return compared_rows(victim.compare, query, gallery)
+    return distance_rows(query, gallery, victim.distance)
+
+
+def _ranks_its_own_way(step: Step, workspace: Workspace) -> bool:
+    victim = workspace.victim(step.inputs["victim"])
+    return victim.reranks or victim.own_comparison
 
 
 def _labels(step: Step, workspace: Workspace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -183,6 +224,12 @@ def _clothes(step: Step, workspace: Workspace) -> Clothes:
         return {}
     splits = workspace.splits(step.inputs["data"])
     return {"query_clothes": splits["query"].clothes, "gallery_clothes": splits["gallery"].clothes}
+
+
+def _store_nearest(out: Path, ranked: list[_Ranked]) -> None:
+    """Store the nearest images of the first draw, for the pictures of the report, where they are known."""
+    if ranked[0].nearest is not None:
+        write_nearest(out, ranked[0].nearest)
 
 
 def _store(
