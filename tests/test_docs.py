@@ -36,7 +36,15 @@ from reid_attack_bench.contracts import ThreatModel, Victim
 from reid_attack_bench.data import catalogue as datasets
 from reid_attack_bench.errors import MissingWeightsError
 from reid_attack_bench.jobs import folder
-from reid_attack_bench.report.analysis import audit, compare, defences, findings, mean_drop, rank_order
+from reid_attack_bench.report.analysis import (
+    audit,
+    compare,
+    defences,
+    findings,
+    mean_drop,
+    rank_order,
+    same_images,
+)
 from reid_attack_bench.report.results import CostRow, cell_columns, clean_columns
 from reid_attack_bench.steps.kinds import STEP_VERSIONS
 from reid_attack_bench.suites import document, suite
@@ -215,6 +223,7 @@ def test_a_renamed_column_would_be_missed(tmp_path: Path) -> None:
         ("costs.csv", [field.name for field in fields(CostRow)]),
         ("mdr.csv", mean_drop.COLUMNS),
         ("defences.csv", defences.COLUMNS),
+        ("same_images.csv", same_images.COLUMNS),
         ("rank_order.csv", rank_order.COLUMNS),
         ("findings.csv", [field.name for field in fields(findings.ClaimResult)]),
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from reid_attack_bench.jobs.manifest import describe
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.report import retrieval
 from reid_attack_bench.report.collect import collect
+from reid_attack_bench.report.write import write_report
 from reid_attack_bench.steps.artefacts import read_nearest
 from reid_attack_bench.store import Store
 from reid_attack_bench.suites import parse
@@ -64,3 +67,9 @@ def test_a_small_form_of_it_runs_to_its_report(tiny: dict, tmp_path: Path) -> No
             clean = read_nearest(store.folder("clean-rank", cell.clean_rank_key))
             assert clean is not None
             np.testing.assert_array_equal(shown.before, clean[chosen[cell.craft_key]][:, : retrieval.K])
+    write_report(results, tmp_path / "report")
+    table = pd.read_csv(tmp_path / "report" / "same_images.csv")
+    assert set(zip(table.defence, table.attack, strict=True)) == set(itertools.product(TRICKS, ["noise", "metric_pgd"]))
+    assert (
+        "## Defences and their undefended baselines on the same images" in (tmp_path / "report/report.md").read_text()
+    )

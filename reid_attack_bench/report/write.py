@@ -32,11 +32,11 @@ def write_report(
 ) -> list[Path]:
     """Write the report of a run into `out_dir`; returns the paths.
 
-    Files: leaderboard.csv, matrix.csv, clean.csv, costs.csv, mdr.csv, and findings.csv, defences.csv and rank_order.csv
-    if the suite has claims, defences and several data sets; tables/ with leaderboard and matrices in LaTeX and
-    Markdown; plots/ with overview, heat maps, curves, visibility and costs as PNG and PDF; sheets/ with example images;
-    report.md and report.html. Files are written atomically; equal results give equal bytes. `concluded`: conclusions of
-    these results, computed if None.
+    Files: leaderboard.csv, matrix.csv, clean.csv, costs.csv, mdr.csv, and findings.csv, defences.csv, same_images.csv
+    and rank_order.csv if the suite has claims, defences and several data sets; tables/ with leaderboard and matrices in
+    LaTeX and Markdown; plots/ with overview, heat maps, curves, visibility and costs as PNG and PDF; sheets/ with
+    example images; report.md and report.html. Files are written atomically; equal results give equal bytes.
+    `concluded`: conclusions of these results, computed if None.
 
     Raises:
         BenchError: the results have no cell, or are inconsistent.
@@ -87,6 +87,7 @@ def _write_csv(results: Results, concluded: Conclusions, out_dir: Path) -> list[
     of_some = {
         "findings": findings.table(concluded.claims) if concluded.claims else pd.DataFrame(),
         "defences": concluded.gains,
+        "same_images": concluded.same_images,
         "rank_order": concluded.orders,
         "mdr": concluded.mean_drops,
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reid_attack_bench.report.analysis import audit, controls, defences, findings, mean_drop, rank_order
+from reid_attack_bench.report.analysis import audit, controls, defences, findings, mean_drop, rank_order, same_images
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.analysis.controls import Controls
 from reid_attack_bench.report.results import Results
@@ -21,6 +21,7 @@ class Conclusions:
         claims: results of the suite's claims.
         flags: flags of the audit.
         gains: of defences over their undefended baselines.
+        same_images: of defences and their baselines on the same images.
         controls: transferred attacks compared with controls.
         orders: of attacks on one data set compared with those on another.
         mean_drops: mean drop rates of attacks over their targets.
@@ -30,6 +31,7 @@ class Conclusions:
     claims: list[findings.ClaimResult]
     flags: list[audit.Flag]
     gains: pd.DataFrame
+    same_images: pd.DataFrame
     controls: Controls
     orders: pd.DataFrame
     mean_drops: pd.DataFrame
@@ -41,4 +43,5 @@ def conclude(results: Results) -> Conclusions:
     board = tables.leaderboard(results, audit.unverified(flags), audit.doubtful(flags))
     gains = defences.robustness_gains(results)
     claims, orders = findings.evaluate_claims(results), rank_order.rank_orders(results)
-    return Conclusions(board, claims, flags, gains, controls.find(results), orders, mean_drop.table(results))
+    pairs, drops = same_images.same_images(results), mean_drop.table(results)
+    return Conclusions(board, claims, flags, gains, pairs, controls.find(results), orders, drops)
