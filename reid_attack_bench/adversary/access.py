@@ -14,7 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Need, Oracle, ReferenceImages, ThreatModel, Victim, WrappedVictim, distances
+from reid_attack_bench.contracts import (
+    Need,
+    Oracle,
+    ReferenceImages,
+    ThreatModel,
+    Victim,
+    WrappedVictim,
+    distances,
+    without_cameras,
+)
 from reid_attack_bench.errors import AccessError
 
 
@@ -31,7 +40,7 @@ class Granted(WrappedVictim):
 
     def embed(self, images: Tensor) -> Tensor:
         with self._gradients():
-            return self.victim.embed(images)
+            return self.victim.embed(self._seen(images))
 
     def logits(self, images: Tensor) -> Tensor | None:
         if "logits" not in self._needs:
@@ -39,17 +48,17 @@ class Granted(WrappedVictim):
                 f'attack {self._attack} asks for logits, which it does not declare: add "logits" to its needs'
             )
         with self._gradients():
-            return self.victim.logits(images)
+            return self.victim.logits(self._seen(images))
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         if "logits" not in self._needs:
             return self.embed(images), None
         with self._gradients():
-            return self.victim.outputs(images)
+            return self.victim.outputs(self._seen(images))
 
     def suspicion(self, images: Tensor) -> Tensor | None:
         self._check_detector()
-        return self.victim.suspicion(images)
+        return self.victim.suspicion(self._seen(images))
 
     def suspicion_in_list(self, queries: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
         self._check_detector()
@@ -57,7 +66,7 @@ class Granted(WrappedVictim):
 
     def rejects(self, images: Tensor) -> Tensor | None:
         self._check_detector()
-        return self.victim.rejects(images)
+        return self.victim.rejects(self._seen(images))
 
     def _check_detector(self) -> None:
         if not self.adapted:
@@ -65,6 +74,10 @@ class Granted(WrappedVictim):
                 f"attack {self._attack} asks for the detector of {self.name or 'its source'}, which only an adaptive "
                 "attack knows: set adaptive in the suite"
             )
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """Without cameras, which another source of the attack may use, for a model that does not."""
+        return images if self.uses_cameras else without_cameras(images)
 
     def _gradients(self) -> torch.set_grad_enabled:
         return torch.set_grad_enabled(torch.is_grad_enabled() and "gradients" in self._needs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Victim, WrappedVictim
+from reid_attack_bench.contracts import Victim, WrappedVictim, cameras_of
 
 
 @dataclass
@@ -17,10 +17,12 @@ class Cost:
     Attributes:
         forward: images passed forward; `embed`, `logits` and `outputs` are one pass each.
         backward: images whose outputs a gradient passed back through.
+        without_camera: of the images passed forward, those whose camera a model that uses cameras was not told.
     """
 
     forward: int = 0
     backward: int = 0
+    without_camera: int = 0
 
 
 class Metered(WrappedVictim):
@@ -31,25 +33,29 @@ class Metered(WrappedVictim):
         self.cost = cost
 
     def embed(self, images: Tensor) -> Tensor:
-        return self._metered(self.victim.embed(images), len(images))
+        return self._metered(self.victim.embed(images), images)
 
     def logits(self, images: Tensor) -> Tensor | None:
         logits = self.victim.logits(images)
-        return None if logits is None else self._metered(logits, len(images))
+        return None if logits is None else self._metered(logits, images)
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         embeddings, logits = self.victim.outputs(images)
         if logits is None or not (torch.is_grad_enabled() and embeddings.requires_grad):
-            return self._metered(embeddings, len(images)), logits
+            return self._metered(embeddings, images), logits
         # one backward pass, whichever of the two outputs a loss uses
         joint = torch.cat([embeddings, logits], dim=1)
-        both = self._metered(joint, len(images))
+        both = self._metered(joint, images)
         return both[:, : embeddings.shape[1]], both[:, embeddings.shape[1] :]
 
-    def _metered(self, values: Tensor, images: int) -> Tensor:
-        self.cost.forward += images
+    def _metered(self, values: Tensor, images: Tensor) -> Tensor:
+        count = len(images)
+        self.cost.forward += count
+        if self.uses_cameras:
+            cameras = cameras_of(images)
+            self.cost.without_camera += count if cameras is None else int((cameras < 0).sum())
         if values.requires_grad:
-            values.register_hook(lambda gradient: self._passed_back(images))
+            values.register_hook(lambda gradient: self._passed_back(count))
         return values
 
     def _passed_back(self, images: int) -> None:

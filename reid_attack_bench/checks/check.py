@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from reid_attack_bench.checks.batches import batch_size
+from reid_attack_bench.checks.cameras import cameras as camera_check
 from reid_attack_bench.checks.defences import purify, rejects
 from reid_attack_bench.checks.gradients import adaptive_gradient, gradient
 from reid_attack_bench.checks.inputs import distance, other_input, ranking
@@ -31,7 +32,8 @@ from reid_attack_bench.checks.result import CheckResult
 from reid_attack_bench.checks.saturation import saturation
 from reid_attack_bench.checks.state import hidden_state, random_numbers
 from reid_attack_bench.checks.subject import BATCH, Observation, Subject
-from reid_attack_bench.contracts import Victim, to_float
+from reid_attack_bench.contracts import Victim, bound, cameras_of, to_float
+from reid_attack_bench.data.split import Split
 from reid_attack_bench.errors import BenchError, VictimError
 
 
@@ -52,6 +54,7 @@ def check(
 
     Args:
         images: clean images, uint8 RGB N×H×W×3; a few dozen identities with at least two images each are enough.
+            If they know their cameras, see `contracts.with_cameras`, a victim that uses cameras is told those.
         identities, cameras: int N.
         batch_size: images per batch when attacks are crafted; gradients are checked at this size.
         timed: include the check "speed", whose result differs from run to run.
@@ -60,10 +63,13 @@ def check(
         Results of the checks, in order. If embed does not return embeddings, nothing else is checked.
 
     Raises:
+        VictimError: it declares `uses_cameras`, but does not take them.
         BenchError: no identity is seen by two cameras, so images cannot be ranked.
     """
-    victim.to(device).eval().requires_grad_(False)
-    subject = Subject(victim, to_float(images, device), np.asarray(identities), np.asarray(cameras), batch_size)
+    victim = bound(victim.to(device).eval().requires_grad_(False))
+    split = Split(images, np.asarray(identities), np.asarray(cameras))
+    shown = images if cameras_of(images) is not None else split.images_for(victim)
+    subject = Subject(victim, to_float(shown, device), split.identities, split.cameras, batch_size)
     results: list[CheckResult] = []
     for name, function in _CHECKS.items():
         if name == "speed" and not timed:
@@ -109,6 +115,7 @@ _CHECKS: dict[str, Callable[[Subject], Iterable[Observation]]] = {
     **{name: functools.partial(other_input, name) for name in ("value range", "normalisation", "colour order")},
     "distance": distance,
     "re-ranking": reranking,
+    "cameras": camera_check,
     "hidden state": hidden_state,
     "speed": speed,
 }

@@ -20,7 +20,7 @@ USELESS = 0.5
 def purify(subject: Subject) -> Iterator[Observation]:
     if not subject.purifies:
         return
-    victim, images = subject.victim, subject.few[:4]
+    victim, images = subject.model, subject.few[:4]
     with torch.no_grad():
         result = victim.purify(images.clone())
     if not isinstance(result, Tensor) or result.shape != images.shape:

@@ -79,10 +79,10 @@ def misshapen(result: Any, count: int) -> str:
 
 def eval_mode(subject: Subject) -> Iterator[Observation]:
     subject.embed(subject.few[:2])
-    training = [(name, module) for name, module in subject.victim.named_modules() if module.training]
+    training = [(name, module) for name, module in subject.model.named_modules() if module.training]
     hidden = [
         name
-        for name, value in vars(subject.victim).items()
+        for name, value in vars(subject.model).items()
         if not name.startswith("_") and isinstance(value, (list, tuple, dict))
         for part in (value.values() if isinstance(value, dict) else value)
         if isinstance(part, nn.Module)

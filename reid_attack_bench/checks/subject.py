@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from reid_attack_bench.checks.embed import embed
 from reid_attack_bench.checks.other_inputs import INPUTS
 from reid_attack_bench.checks.result import Level
-from reid_attack_bench.contracts import Distance, Victim, distances
+from reid_attack_bench.contracts import Distance, Victim, distances, unbound
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.metrics.bootstrap import interval
 from reid_attack_bench.metrics.ranking import rank
@@ -51,6 +51,7 @@ class Score:
 class Subject:
     """The victim under test, with images N×3×H×W in [0, 1] on its device and int64 N labels.
 
+    The images know their cameras if it uses cameras.
     batch_size: images per batch when attacks are crafted; first_gradient: of one batch, for a comparison at the end.
     """
 
@@ -73,7 +74,12 @@ class Subject:
     @property
     def purifies(self) -> bool:
         """Whether the victim overrides the input transformation."""
-        return type(self.victim).purify is not Victim.purify
+        return type(self.model).purify is not Victim.purify
+
+    @property
+    def model(self) -> Victim:
+        """The victim as its author wrote it; only its own code may give it images."""
+        return unbound(self.victim)
 
     def embed(self, images: Tensor) -> Tensor:
         """Validated embeddings of copies of the images, without gradients, in batches."""
@@ -149,6 +155,13 @@ class Subject:
         return scores
 
 
+def images_at(images: Split, victim: Victim, name: str) -> np.ndarray:
+    """Images of the data set `name` for `check`; for a victim that uses cameras they know theirs, −1 where it does not
+    know them: the data set has none, or is not its own."""
+    at_home = victim.trained_on in ("", name)
+    return replace(images, cameras_known=images.cameras_known and at_home).images_for(victim)
+
+
 def sample(query: Split, gallery: Split, queries: int = 64, matches: int = 2) -> Split:
     """Select images of a data set for `check`: queries of different identities and gallery images of the same ones.
 
@@ -168,6 +181,7 @@ def sample(query: Split, gallery: Split, queries: int = 64, matches: int = 2) ->
         np.concatenate((np.array(query.images[spread]), np.array(gallery.images[chosen]))),
         np.concatenate((query.identities[spread], gallery.identities[chosen])),
         np.concatenate((query.cameras[spread], gallery.cameras[chosen])),
+        cameras_known=query.cameras_known,
     )
 
 

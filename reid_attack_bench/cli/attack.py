@@ -130,6 +130,8 @@ def craft_command(attack: str, images: Path, out: Path, source: str | None, **op
     with bar("craft") as progress:
         seed = ready.seed if chosen.seed is None else chosen.seed
         table = craft_folder(ready, images, out, seed=seed, device=device, progress=progress)
+    if ready.source is not None and ready.source.uses_cameras:
+        print(f"{ready.source.name} uses cameras, and images of a folder have none: it took them for unknown (-1)")
     print(
         f"{len(table)} images in {out}: epsilon {ready.threat.epsilon}/255, largest change "
         f"{table['linf'].max():.0f}/255, mean SSIM {table['ssim'].mean():.3f}; each in measures.csv"

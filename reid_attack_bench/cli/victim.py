@@ -71,7 +71,7 @@ def check_victim_command(
     VICTIM is FILE.py:NAME or a registered name. No attack is run. The exit status is 1 if there is a fault.
     """
     from reid_attack_bench.checks.check import check
-    from reid_attack_bench.checks.subject import sample
+    from reid_attack_bench.checks.subject import images_at, sample
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs.check_victim import find_victim
 
@@ -81,7 +81,8 @@ def check_victim_command(
     _, splits = load_data(name, suite, data_root)
     images = sample(splits["query"], splits["gallery"])
     with contextlib.redirect_stdout(sys.stderr):  # what the victim prints
-        results = check(model, images.images, images.identities, images.cameras, device=resolve_device(device))
+        shown = images_at(images, model, name)
+        results = check(model, shown, images.identities, images.cameras, device=resolve_device(device))
     if as_json:
         findings = [asdict(result) for result in results]
         published = {place: asdict(values) for place, values in model.published.items()}

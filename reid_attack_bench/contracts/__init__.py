@@ -13,6 +13,8 @@ from reid_attack_bench.contracts.attack import (
     ReferenceImages,
     Targets,
 )
+from reid_attack_bench.contracts.bound import bound, unbound
+from reid_attack_bench.contracts.cameras import cameras_of, with_cameras, without_cameras
 from reid_attack_bench.contracts.dataset import DataSet, ImageList, Listing, RankingProtocol
 from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.ensemble import Ensemble, each_member
@@ -63,6 +65,8 @@ __all__ = [
     "TrainingData",
     "Victim",
     "WrappedVictim",
+    "bound",
+    "cameras_of",
     "craft_threat",
     "distances",
     "each_member",
@@ -73,5 +77,8 @@ __all__ = [
     "to_cpu",
     "to_float",
     "to_uint8",
+    "unbound",
     "weights_digest",
+    "with_cameras",
+    "without_cameras",
 ]

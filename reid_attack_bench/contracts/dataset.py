@@ -30,12 +30,14 @@ class ImageList:
         identities: int64 N, from 0; the same in query and gallery for one identity.
         cameras: int64 N, from 0.
         clothes: int64 N, the clothes of an identity; None for a data set without such labels.
+        cameras_known: False if `cameras` only say which matches are junk, not who took an image.
     """
 
     paths: tuple[str, ...]
     identities: np.ndarray
     cameras: np.ndarray
     clothes: np.ndarray | None = None
+    cameras_known: bool = True
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Ensemble(Victim):
 
     It has no logits, since the members' classes may differ: an attack with `Attack.takes_members` reads those of each
     of `members`. Its detector score is the largest of the members'. It is differentiable, adapted and classifies if all
-    members do, and randomised if one is.
+    members do, and randomised, or uses cameras, if one is or does.
 
     Args:
         members: at least one victim; they are not changed.
@@ -37,6 +37,7 @@ class Ensemble(Victim):
         self.randomised = any(member.randomised for member in members)
         self.differentiable = all(member.differentiable for member in members)
         self.classifies = all(member.classifies for member in members)
+        self.uses_cameras = any(member.uses_cameras for member in members)
         self.adapted = all(member.adapted for member in members)
         self.max_batch = min((member.max_batch for member in members if member.max_batch is not None), default=None)
 

@@ -7,16 +7,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from reid_attack_bench.contracts.cameras import cameras_of, with_cameras
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def to_float(images: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 RGB N×H×W×3 → float32 RGB N×3×H×W in [0, 1] on `device`."""
+    """uint8 RGB N×H×W×3 → float32 RGB N×3×H×W in [0, 1] on `device`, with the cameras that the images know."""
     # copied, since torch refuses to share a read-only memory map
     tensor = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
-    return tensor.to(device).permute(0, 3, 1, 2).contiguous().float().div(255.0)
+    ready = tensor.to(device).permute(0, 3, 1, 2).contiguous().float().div(255.0)
+    cameras = cameras_of(images) if isinstance(images, np.ndarray) else None
+    return ready if cameras is None else with_cameras(ready, cameras)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from reid_attack_bench.contracts.cameras import versions_of
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import plain
 
@@ -105,7 +106,7 @@ class ThreatModel:
             kept = scores.flatten(1).topk(self.pixels, dim=1).indices
             mask = torch.zeros_like(scores).flatten(1).scatter_(1, kept, 1.0).view_as(scores)
             change = change * mask.unsqueeze(1)
-        return change.add_(clean).clamp_(0.0, 1.0)
+        return versions_of(change.add_(clean).clamp_(0.0, 1.0), clean)
 
 
 def fit_threat(threat: ThreatModel) -> ThreatModel:

@@ -27,7 +27,8 @@ class TrainingData:
 
     Attributes:
         name: data set name.
-        images: uint8 RGB, N×H×W×3 (usually a read-only memory map).
+        images: uint8 RGB, N×H×W×3 (usually a read-only memory map). For a learned attack or defence of a victim with
+            `uses_cameras` they know their cameras, see `cameras`.
         identities: int64 N, contiguous labels 0 … K−1.
         cameras: int64 N.
     """

@@ -52,6 +52,10 @@ class Victim(nn.Module):
             reproduce them before it is attacked; see Adding a victim.
         key_settings: settings that decide embeddings and are neither options nor weights, such as those read from a
             file; part of the store's keys.
+        uses_cameras: True for a model that takes the camera of each image, such as TransReID with SIE: its `embed`, and
+            each other method that it defines, takes them as a second argument, `embed(images, cameras)`, int64 N: those
+            of the data set, −1 where unknown. It must answer for every camera, also one that it was not trained on.
+            Whoever embeds and attacks it, except for its own code, gives images alone; see `cameras`.
         adapted: True for a stand-in whose defence the attack knows, see `adversary.adaptive`. Set by the harness.
         list_length: gallery images at the head of the result list that `suspicion_in_list` judges; 0 without such a
             detector.
@@ -77,6 +81,7 @@ class Victim(nn.Module):
     architecture: str = ""
     published: Mapping[str, PublishedValues] = MappingProxyType({})
     key_settings: Mapping[str, Any] = MappingProxyType({})
+    uses_cameras: bool = False
     adapted: bool = False
     list_length: int = 0
     max_batch: int | None = None
@@ -167,8 +172,8 @@ class Victim(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.embed(images)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.embed(*inputs)
 
 
 _DECLARED_BY = {"classifies": "logits", "own_comparison": "compare", "reranks": "rerank"}

@@ -81,7 +81,7 @@ def source(
         for part, images in read_listing(found.data_set, found.root).splits.items():
             out = allocate(part, (len(images.paths), *size, 3))
             decoded = files.load_images(images.paths, size, progress, out)
-            splits[part] = Split(decoded, images.identities, images.cameras, images.clothes)
+            splits[part] = Split(decoded, images.identities, images.cameras, images.clothes, images.cameras_known)
         return splits
 
     content = found.content

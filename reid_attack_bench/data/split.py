@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reid_attack_bench.contracts import Victim, with_cameras
+from reid_attack_bench.contracts.cameras import UNKNOWN
 from reid_attack_bench.errors import BenchError
 
 Progress = Callable[[int, int, str], None]
@@ -39,9 +41,17 @@ class Split:
         identities: int64 N.
         cameras: int64 N, from 0.
         clothes: int64 N, the clothes of an identity; None for a data set without such labels.
+        cameras_known: as in contracts.ImageList.
     """
 
     images: np.ndarray
     identities: np.ndarray
     cameras: np.ndarray
     clothes: np.ndarray | None = None
+    cameras_known: bool = True
+
+    def images_for(self, victim: Victim | None) -> np.ndarray:
+        """`images`; for a victim that uses cameras, alone or in an ensemble, they know theirs, see `with_cameras`."""
+        if victim is None or not victim.uses_cameras:
+            return self.images
+        return with_cameras(self.images, self.cameras if self.cameras_known else np.full_like(self.cameras, UNKNOWN))

@@ -19,7 +19,7 @@ from reid_attack_bench.registry import Plugin
 
 _DECLARED = tuple(name for name in Victim.__annotations__ if name not in ("name", "version", "citation"))
 
-_ADDED_LATER = ("own_comparison", "differentiable_comparison", "reranks", "list_length")
+_ADDED_LATER = ("own_comparison", "differentiable_comparison", "reranks", "list_length", "uses_cameras")
 """Declarations that are left out of the digest where they are a victim's default, like contracts.ADDED_LATER."""
 
 _LIBRARIES = ("torch", "torchvision", "torchreid", "timm", "builtins")

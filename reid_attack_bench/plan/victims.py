@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from reid_attack_bench import registry
-from reid_attack_bench.contracts import Defence, LearnedDefence, PublishedValues, Recipe, Victim
+from reid_attack_bench.contracts import Defence, LearnedDefence, PublishedValues, Recipe, Victim, bound
 from reid_attack_bench.errors import BenchError, MissingWeightsError, joined
 from reid_attack_bench.files import plain
 from reid_attack_bench.steps.data import has_training_split
@@ -169,7 +169,7 @@ def _has_one_class(victim: Victim) -> bool:
         return False
     try:
         with torch.no_grad():
-            scores = victim.eval().logits(torch.full((1, 3, *victim.input_size), 0.5))
+            scores = bound(victim.eval()).logits(torch.full((1, 3, *victim.input_size), 0.5))
     except Exception:  # what is wrong with it is said when it is examined
         return False
     return isinstance(scores, torch.Tensor) and scores.ndim == 2 and scores.shape[1] < 2

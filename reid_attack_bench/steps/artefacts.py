@@ -41,6 +41,7 @@ def read_splits(folder: Path) -> dict[str, Split]:
             index[f"{part}.identities"].numpy(),
             index[f"{part}.cameras"].numpy(),
             index[f"{part}.clothes"].numpy() if f"{part}.clothes" in index else None,
+            f"{part}.cameras_unknown" not in index,
         )
         for part in ("train", "query", "gallery")
         if f"{part}.identities" in index

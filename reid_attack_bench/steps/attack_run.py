@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from reid_attack_bench.adversary import adaptive
+from reid_attack_bench.adversary.cost import Cost
 from reid_attack_bench.contracts import Attack, LearnedAttack, ThreatModel, threat_values
-from reid_attack_bench.steps.step import Configured
+from reid_attack_bench.steps.step import Configured, Step
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,12 @@ class AttackRun:
     @property
     def _adapts(self) -> bool:
         return bool(self.adaptive and self.needs)
+
+
+def note_lost_cameras(step: Step, cost: Cost, note: Callable[[str], None]) -> None:
+    """Say that a source which uses cameras was not told those of all images of an attack."""
+    if cost.without_camera:
+        note(
+            f"{step.label}: the source was not told the camera of {cost.without_camera:,} of {cost.forward:,} images, "
+            "because the data set has none or the attack made them without torch; it took them for unknown"
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid_attack_bench.checks.check import check
 from reid_attack_bench.checks.result import CheckResult, not_checked
-from reid_attack_bench.checks.subject import sample
+from reid_attack_bench.checks.subject import images_at, sample
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.steps.passes import with_smaller_batches
 from reid_attack_bench.steps.step import Facts, Progress, Step
@@ -42,7 +42,7 @@ def run_check(step: Step, workspace: Workspace, out: Path, progress: Progress) -
     def results(batch_size: int) -> list[CheckResult]:
         return check(
             victim,
-            images.images,
+            images_at(images, victim, step.parents["data"].about),
             images.identities,
             images.cameras,
             device=workspace.device,

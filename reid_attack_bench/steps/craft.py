@@ -29,7 +29,7 @@ from reid_attack_bench.contracts import (
 )
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.steps.artefacts import new_images, write_targets
-from reid_attack_bench.steps.attack_run import AttackRun
+from reid_attack_bench.steps.attack_run import AttackRun, note_lost_cameras
 from reid_attack_bench.steps.data import images_attacked
 from reid_attack_bench.steps.passes import Chunked, with_smaller_batches
 from reid_attack_bench.steps.step import (
@@ -95,6 +95,7 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
             clean = np.asarray(images[rows])
             stored[rows] = budget.enforce(adversarial, clean, crafting.threat, attack=crafting.name, first_index=first)
             progress(first + len(clean), len(images), "")
+    note_lost_cameras(step, crafting.cost, workspace.note)
     return crafting.facts()
 
 
@@ -112,7 +113,7 @@ class _Crafting:
         embedded = functools.partial(self._embedded_gallery, step) if sees_lists else None
         self.source = workspace.source(step, self.cost, embedded) if source_keys(step) else None
         # one object for all batches, with which an attack keeps their embeddings
-        self.references = {part: _references(self.splits[part]) for part in ("query", "gallery")}
+        self.references = {part: _references(self.splits[part], self.source) for part in ("query", "gallery")}
         self.chunked: dict[int, Victim] = {}
         self.targets: np.ndarray | None = None
         if self.threat.impersonate:
@@ -129,17 +130,18 @@ class _Crafting:
             self.gallery = Gallery(self.references["gallery"], lambda images: _embed(system, images, size, self.device))
 
     def _embedded_gallery(self, step: Step, victim: Victim) -> torch.Tensor:
-        return _embed(victim, self.splits["gallery"].images, int(step.implementation["batch_size"]), self.device)
+        images = self.splits["gallery"].images_for(victim)
+        return _embed(victim, images, int(step.implementation["batch_size"]), self.device)
 
     def _system(self, step: Step, workspace: Workspace) -> tuple[Victim, int]:
         """The source as it retrieves, at no cost of the attack, and its batch size."""
-        return workspace.passes(step.inputs["source"], step.implementation), int(step.implementation["batch_size"])
+        return workspace.passes(step.inputs["source"], step), int(step.implementation["batch_size"])
 
     def _clean(self, step: Step, workspace: Workspace) -> list[tuple[torch.Tensor, Distance]]:
         """Clean embeddings of the queries by each source, and its distance; at no cost of the attack."""
-        systems = [workspace.passes(key, step.implementation) for key in source_keys(step)]
-        images, size = self.splits["query"].images, int(step.implementation["batch_size"])
-        return [(_embed(system, images, size, self.device), system.distance) for system in systems]
+        systems = [workspace.passes(key, step) for key in source_keys(step)]
+        query, size = self.splits["query"], int(step.implementation["batch_size"])
+        return [(_embed(each, query.images_for(each), size, self.device), each.distance) for each in systems]
 
     def crafted(self, part: str, rows: slice, drawn: torch.Tensor, max_batch: int) -> torch.Tensor:
         """Craft the images of `part` at `rows` with the random numbers that follow the state `drawn` of the generator.
@@ -165,7 +167,7 @@ class _Crafting:
         split, other = self.splits[part], self.references["gallery" if part == "query" else "query"]
         needs = self.attack.needs
         return Batch(
-            to_float(np.asarray(split.images[rows]), self.device),
+            to_float(split.images_for(self.source)[rows], self.device),
             torch.from_numpy(split.identities[rows]) if "labels" in needs else None,
             other if "gallery" in needs else None,
             None if self.targets is None else Targets(torch.from_numpy(self.targets[rows]), self.references["query"]),
@@ -179,8 +181,8 @@ class _Crafting:
         return {name: total / self.images for name, total in totals.items()}
 
 
-def _references(split: Split) -> ReferenceImages:
-    return ReferenceImages(split.images, split.identities, split.cameras)
+def _references(split: Split, source: Victim | None) -> ReferenceImages:
+    return ReferenceImages(split.images_for(source), split.identities, split.cameras)
 
 
 def _embed(victim: Victim, images: np.ndarray, size: int, device: torch.device) -> torch.Tensor:

@@ -50,6 +50,8 @@ def run_data(step: Step, workspace: Workspace, out: Path, progress: Progress) ->
     for part, split in splits.items():
         index[f"{part}.identities"] = torch.from_numpy(split.identities.astype(np.int64))
         index[f"{part}.cameras"] = torch.from_numpy(split.cameras.astype(np.int64))
+        if not split.cameras_known:
+            index[f"{part}.cameras_unknown"] = torch.ones(())
         if split.clothes is not None:
             index[f"{part}.clothes"] = torch.from_numpy(split.clothes.astype(np.int64))
     save_file(index, out / "index.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import torch
 
 from reid_attack_bench.checks.embed import embed
 from reid_attack_bench.contracts import State, Victim, to_float
+from reid_attack_bench.data.split import Split
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.steps.artefacts import REFUSED, read_crafted, write_draws
 from reid_attack_bench.steps.data import images_attacked
@@ -66,20 +68,21 @@ def _in_batches(
 
 
 def _embed_sides(
-    step: Step, workspace: Workspace, images: Mapping[str, np.ndarray], progress: Progress, once: tuple[str, ...] = ()
+    step: Step, workspace: Workspace, sides: Mapping[str, Split], progress: Progress, once: tuple[str, ...] = ()
 ) -> list[State]:
     """Embeddings of each side by the victim of `step`, and REFUSED, bool N, if it has a detector; one state per draw.
 
     A side in `once` is embedded in the first draw alone.
     """
-    victim = workspace.passes(step.inputs["victim"], step.implementation)
+    victim = workspace.passes(step.inputs["victim"], step)
+    images = {part: split.images_for(victim) for part, split in sides.items()}
     label, device, note = step.parents["victim"].about, workspace.device, workspace.note
     count = DRAWS if workspace.randomised(step.inputs["victim"]) else 1
     draws: list[State] = []
     for draw in range(count):
         of_draw = progress if count == 1 else _noted(progress, f"draw {draw + 1} of {count}")
-        sides = {part: values for part, values in images.items() if not (draw and part in once)}
-        state = {part: _embed_all(victim, values, label, device, of_draw, note) for part, values in sides.items()}
+        drawn = {part: values for part, values in images.items() if not (draw and part in once)}
+        state = {part: _embed_all(victim, values, label, device, of_draw, note) for part, values in drawn.items()}
         refused = _refusals(victim, images["query"], label, device, note) if "query" in images else None
         draws.append(state if refused is None else {**state, REFUSED: refused})
     return draws
@@ -151,13 +154,15 @@ def features_step(
 
 def run_clean(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     splits = workspace.splits(step.inputs["data"])
-    images = {part: splits[part].images for part in ("query", "gallery")}
-    draws = _embed_sides(step, workspace, images, progress, once=("gallery",))
+    sides = {part: splits[part] for part in ("query", "gallery")}
+    draws = _embed_sides(step, workspace, sides, progress, once=("gallery",))
     write_draws(out, draws)
     return {"dimensions": draws[0]["query"].shape[1]}
 
 
 def run_features(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
+    clean = workspace.splits(step.inputs["data"])
     crafted = read_crafted(workspace.obtain(step.inputs["craft"]))
-    write_draws(out, _embed_sides(step, workspace, crafted, progress))
+    sides = {part: replace(clean[part], images=images) for part, images in crafted.items()}
+    write_draws(out, _embed_sides(step, workspace, sides, progress))
     return {}

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from reid_attack_bench.adversary.cost import Cost
 from reid_attack_bench.contracts import LearnedAttack, fit_threat, to_cpu
-from reid_attack_bench.steps.attack_run import AttackRun
+from reid_attack_bench.steps.attack_run import AttackRun, note_lost_cameras
 from reid_attack_bench.steps.step import Facts, Progress, Step, source_names, source_parents, threat_of
 from reid_attack_bench.steps.workspace import Workspace, fit_context
 
@@ -38,8 +38,9 @@ def fit_step(run: AttackRun, sources: Sequence[Step], data: Step, after: tuple[s
 def run_fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     cost = Cost()
     source = workspace.source(step, cost)
-    data = workspace.training_data(step.inputs["data"])
+    data = workspace.training_data(step.inputs["data"], source)
     state = step.plugin.fit(source, data, threat_of(step), fit_context(step, workspace, progress))
     save_file(to_cpu(state), out / "state.safetensors")
     workspace.unfinished(step.key).unlink(missing_ok=True)
+    note_lost_cameras(step, cost, workspace.note)
     return {"forward_passes": cost.forward, "backward_passes": cost.backward}

@@ -64,6 +64,9 @@ class Compiled(WrappedVictim):
 
 def compiled(victim: Victim, name: str, device: torch.device, note: Note) -> Victim:
     """`victim` compiled; if torch.compile fails, `victim` itself, and the reason goes to `note` in one line."""
+    if victim.uses_cameras:
+        note(f"torch.compile is not used on {name}, which uses cameras; it runs as it is")
+        return victim
     faster = Compiled(victim)
     probe = torch.rand(2, 3, *victim.input_size, generator=torch.Generator().manual_seed(0)).to(device)
     try:

@@ -30,7 +30,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
-from reid_attack_bench.contracts import Victim
+from reid_attack_bench.contracts import Victim, bound, with_cameras
+from reid_attack_bench.contracts.cameras import UNKNOWN
 from reid_attack_bench.files import digest_of
 
 STEP = 0.05
@@ -57,8 +58,11 @@ def probe(victim: Victim) -> str:
     The victim is put in eval mode; where its tensors are and the random numbers of the process stay as they were.
     """
     try:
+        victim = bound(victim)
         images = _images(*victim.input_size)
         small = _images(*(max(1, 3 * side // 4) for side in victim.input_size))[:1]
+        if victim.uses_cameras:
+            images, small = with_cameras(images, torch.tensor([0, UNKNOWN])), with_cameras(small, torch.tensor([0]))
         with _alone(victim):
             pair = _embeddings(victim, images)
             if not torch.isfinite(pair).all():

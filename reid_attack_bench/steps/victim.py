@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, State, Victim, weights_digest
+from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, State, Victim, unbound, weights_digest
 from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.examine import examine
 from reid_attack_bench.steps.probe import probe
@@ -95,7 +95,7 @@ def described(victim: Victim, device: torch.device) -> Facts:
         "differentiable": victim.differentiable,
         "defence": victim.defence,
         "citation": victim.citation,
-        "weights": weights_digest(victim),
+        "weights": weights_digest(unbound(victim)),
         **found,
     }
 
@@ -106,6 +106,7 @@ def _fitted(step: Step, workspace: Workspace, progress: Progress) -> State | Non
         data = workspace.training_data(step.inputs["data"])
         return step.plugin.fit(data, fit_context(step, workspace, progress))
     if isinstance(step.plugin, LearnedDefence):
-        inner, data = workspace.victim(step.inputs["victim"]), workspace.training_data(step.inputs["data"])
+        inner = workspace.victim(step.inputs["victim"])
+        data = workspace.training_data(step.inputs["data"], inner)
         return step.plugin.fit(inner, data, fit_context(step, workspace, progress))
     return None

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from reid_attack_bench.adversary.access import Granted
 from reid_attack_bench.adversary.adaptive import adapt
 from reid_attack_bench.adversary.cost import Cost, Metered
 from reid_attack_bench.adversary.result_list import ListSeen
-from reid_attack_bench.contracts import Defence, Ensemble, FitContext, Recipe, State, TrainingData, Victim
+from reid_attack_bench.contracts import Defence, Ensemble, FitContext, Recipe, State, TrainingData, Victim, bound
+from reid_attack_bench.contracts.bound import Abroad
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.steps.artefacts import read_splits
@@ -58,10 +58,11 @@ class Workspace:
             self._splits[key] = read_splits(self.obtain(key))
         return self._splits[key]
 
-    def training_data(self, key: str) -> TrainingData:
+    def training_data(self, key: str, victim: Victim | None = None) -> TrainingData:
+        """The training split of one data step, for an attack on `victim` or a defence of it."""
         train = self.splits(key)["train"]
         labels = np.unique(train.identities, return_inverse=True)[1].astype(np.int64)
-        return TrainingData(self.steps[key].about, train.images, labels, train.cameras)
+        return TrainingData(self.steps[key].about, train.images_for(victim), labels, train.cameras)
 
     def victim(self, key: str) -> Victim:
         """The victim of one victim step: on the device, in eval mode, frozen."""
@@ -78,27 +79,33 @@ class Workspace:
         return self._victims[key]
 
     def built(self, step: Step, state: State | None) -> Victim:
-        """The victim of a victim step: ready as it is, or made from `state` by its recipe or defence."""
+        """The victim of a victim step: ready as it is, or made from `state` by its recipe or defence; `bound`."""
         if isinstance(step.plugin, Victim):
-            return step.plugin
+            return bound(step.plugin)
         if isinstance(step.plugin, Defence):
             inner = self.victim(step.inputs["victim"])
             victim = step.plugin.defend(inner, state)
             victim.trained_on = victim.trained_on or inner.trained_on
-            return victim
+            return bound(victim)
         recipe: Recipe = step.plugin
         assert state is not None
         victim = recipe.load(state)
         victim.trained_on = self.steps[step.inputs["data"]].about
-        return victim
+        return bound(victim)
 
-    def passes(self, key: str, implementation: Mapping[str, Any]) -> Victim:
-        """The victim of one victim step, in the precision and compilation that `implementation` of a step asks for."""
-        victim = self.victim(key)
-        if implementation.get("compile"):
+    def passes(self, key: str, step: Step, *, as_is: bool = False) -> Victim:
+        """The victim of one victim step on the data of `step`, in the precision and compilation that it asks for.
+
+        Args:
+            as_is: never compiled.
+        """
+        victim, implementation = self.victim(key), step.implementation
+        if implementation.get("compile") and not as_is:
             if key not in self._compiled:
                 self._compiled[key] = compiled(victim, self.steps[key].about, self.device, self.note)
             victim = self._compiled[key]
+        if victim.uses_cameras and victim.trained_on not in ("", step.parents["data"].about):
+            victim = Abroad(victim)
         return MixedPrecision(victim) if implementation.get("precision") == "bfloat16" else victim
 
     def randomised(self, key: str) -> bool:
@@ -121,8 +128,7 @@ class Workspace:
 
     def _source(self, step: Step, key: str, cost: Cost, gallery: Callable[[Victim], Tensor] | None) -> Victim:
         samples = step.config.get("adaptive") if "gradients" in step.plugin.needs else 0
-        compile_options = {"compile": False} if samples else {}
-        victim = self.passes(key, {**step.implementation, **compile_options})
+        victim = self.passes(key, step, as_is=bool(samples))
         seen = self._adapted(key, victim, samples, cost, gallery) if samples else Metered(victim, cost)
         return Granted(seen, step.plugin.needs, str(step.config["attack"]))
 

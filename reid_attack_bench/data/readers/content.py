@@ -124,7 +124,7 @@ def _in_order(images: ImageList, part: str, name: str) -> ImageList:
     if part == "train":
         numbers = {identity: i for i, identity in enumerate(dict.fromkeys(columns["identities"].tolist()))}
         columns["identities"] = np.array([numbers[each] for each in columns["identities"].tolist()], np.int64)
-    return ImageList(tuple(paths[order]), **columns)
+    return ImageList(tuple(paths[order]), **columns, cameras_known=images.cameras_known)
 
 
 def _counts(images: ImageList | None) -> dict[str, int]:

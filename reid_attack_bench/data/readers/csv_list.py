@@ -51,14 +51,14 @@ class CsvList(DataSet):
         number = {column: numbers_of(row.get(column, "") for row in kept) for column in ("identity", *OPTIONAL)}
         found: dict[str, list[Labelled]] = {}
         for row in kept:
-            known = bool(row.get("camera"))
-            camera = number["camera"][row["camera"]] if known else int(row["split"] == "gallery")
+            camera = number["camera"][row["camera"]] if row.get("camera") else int(row["split"] == "gallery")
             clothes = number["clothes"][row["clothes"]] if row.get("clothes") else None
             path = os.path.join(root.parent, row["path"])
             found.setdefault(row["split"], []).append(
                 Labelled(path, number["identity"][row["identity"]], camera, clothes)
             )
-        splits = {part: image_list(found.get(part, ())) for part in ("train", "query", "gallery")}
+        known = any(row.get("camera") for row in kept)
+        splits = {part: image_list(found.get(part, ()), known) for part in ("train", "query", "gallery")}
         return Listing(splits, {JUNK[-1]: junk} if junk else {})
 
 

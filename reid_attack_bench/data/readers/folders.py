@@ -57,8 +57,11 @@ class Folders(DataSet):
         cameras = numbers_of(camera for _, _, camera in every)
         splits = {
             part: image_list(
-                Labelled(str(path), identities[identity], cameras[camera] if self.camera else int(part == "gallery"))
-                for path, identity, camera in images
+                (
+                    Labelled(str(path), identities[identity], cameras[each] if self.camera else int(part == "gallery"))
+                    for path, identity, each in images
+                ),
+                cameras_known=bool(self.camera),
             )
             for part, images in found.items()
         }

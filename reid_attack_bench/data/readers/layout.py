@@ -101,7 +101,7 @@ def read_layout(root: Path, layout: Layout) -> Listing:
     return Listing(splits, skipped)
 
 
-def image_list(images: Iterable[Labelled]) -> ImageList:
+def image_list(images: Iterable[Labelled], cameras_known: bool = True) -> ImageList:
     """Images as an `ImageList`, sorted by path."""
     rows = sorted((each._replace(path=os.path.normpath(each.path)) for each in images), key=lambda each: each.path)
     clothes = [each.clothes for each in rows if each.clothes is not None]
@@ -110,6 +110,7 @@ def image_list(images: Iterable[Labelled]) -> ImageList:
         identities=np.array([each.identity for each in rows], np.int64),
         cameras=np.array([each.camera for each in rows], np.int64),
         clothes=np.array(clothes, np.int64) if clothes and len(clothes) == len(rows) else None,
+        cameras_known=cameras_known,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from reid_attack_bench.adversary import budget
-from reid_attack_bench.contracts import ThreatModel, weights_digest
+from reid_attack_bench.contracts import ThreatModel, unbound, weights_digest
 from reid_attack_bench.errors import BudgetError
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.execute.executor import execute
@@ -79,7 +79,7 @@ def recompute(
     """Make the steps `goals`, and compare `cells` with the claims. The rank steps of `cells` are among the goals."""
     submission.require_images(cells)  # before they could be crafted again
     outcome = execute(replace(submission.plan, wanted=tuple(goals)), submission.store, device, listener)
-    weights = weights_digest(loaded(submission, device).victim(victim_key(submission)))
+    weights = weights_digest(unbound(loaded(submission, device).victim(victim_key(submission))))
     return [_check(submission, cell, outcome.failed, weights) for cell in cells], outcome
 
 
