@@ -14,8 +14,9 @@ from reid_attack_bench.attacks.metric import MetricPGD
 from reid_attack_bench.contracts import Batch, FitContext, State, ThreatModel, TrainingData, Victim, distances, to_float
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.ranking import rank, summary
-from reid_attack_bench.victims.defences import adversarial_training
+from reid_attack_bench.victims.defences import fine_tuning
 from reid_attack_bench.victims.defences.adversarial_training import AdversarialTraining
+from reid_attack_bench.victims.defences.fine_tuning import FineTuning
 from tests.attacks.test_misranking_training import Jittery, Memory
 from tests.plugins.toy import ToyVictim
 
@@ -42,7 +43,7 @@ def blocks() -> TrainingData:
 
 
 def fitted(
-    settings: AdversarialTraining, victim: Victim, memory: Memory | None = None, data: TrainingData | None = None
+    settings: FineTuning, victim: Victim, memory: Memory | None = None, data: TrainingData | None = None
 ) -> State:
     torch.manual_seed(0)
     context = FitContext(torch.device("cpu"), torch.Generator().manual_seed(0), checkpoint=memory)
@@ -119,7 +120,7 @@ def test_consistency_holds_the_embedding() -> None:
 
 @pytest.mark.parametrize("victim", [Normalised(), Jittery(8)], ids=["batch-norm", "randomised"])
 def test_a_resumed_fit_gives_the_same_bits(victim, monkeypatch) -> None:
-    monkeypatch.setattr(adversarial_training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(fine_tuning, "CHECKPOINT_SECONDS", 0.0)
     whole, memory = fitted(SHORT, victim), Memory(interrupt_after=3)
     with pytest.raises(KeyboardInterrupt):
         fitted(SHORT, victim, memory)
@@ -132,7 +133,7 @@ def test_a_resumed_fit_gives_the_same_bits(victim, monkeypatch) -> None:
 
 
 def test_a_checkpoint_of_another_fit_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr(adversarial_training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(fine_tuning, "CHECKPOINT_SECONDS", 0.0)
     memory = Memory(interrupt_after=2)
     with pytest.raises(KeyboardInterrupt):
         fitted(SHORT, Normalised(), memory)

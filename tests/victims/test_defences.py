@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from reid_attack_bench.adversary.adaptive import Adapted, adapt, opaque
 from reid_attack_bench.attacks.metric import MetricPGD
@@ -38,6 +39,7 @@ from reid_attack_bench.victims.defences.input_defences import (
     Jpeg,
     MedianSmoothing,
     RandomResizePad,
+    ResizeChain,
 )
 from tests.conftest import TOY
 from tests.plugins.defended import Detached, Jittered, Paranoid, Rounded
@@ -46,6 +48,7 @@ from tests.test_pipeline import run_here
 
 PRETEND = f"{TOY.parent / 'defended.py'}:Pretend"
 INPUT_DEFENCES = [Jpeg(), BitDepth(), MedianSmoothing(), GaussianSmoothing(), RandomResizePad()]
+INPUT_DEFENCES += [ResizeChain(sizes=((27, 13), (55, 26), (27, 13)))]  # of the paper's ratios, at the size of the toy
 
 
 @pytest.fixture
@@ -81,6 +84,31 @@ def test_an_input_defence_changes_the_image_and_not_the_model(defence, toy, imag
     assert defended.defence
     assert toy.defence == ""
     assert defended.randomised == isinstance(defence, RandomResizePad)
+
+
+def test_the_resize_chain_is_that_of_the_paper_and_back(toy, images) -> None:
+    """PIL, as in the released code, which rounds to 8 bits after each step."""
+    large = torch.nn.functional.interpolate(images, (256, 128), mode="bilinear")
+    found = to_uint8(ResizeChain().defend(toy).purify(large)).astype(int)
+    for image, ours in zip(to_uint8(large), found, strict=True):
+        resized = Image.fromarray(image)
+        for height, width in ((110, 50), (220, 100), (110, 50), (256, 128)):
+            resized = resized.resize((width, height), Image.Resampling.BICUBIC)
+        apart = np.abs(ours - np.asarray(resized))
+        assert apart.max() <= 3
+        assert apart.mean() < 0.5
+
+
+def test_attacks_pass_through_the_resize_chain_without_adapting(toy, images) -> None:
+    defended = ResizeChain(sizes=((5, 3), (10, 6), (5, 3))).defend(toy)
+    assert opaque(defended, images) == []
+    inside = (0.4 + 0.2 * images[:1, :, ::8, ::8]).double().requires_grad_(True)  # nothing is clipped
+    assert torch.autograd.gradcheck(defended.purify, inside)
+
+
+def test_a_resize_chain_has_sizes() -> None:
+    with pytest.raises(BenchError, match=r"sizes"):
+        ResizeChain(sizes=())
 
 
 def test_random_resize_pad_draws_for_each_image(toy, images) -> None:

@@ -59,6 +59,7 @@ def timm_model(folder: Path) -> dict[str, Any]:
 
 SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
     "adversarial-training": lambda folder: {"steps": 2, "batch_identities": 4, "attack_steps": 1},
+    "uap-training": lambda folder: {"steps": 2, "batch_identities": 4},
     "onnx": lambda folder: {"file": onnx(Net(), folder / "net.onnx"), "input_size": (32, 16)},
     "timm": timm_model,
     "torch-export": lambda folder: {"file": exported(Net(), folder / "net.pt2"), "input_size": (32, 16)},

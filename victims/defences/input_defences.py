@@ -1,7 +1,8 @@
 """Input transformations as defences: the undefended model behind a `purify`. The model is not retrained.
 
 JPEG as in Guo et al. (ICLR 2018, arXiv 1711.00117), bit depth and smoothing as in Xu et al. (NDSS
-2018, arXiv 1704.01155), random resizing and padding as in Xie et al. (ICLR 2018, arXiv 1711.01991).
+2018, arXiv 1704.01155), random resizing and padding as in Xie et al. (ICLR 2018, arXiv 1711.01991), the chain of
+resizings as in Gong et al. (CVPR 2022).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from reid_attack_bench.contracts import Defence, State, Victim, WrappedVictim, to_float, to_uint8
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.validation import check_settings
+from reid_attack_bench.validation import Count, check_settings
 
 Transformation = Callable[[Tensor], Tensor]
 """Images N×3×H×W in [0, 1] → images of the same shape and range."""
@@ -155,6 +156,38 @@ class GaussianSmoothing(Defence):
             f"Gaussian blur, sigma {self.sigma:g}",
             "arXiv 1704.01155",
         )
+
+
+@dataclass(frozen=True)
+class ResizeChain(Defence):
+    """Resize each image to several sizes one after another, and back to its own; differentiable.
+
+    "Circuitous scaling", the test-time part of the joint defence (Gong et al., CVPR 2022; released code: test.py of
+    github.com/finger-monkey/LTA_and_joint-defence). The code resizes 8-bit images with PIL; here values are not rounded
+    in between, so that attacks need no adaptation. The other part, training on grayscale and sketched images, is left
+    out.
+
+    Attributes:
+        sizes: (height, width) of each resizing, in pixels, in their order.
+        interpolation: "bicubic" or "bilinear", with antialias.
+    """
+
+    version: ClassVar[int] = 1
+    sizes: Annotated[tuple[tuple[Count, Count], ...], Field(min_length=1)] = ((110, 50), (220, 100), (110, 50))
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        check_settings(self, "resize-chain")
+
+    def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        chain = " → ".join(f"{height}×{width}" for height, width in self.sizes)
+        return Purified(victim, self._through, f"resized to {chain}", "Gong et al., CVPR 2022")
+
+    def _through(self, images: Tensor) -> Tensor:
+        own = (images.shape[-2], images.shape[-1])
+        for size in (*self.sizes, own):
+            images = functional.interpolate(images, size, mode=self.interpolation, antialias=True).clamp(0, 1)
+        return images
 
 
 @dataclass(frozen=True)
