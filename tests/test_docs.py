@@ -247,7 +247,7 @@ def options_in(text: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 SHARED = {"Options on the gradient": GradientOptions, "Options on the steps": TransferOptions}
