@@ -26,6 +26,7 @@ _HARNESS = _BASE | {
     "metrics",
     "adversary",
     "data",
+    "plugin_file",
     "registry",
     "suites",
     "checks",
