@@ -173,3 +173,10 @@ def test_json_of_a_victim_that_prints_is_json(tmp_path, tiny, write_suite) -> No
     assert json.loads(result.stdout)["victim"] == key
     for said in ("loads", "builds", "embeds"):
         assert said in result.stderr
+
+
+def test_json_of_a_plan_is_json_where_the_victim_prints(tmp_path, tiny, write_suite) -> None:
+    key = victim(tmp_path / "mine.py", "print('loads')", "print('builds')", "print('embeds')")
+    arguments = ["evaluate", "--victim", key, "--suite", write_suite(tiny), "--dry-run", "--json"]
+    lines = CliRunner().invoke(cli.cli, arguments).stdout.splitlines()
+    assert {"victim", "rank"} <= {json.loads(line)["kind"] for line in lines}

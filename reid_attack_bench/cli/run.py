@@ -115,7 +115,8 @@ def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
     from reid_attack_bench.store import Store
 
     if dry_run:
-        plan, todo = jobs.to_do(job)
+        with _prints_apart(as_json):
+            plan, todo = jobs.to_do(job)
         _print_plan(plan, todo, Store(job.settings.store), as_json)
         for note in plan.notes:
             print(f"note: {note}", file=sys.stderr if as_json else sys.stdout)
