@@ -13,9 +13,10 @@ Where embeddings of different images are alike, c counts up to ten times for the
 |---|---|---|---|---|---|---|
 | noticed | 0.1 % | 1.6 % | 16 % | 79 % | 99 % | 100 % |
 
-On one machine rounding is never noticed: the probe is computed on the CPU with one thread. Between machines float32
-results of a network differ by about 1e-6, so one victim in a few hundred is evaluated again without need. What goes
-unnoticed, a change of a tenth of a percent, hardly changes a rank.
+On one machine rounding is never noticed: the probe is computed on the CPU with one thread. Between machines, one victim
+in a few hundred is evaluated again without need: OSNet, ResNet-50, ShuffleNet and MobileNet with AVX-512, AVX2 and
+SSE4.1 differ by 0 to 7e-6, mostly by less than 1e-6, and each has one digest. What goes unnoticed, a change of a tenth
+of a percent, hardly changes a rank.
 """
 
 from __future__ import annotations
