@@ -47,7 +47,9 @@ def marks_of(images: Tensor) -> Tensor:
 
 def by_rows(marks: Tensor) -> Tensor:
     """One mark for each index of the first dimension, UNKNOWN where its elements differ."""
-    flat = marks.reshape(len(marks), -1)
+    flat = marks.flatten(1) if marks.ndim > 1 else marks[:, None]
+    if not flat.shape[1]:
+        return flat.new_full((len(marks),), NEUTRAL)
     highest = flat.amax(dim=1)
     lowest = torch.where(flat == NEUTRAL, highest[:, None], flat).amin(dim=1)
     return torch.where(highest == lowest, highest, UNKNOWN)

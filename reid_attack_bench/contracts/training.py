@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_attack_bench.contracts.cameras import without_cameras
 from reid_attack_bench.contracts.images import to_float
 
 State = dict[str, Tensor]
@@ -17,8 +18,8 @@ State = dict[str, Tensor]
 
 
 def to_cpu(state: State) -> State:
-    """Copies of the tensors: detached, contiguous, on the CPU."""
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    """Copies of the tensors: detached, contiguous, on the CPU, without cameras."""
+    return {name: without_cameras(tensor).detach().cpu().clone().contiguous() for name, tensor in state.items()}
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class MyDefence(Victim):
     defence = ""  # short description of its defence; empty for an undefended model
     randomised = False  # True if two calls on one image may differ
     differentiable = True  # False if gradients do not reach the images: the victim is then only a target
+    # uses_cameras = True  # it takes cameras, int64 N, -1 where unknown: write embed(self, images, cameras)
     # trained_on = "market1501"  # name of its training data set, if the bench has it
 
     def __init__(self) -> None:

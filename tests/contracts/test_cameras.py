@@ -164,7 +164,7 @@ def derived(program: list[Step]) -> Tensor:
         alone[i] = 1.0
         for step in program:
             alone = AS_NOISE.get(step.kind, step)(alone)
-        found.append(alone.flatten(1).amax(dim=1) > 0)
+        found.append(alone.flatten(1).sum(dim=1) > 0)
     return torch.stack(found, dim=1)
 
 

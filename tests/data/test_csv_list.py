@@ -46,6 +46,7 @@ def test_a_list_reads(tmp_path: Path) -> None:
     assert described(splits["gallery"]) == [("b.png", 1, 2), ("c.png", 4, 2), ("d.png", 2, 2)]
     assert described(splits["train"]) == [("t.jpg", 0, 0), ("u.jpg", 1, 1)]
     assert splits["query"].clothes is None
+    assert splits["query"].cameras_known
     assert all(Path(path).is_absolute() for path in splits["query"].paths)
 
 
@@ -75,6 +76,7 @@ def test_without_cameras_no_match_is_junk(tmp_path: Path) -> None:
             file = write(tmp_path, [f"{row}," for row in rows], "path,identity,split,camera")
         content = content_of(CsvList(), file, "v1", None)
         assert (content.matched, content.mistake) == (1, "")
+        assert not any(images.cameras_known for images in read(file).splits.values())
 
 
 def test_clothes_and_junk(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def test_identities_are_folders(tmp_path: Path) -> None:
         NO_IMAGE: ["gallery/9/notes.txt"],
         "images that are in no folder of an identity": ["gallery/loose.jpg"],
     }
+    assert not any(images.cameras_known for images in listing.splits.values())
     assert content_of(Folders(), root, "v1", None).mistake == ""
 
 
@@ -40,6 +41,7 @@ def test_cameras_are_found_in_names_or_folders(tmp_path: Path) -> None:
         tmp_path / "folders", ["probe/anna/hall/1.jpg", "gallery/anna/door/1.jpg", "gallery/anna/hall/2.jpg"]
     )
     splits = read_listing(Folders(camera="folder"), root).splits
+    assert all(images.cameras_known for images in splits.values())
     assert {part: images.cameras.tolist() for part, images in splits.items()} == {"query": [1], "gallery": [0, 1]}
 
 

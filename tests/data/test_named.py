@@ -138,6 +138,7 @@ def test_cuhk_sysu_has_no_cameras_so_no_match_is_junk(tmp_path: Path) -> None:
         ("00102_s00022_0000001_0.jpg", 102, 1),
     ]
     assert listing.splits["train"].identities.tolist() == [0, 1]
+    assert not any(images.cameras_known for images in listing.splits.values())
     assert set(listing.skipped) == {HIDDEN, NO_IMAGE, OUTSIDE}
     assert [name for name in listing.skipped[OUTSIDE] if "combine" in name]
 

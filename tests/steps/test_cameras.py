@@ -240,6 +240,7 @@ def test_a_victim_abroad_and_data_without_cameras_are_unknown(lab, data, seen) -
     lab.run(step)
     assert seen.right == 0
     assert "was not told the camera of 16 of 16 images" in lab.notes[0]
+    assert not lab.workspace.splits(unlabelled.key)["query"].cameras_known
     check = check_step(here, unlabelled, 4)
     lab.run(check)
     (found,) = [each for each in lab.facts[check.key]["results"] if each["name"] == "cameras"]

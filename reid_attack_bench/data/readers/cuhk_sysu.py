@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reid_attack_bench.contracts import DataSet, Listing
@@ -42,7 +42,9 @@ class CUHKSYSU(DataSet):
             _labels,
             whole_path=True,
         )
-        return read_layout(root, layout)
+        listing = read_layout(root, layout)
+        splits = {part: replace(images, cameras_known=False) for part, images in listing.splits.items()}
+        return replace(listing, splits=splits)
 
 
 def _labels(match: re.Match[str]) -> Labels:
