@@ -33,6 +33,7 @@ from reid_attack_bench.contracts import (
     to_cpu,
 )
 from reid_attack_bench.contracts.images import IMAGENET_STD
+from reid_attack_bench.contracts.snapshot import global_random, restore_global_random
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, NonNegative, Positive, Share, check_settings
@@ -232,10 +233,7 @@ class _Fit:
     def _snapshot(self) -> State:
         state = {"perturbation": self.perturbation, "velocity": self.velocity, "salience": self.salience}
         state |= {"done": torch.tensor(self.done), "random.start": self.start}
-        state["random.global"] = torch.random.get_rng_state()  # randomised victims draw from these
-        if self.context.device.type == "cuda":
-            state["random.cuda"] = torch.cuda.get_rng_state(self.context.device)
-        return to_cpu(state)
+        return to_cpu(state | global_random(self.context.device))
 
     def _resume(self) -> None:
         saved = self.context.checkpoint.load() if self.context.checkpoint else None
@@ -249,9 +247,7 @@ class _Fit:
             self.salience, self.done = saved["salience"].to(device), int(saved["done"])
             for _ in range(self.done):
                 next(self.rows)
-            torch.random.set_rng_state(saved["random.global"])
-            if "random.cuda" in saved:
-                torch.cuda.set_rng_state(saved["random.cuda"], device)
+            restore_global_random(saved, device)
         except (KeyError, ValueError) as error:
             raise BenchError(
                 "muap: the checkpoint of this fit does not belong to this data and seed: delete it and fit again"

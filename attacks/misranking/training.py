@@ -12,6 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid_attack_bench.contracts import FitContext, State, ThreatModel, TrainingData, Victim, to_cpu
+from reid_attack_bench.contracts.snapshot import (
+    below,
+    global_random,
+    moments_of,
+    restore_global_random,
+    restore_moments,
+)
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError
 
@@ -165,13 +172,9 @@ class Training:
         state = {f"networks.{name}": tensor for name, tensor in self.networks.state_dict().items()}
         state |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for name, optimiser in self.optimisers.items():
-            for index, moments in optimiser.state_dict()["state"].items():
-                state |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
+            state |= moments_of(optimiser, name)
         state |= {"random.start": start, "random.now": self.context.generator.get_state()}
-        state["random.global"] = torch.random.get_rng_state()  # randomised victims draw from these
-        if self.context.device.type == "cuda":
-            state["random.cuda"] = torch.cuda.get_rng_state(self.context.device)
-        return to_cpu(state | self._history())
+        return to_cpu(state | global_random(self.context.device) | self._history())
 
     def _resume(self, start: Tensor) -> None:
         """Restore the checkpoint, if there is one.
@@ -185,23 +188,17 @@ class Training:
         try:
             if not torch.equal(saved["random.start"], start):
                 raise ValueError("another seed")
-            self.networks.load_state_dict(_below("networks", saved))
+            self.networks.load_state_dict(below("networks", saved))
             for name, optimiser in self.optimisers.items():
-                moments: dict[int, State] = {}
-                for key, tensor in _below(name, saved).items():
-                    index, _, moment = key.partition(".")
-                    moments.setdefault(int(index), {})[moment] = tensor
-                optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
-            self.best = _below("best", saved)
+                restore_moments(optimiser, name, saved)
+            self.best = below("best", saved)
             self.losses = saved["history.losses"].tolist()
             self.checks = saved["history.held_out"].tolist()
             for _ in range(self.done):
                 self.batches.skip(self.networks.mask_head is not None)
             if not torch.equal(self.context.generator.get_state(), saved["random.now"]):
                 raise ValueError("other batches")
-            torch.random.set_rng_state(saved["random.global"])
-            if "random.cuda" in saved:
-                torch.cuda.set_rng_state(saved["random.cuda"], self.context.device)
+            restore_global_random(saved, self.context.device)
         except (KeyError, ValueError, RuntimeError) as error:
             raise BenchError(
                 "misranking: the checkpoint of this fit does not belong to these settings, data and seed: delete it "
@@ -276,8 +273,3 @@ def _row(step: int, losses: Losses) -> list[float]:
 def _table(rows: list[list[float]], columns: Sequence[str]) -> Tensor:
     """Rows as float64, which represents all entries exactly."""
     return torch.tensor(rows, dtype=torch.float64).view(-1, len(columns))
-
-
-def _below(prefix: str, state: State) -> State:
-    """Entries whose names start with "prefix.", without the prefix."""
-    return {name[len(prefix) + 1 :]: tensor for name, tensor in state.items() if name.startswith(prefix + ".")}

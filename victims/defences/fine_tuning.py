@@ -26,6 +26,13 @@ from reid_attack_bench.contracts import (
     distances,
     to_cpu,
 )
+from reid_attack_bench.contracts.snapshot import (
+    below,
+    global_random,
+    moments_of,
+    restore_global_random,
+    restore_moments,
+)
 from reid_attack_bench.data.sampling import pk_batches
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, NonNegative, Positive, Share, check_settings
@@ -179,11 +186,8 @@ class _Saves:
             return
         state = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
         state |= {f"memory.{name}": tensor for name, tensor in self._memory.items()}
-        for index, moments in self._optimiser.state_dict()["state"].items():
-            state |= {f"moments.{index}.{name}": tensor for name, tensor in moments.items()}
-        state |= {"random": self._generator.get_state(), "random.global": torch.random.get_rng_state()}
-        if self._device.type == "cuda":
-            state["random.cuda"] = torch.cuda.get_rng_state(self._device)
+        state |= moments_of(self._optimiser, "moments") | global_random(self._device)
+        state |= {"random": self._generator.get_state()}
         self._checkpoint.save(to_cpu(state | {"done": torch.tensor(done)}))
         self._saved_at = time.monotonic()
 
@@ -197,13 +201,9 @@ class _Saves:
         if saved is None:
             return 0
         try:
-            self._model.load_state_dict(_below("model.", saved))
-            self._memory.update({name: value.to(self._device) for name, value in _below("memory.", saved).items()})
-            moments: dict[int, State] = {}
-            for name, tensor in _below("moments.", saved).items():
-                index, _, moment = name.partition(".")
-                moments.setdefault(int(index), {})[moment] = tensor
-            self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
+            self._model.load_state_dict(below("model", saved))
+            self._memory.update({name: value.to(self._device) for name, value in below("memory", saved).items()})
+            restore_moments(self._optimiser, "moments", saved)
             done = int(saved["done"])
             for _ in range(done):
                 next(batches)
@@ -211,19 +211,13 @@ class _Saves:
                 schedule.step()
             if not torch.equal(self._generator.get_state(), saved["random"]):
                 raise ValueError("other batches")
-            torch.random.set_rng_state(saved["random.global"])
-            if "random.cuda" in saved:
-                torch.cuda.set_rng_state(saved["random.cuda"], self._device)
+            restore_global_random(saved, self._device)
         except (KeyError, ValueError, RuntimeError) as error:
             raise BenchError(
                 f"{self._name}: the checkpoint of this fit does not belong to these settings, data and seed: delete it "
                 "and fit again"
             ) from error
         return done
-
-
-def _below(prefix: str, state: State) -> State:
-    return {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 @contextlib.contextmanager
