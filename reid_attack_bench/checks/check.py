@@ -37,6 +37,7 @@ from reid_attack_bench.data.split import Split
 from reid_attack_bench.errors import BenchError, VictimError
 
 
+# size: the images, and how they are checked
 def check(
     victim: Victim,
     images: np.ndarray,
@@ -46,6 +47,7 @@ def check(
     device: torch.device | str = "cpu",
     batch_size: int = BATCH,
     timed: bool = True,
+    called: Callable[[int], str] = "image {}".format,
 ) -> list[CheckResult]:
     """Check `victim` against its contract and for common mistakes.
 
@@ -57,6 +59,7 @@ def check(
             If they know their cameras, see `contracts.with_cameras`, a victim that uses cameras is told those.
         identities, cameras: int N.
         batch_size: images per batch when attacks are crafted; gradients are checked at this size.
+        called: position of an image → its name, for messages.
         timed: include the check "speed", whose result differs from run to run.
 
     Returns:
@@ -69,7 +72,7 @@ def check(
     victim = bound(victim.to(device).eval().requires_grad_(False))
     split = Split(images, np.asarray(identities), np.asarray(cameras))
     shown = images if cameras_of(images) is not None else split.images_for(victim)
-    subject = Subject(victim, to_float(shown, device), split.identities, split.cameras, batch_size)
+    subject = Subject(victim, to_float(shown, device), split.identities, split.cameras, batch_size, called)
     results: list[CheckResult] = []
     for name, function in _CHECKS.items():
         if name == "speed" and not timed:

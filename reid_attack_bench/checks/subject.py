@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
@@ -52,7 +52,8 @@ class Subject:
     """The victim under test, with images N×3×H×W in [0, 1] on its device and int64 N labels.
 
     The images know their cameras if it uses cameras.
-    batch_size: images per batch when attacks are crafted; first_gradient: of one batch, for a comparison at the end.
+    batch_size: images per batch when attacks are crafted; called: position of an image → its name, for errors;
+    first_gradient: of one batch, for a comparison at the end.
     """
 
     victim: Victim
@@ -60,6 +61,7 @@ class Subject:
     identities: np.ndarray
     cameras: np.ndarray
     batch_size: int = BATCH
+    called: Callable[[int], str] = "image {}".format
     first_gradient: list[Tensor] = field(default_factory=list)
 
     @property
@@ -83,13 +85,17 @@ class Subject:
 
     def embed(self, images: Tensor) -> Tensor:
         """Validated embeddings of copies of the images, without gradients, in batches."""
+        size, parts = min(BATCH, self.batch_size), []
         with torch.no_grad():
-            return torch.cat(
-                [
-                    embed(self.victim, part.clone(), self.name).float()
-                    for part in images.split(min(BATCH, self.batch_size))
-                ]
-            )
+            for first in range(0, len(images), size):
+                part = images[first : first + size].clone()
+                called = functools.partial(self._called, images, first)
+                parts.append(embed(self.victim, part, self.name, called).float())
+        return torch.cat(parts)
+
+    def _called(self, images: Tensor, first: int, row: int) -> str:
+        """Name of an image at `first + row`; of images other than those under test, its position."""
+        return self.called(first + row) if images is self.images else f"image {first + row}"
 
     @functools.cached_property
     def few(self) -> Tensor:
@@ -169,6 +175,17 @@ def sample(query: Split, gallery: Split, queries: int = 64, matches: int = 2) ->
         queries: largest number of query images.
         matches: largest number of gallery images per identity, from other cameras than its query.
     """
+    spread, chosen = sampled(query, gallery, queries, matches)
+    return Split(
+        np.concatenate((np.array(query.images[spread]), np.array(gallery.images[chosen]))),
+        np.concatenate((query.identities[spread], gallery.identities[chosen])),
+        np.concatenate((query.cameras[spread], gallery.cameras[chosen])),
+        cameras_known=query.cameras_known,
+    )
+
+
+def sampled(query: Split, gallery: Split, queries: int = 64, matches: int = 2) -> tuple[list[int], list[int]]:
+    """Positions in the query and in the gallery of the images of `sample`."""
     _, firsts = np.unique(query.identities, return_index=True)
     spread = firsts[np.unique(np.linspace(0, len(firsts) - 1, min(queries, len(firsts))).round().astype(int))]
     chosen: list[int] = []
@@ -177,12 +194,7 @@ def sample(query: Split, gallery: Split, queries: int = 64, matches: int = 2) ->
         places = np.flatnonzero(other)
         _, one_each = np.unique(gallery.cameras[places], return_index=True)
         chosen += list(places[one_each][:matches])
-    return Split(
-        np.concatenate((np.array(query.images[spread]), np.array(gallery.images[chosen]))),
-        np.concatenate((query.identities[spread], gallery.identities[chosen])),
-        np.concatenate((query.cameras[spread], gallery.cameras[chosen])),
-        cameras_known=query.cameras_known,
-    )
+    return spread.tolist(), chosen
 
 
 def ok(evidence: str) -> Observation:

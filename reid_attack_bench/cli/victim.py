@@ -71,18 +71,26 @@ def check_victim_command(
     VICTIM is FILE.py:NAME or a registered name. No attack is run. The exit status is 1 if there is a fault.
     """
     from reid_attack_bench.checks.check import check
-    from reid_attack_bench.checks.subject import images_at, sample
+    from reid_attack_bench.checks.subject import images_at, sample, sampled
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs.check_victim import find_victim
 
     suite = load_suite(suite_name)
     model = find_victim(victim, parse_settings(settings), suite if source_label else None)
     name = data or next(iter(suite.datasets))
-    _, splits = load_data(name, suite, data_root)
-    images = sample(splits["query"], splits["gallery"])
+    source, splits = load_data(name, suite, data_root)
+    images, rows = sample(splits["query"], splits["gallery"]), sampled(splits["query"], splits["gallery"])
+    places = [(part, row) for part, chosen in zip(("query", "gallery"), rows, strict=True) for row in chosen]
     with contextlib.redirect_stdout(sys.stderr):  # what the victim prints
         shown = images_at(images, model, name)
-        results = check(model, shown, images.identities, images.cameras, device=resolve_device(device))
+        results = check(
+            model,
+            shown,
+            images.identities,
+            images.cameras,
+            device=resolve_device(device),
+            called=lambda place: source.image_name(*places[place]),
+        )
     if as_json:
         findings = [asdict(result) for result in results]
         published = {place: asdict(values) for place, values in model.published.items()}

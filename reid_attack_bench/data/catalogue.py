@@ -99,6 +99,7 @@ def source(
         skipped=content.skipped,
         root=found.root,
         notes=found.notes,
+        paths=lambda: {part: images.paths for part, images in read_listing(found.data_set, found.root).splits.items()},
     )
 
 

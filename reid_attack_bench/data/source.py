@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from reid_attack_bench.contracts import DataSet, RankingProtocol
 from reid_attack_bench.data.readers.content import PARTS, Content
 from reid_attack_bench.data.split import Allocate, Progress, Split
+from reid_attack_bench.errors import BenchError
 
 _NAMED = 3
 """Files that a note names for each reason."""
@@ -32,6 +34,8 @@ class DataSource:
             value stands beside results on it.
         skipped: reason → files that are not read, see contracts.Listing.
         root: its folder, or list of images; None for a rendered domain.
+        paths: lists the image files of each split again, in the order of `load`, to name one in an error; none of a
+            rendered domain.
         notes: what every report on it must say: that it is not the published one, or not all was read.
     """
 
@@ -47,6 +51,15 @@ class DataSource:
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     root: Path | None = None
     notes: tuple[str, ...] = ()
+    paths: Callable[[], Mapping[str, Sequence[str]]] = dict
+
+    def image_name(self, part: str, index: int) -> str:
+        """An image in words, for errors: its split and position, and its file below `root` if it has one."""
+        with contextlib.suppress(BenchError, IndexError, KeyError):  # the folder may have changed since
+            path = Path(self.paths()[part][index])
+            inside = self.root is not None and path.is_relative_to(self.root)
+            return f"{part} image {index} ({path.relative_to(self.root) if inside else path.name})"  # type: ignore[arg-type]
+        return f"{part} image {index}"
 
 
 @dataclass(frozen=True)

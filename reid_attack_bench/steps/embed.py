@@ -16,7 +16,7 @@ from reid_attack_bench.contracts import State, Victim, to_float
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.steps.artefacts import REFUSED, read_crafted, write_draws
-from reid_attack_bench.steps.data import images_attacked
+from reid_attack_bench.steps.data import images_attacked, source_of
 from reid_attack_bench.steps.passes import Note, inference, with_smaller_batches
 from reid_attack_bench.steps.step import Facts, Progress, Step, perturbs_of
 from reid_attack_bench.steps.workspace import Workspace
@@ -37,14 +37,20 @@ gallery once and queries as they come.
 
 
 def _embed_all(
-    victim: Victim, images: np.ndarray, label: str, device: torch.device, progress: Progress, note: Note
+    victim: Victim,
+    images: np.ndarray,
+    label: str,
+    device: torch.device,
+    progress: Progress,
+    note: Note,
+    called: Callable[[int], str],
 ) -> torch.Tensor:
     seen: set[torch.Size] = set()
 
     def embedded(first: int, count: int) -> torch.Tensor:
         batch = to_float(images[first : first + count], device)
         with inference(seen, batch):
-            return embed(victim, batch, label, first).float().cpu()
+            return embed(victim, batch, label, lambda row: called(first + row)).float().cpu()
 
     return _in_batches(embedded, len(images), label, device, progress, note)
 
@@ -77,12 +83,16 @@ def _embed_sides(
     victim = workspace.passes(step.inputs["victim"], step)
     images = {part: split.images_for(victim) for part, split in sides.items()}
     label, device, note = step.parents["victim"].about, workspace.device, workspace.note
+    source = source_of(step.parents["data"])
     count = DRAWS if workspace.randomised(step.inputs["victim"]) else 1
     draws: list[State] = []
     for draw in range(count):
         of_draw = progress if count == 1 else _noted(progress, f"draw {draw + 1} of {count}")
         drawn = {part: values for part, values in images.items() if not (draw and part in once)}
-        state = {part: _embed_all(victim, values, label, device, of_draw, note) for part, values in drawn.items()}
+        state = {
+            part: _embed_all(victim, values, label, device, of_draw, note, functools.partial(source.image_name, part))
+            for part, values in drawn.items()
+        }
         refused = _refusals(victim, images["query"], label, device, note) if "query" in images else None
         draws.append(state if refused is None else {**state, REFUSED: refused})
     return draws

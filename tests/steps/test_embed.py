@@ -58,5 +58,5 @@ def test_an_embedding_that_is_not_finite_is_named_with_its_victim(lab, data) -> 
         def embed(self, images):
             return super().embed(images) / (0 if len(images) == 4 else 1)
 
-    with pytest.raises(VictimError, match="victim toy0: embed returned NaN or infinity for image 0"):
+    with pytest.raises(VictimError, match="victim toy0: embed returned NaN or infinity for query image 0"):
         lab.run(clean_step(toy(victim=Late()), data, {}, ()))
