@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from reid_attack_bench import registry
 from reid_attack_bench.attacks.metric import MetricPGD
 from reid_attack_bench.attacks.pgd import PGD
 from reid_attack_bench.contracts import Attack, Defence, ThreatModel, Victim, WrappedVictim, to_float
@@ -22,10 +23,7 @@ from reid_attack_bench.steps.embed import clean_step, features_step
 from reid_attack_bench.steps.fit import fit_step
 from reid_attack_bench.steps.step import Configured, Step
 from reid_attack_bench.steps.victim import defended_step, ready_step, trained_step
-from reid_attack_bench.victims.defences.adversarial_training import AdversarialTraining
-from reid_attack_bench.victims.defences.detector import SqueezingDetector
-from reid_attack_bench.victims.defences.feature_noise import FeatureNoise
-from reid_attack_bench.victims.defences.input_defences import GaussianSmoothing, Jpeg, MedianSmoothing, RandomResizePad
+from reid_attack_bench.victims.defences.input_defences import GaussianSmoothing
 from tests.plugins import camera_aware
 from tests.plugins.camera_aware import (
     CameraAware,
@@ -39,6 +37,7 @@ from tests.plugins.camera_aware import (
 )
 from tests.plugins.toy import Asker, Learner, ToyVictim
 from tests.steps.conftest import Lab, attacked
+from tests.victims.test_every_victim import SMALL
 
 COUNTS = {"train": 12, "query": 8, "gallery": 12}
 
@@ -141,16 +140,16 @@ def test_a_learned_attack_and_a_recipe_are_trained_with_them(lab, data, seen) ->
     told_all(seen)
 
 
-DEFENCES = [
-    Jpeg(), MedianSmoothing(), GaussianSmoothing(), RandomResizePad(), FeatureNoise(), SqueezingDetector(),
-    AdversarialTraining(steps=2, batch_identities=2, attack_steps=1),
-]  # fmt: skip
+DEFENCES = [name for name in registry.available("victim") if registry.find("victim", name).makes(Defence)]
 
 
-@pytest.mark.parametrize("defence", DEFENCES, ids=lambda defence: type(defence).__name__)
-def test_a_defended_victim_is_told_them(lab, data, seen, defence) -> None:
-    """JPEG goes through NumPy, where they are lost on the way."""
-    victim = defended(lab, data, defence, aware(CameraAware(4)))
+@pytest.mark.parametrize("name", DEFENCES)
+def test_a_defended_victim_is_told_them(lab, data, seen, name, tmp_path) -> None:
+    """Every registered defence; JPEG goes through NumPy, where cameras are lost on the way."""
+    options = {**SMALL.get(name, lambda folder: {})(tmp_path)}
+    if "batch_identities" in options:
+        options["batch_identities"] = 2
+    victim = defended(lab, data, registry.find("victim", name).build(options), aware(CameraAware(4)))
     craft = craft_step(attacked(PGD(steps=2), adaptive=2), [victim], data, None, {}, 3, ())
     lab.run(craft)
     lab.run(features_step(craft, victim, data, {}, ()))
