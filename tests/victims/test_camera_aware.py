@@ -38,6 +38,7 @@ def test_side_information_is_added_to_the_tokens(sie: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.e2e
 def test_check_victim_reports_what_a_wrong_camera_does(sie: str) -> None:
     result = CliRunner().invoke(cli.cli, ["check-victim", sie, "--suite", "minute", "--json"], catch_exceptions=False)
     found = {each["name"]: each for each in json.loads(result.output)["findings"]}
