@@ -210,7 +210,7 @@ def _from_file(kind: str, path: Path, name: str) -> Plugin:
         own = [
             own_name
             for own_name, value in vars(module).items()
-            if isinstance(value, Victim) or (inspect.isclass(value) and value.__module__ == module.__name__)
+            if isinstance(value, nn.Module) or (inspect.isclass(value) and value.__module__ == module.__name__)
         ]
         raise BenchError(f"{path} has no '{name}': {nearest(name, own)}")
     return Plugin(kind, f"{path.name}:{name}", getattr(module, name), code, str(path), module)
