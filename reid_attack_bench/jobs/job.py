@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_attack_bench import registry
-from reid_attack_bench.contracts import Defence, Recipe, Victim
+from reid_attack_bench.contracts import Defence, Recipe, Victim, bound
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.execute.device import resolve_device, resolve_devices
 from reid_attack_bench.execute.events import Listener, Outcome
@@ -161,7 +161,7 @@ def evaluate_job(
 def live_job(victim: Victim, suite: str | Path | Suite, settings: Settings, name: str | None, command: str) -> Job:
     base = run_job(suite, settings, command=command)
     device = resolve_device(settings.device)
-    examine(victim.to(device).eval().requires_grad_(False), device)  # fail before any other step is run
+    examine(bound(victim.to(device).eval().requires_grad_(False)), device)  # fail before any other step is run
     plugin = live_plugin(victim)
     entry = VictimEntry(name or plugin.short_name, plugin.key, roles=("white-box", "target"))
     return replace(_with_victim(base, entry), live={entry.label: plugin})

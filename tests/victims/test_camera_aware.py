@@ -63,6 +63,13 @@ def test_it_is_evaluated(sie: str, tiny: dict, write_suite, tmp_path: Path, monk
     result = reid_attack_bench.run(write_suite(tiny), store=tmp_path / "store", out=tmp_path / "out", progress=False)
     assert not result.failures
     assert {"sie", "jpeg"} <= set(pd.DataFrame(result.clean)["victim"])
+    victim = registry.find("victim", sie).build({})
+    live = reid_attack_bench.evaluate(
+        victim, suite=write_suite(tiny), store=tmp_path / "store", out=tmp_path / "live", progress=False
+    )
+    assert not live.failures
+    values = dict(zip(live.clean["victim"], live.clean["mAP"], strict=True))
+    assert values["SmallTransReID"] == values["sie"], "in memory it is told cameras as in a file"
     images = tmp_path / "images"
     images.mkdir()
     from PIL import Image
