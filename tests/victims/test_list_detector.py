@@ -50,5 +50,5 @@ def test_its_share_of_training_images_is_refused_each_among_the_others(distance)
 
 
 def test_too_few_images_for_a_list() -> None:
-    with pytest.raises(BenchError, match="4 training images are too few for lists of 5"):
+    with pytest.raises(BenchError, match="4 training images are too few for lists of 10"):
         ListDetector().fit(ToyVictim(), data(4), CONTEXT)

@@ -51,9 +51,10 @@ def left(settings: UAPTraining) -> tuple[float, float]:
 
 
 def test_it_leaves_more_under_a_universal_perturbation_than_the_same_training_without_one() -> None:
-    clean, attacked = left(SETTINGS)
+    settings = replace(SETTINGS, step_size=2.0)
+    clean, attacked = left(settings)
     assert clean > 90
-    assert attacked > left(replace(SETTINGS, epsilon=0))[1] + 10
+    assert attacked > left(replace(settings, epsilon=0))[1] + 10  # 85.5 and 65.9 when this was written
 
 
 def batch(count: int = 3) -> FitBatch:

@@ -70,7 +70,7 @@ class ListDetector(LearnedDefence):
     """
 
     version: ClassVar[int] = 1
-    length: Annotated[int, Field(ge=2)] = 5
+    length: Annotated[int, Field(ge=2)] = 10
     refused: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
     def __post_init__(self) -> None:
