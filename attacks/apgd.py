@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Attack, Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import Attack, Batch, Need, Reads, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, check_settings
 
@@ -80,6 +80,13 @@ class APGD(GradientOptions, Attack):
     @property
     def needs(self) -> frozenset[Need]:
         return frozenset[Need]({"gradients"}).union(*(NEEDS[name] for name in self.objectives))
+
+    @property
+    def reads(self) -> Reads:
+        """Embeddings where it climbs "fna", which takes their mean. Several climbs are compared by distances."""
+        if "fna" in self.objectives:
+            return "embeddings"
+        return "logits" if self.restarts == 1 and LOGITS.issuperset(self.objectives) else "distances"
 
     def without_logits(self) -> APGD | None:
         """The same without objectives on logits; on the own embedding if it has no others."""

@@ -20,15 +20,15 @@ from torch.nn.utils import parametrize
 
 from reid_attack_bench.contracts import (
     Batch,
-    Distance,
     FitContext,
     LearnedAttack,
     Need,
+    Reads,
     State,
     ThreatModel,
     TrainingData,
     Victim,
-    distances,
+    paired,
     to_cpu,
 )
 from reid_attack_bench.errors import BenchError
@@ -58,9 +58,11 @@ def gap_loss(adversarial_logits: Tensor, clean_logits: Tensor, objective: Object
     return sign * functional.cross_entropy(adversarial_logits, classes).clamp_min(FLOOR).log()
 
 
-def embedding_loss(adversarial: Tensor, clean: Tensor, distance: Distance) -> Tensor:
+def embedding_loss(adversarial: Tensor, clean: Tensor, source: Victim) -> Tensor:
     """Minus the mean distance between the embeddings N×D of images and of their clean versions, a scalar."""
-    return -distances(adversarial, clean, distance).diagonal().mean()
+    if source.own_comparison:
+        return -paired(source, adversarial, clean).mean()
+    return -source.compare(adversarial, clean).diagonal().mean()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ class GAP(LearnedAttack):
         """Gradients of the source, and its logits unless the objective is "embedding"."""
         return frozenset({"gradients"} if self.objective == "embedding" else {"gradients", "logits"})
 
+    @property
+    def reads(self) -> Reads:
+        return "distances" if self.objective == "embedding" else "logits"
+
     def without_logits(self) -> GAP:
         return replace(self, objective="embedding")
 
@@ -129,7 +135,7 @@ class GAP(LearnedAttack):
             with torch.autocast(context.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                 noise = network(clean)
             adversarial = threat.project(clean + threat.radius * noise.float(), clean)
-            loss = self._loss(self._outputs(source, adversarial), known, source.distance)
+            loss = self._loss(self._outputs(source, adversarial), known, source)
             if not math.isfinite(loss.item()):
                 raise BenchError(
                     f"gap: the loss is not finite at step {step} of {self.steps}: lower learning_rate "
@@ -169,9 +175,9 @@ class GAP(LearnedAttack):
     def _outputs(self, source: Victim, images: Tensor) -> Tensor:
         return source.embed(images) if self.objective == "embedding" else logits_of(source, images, classes=2)
 
-    def _loss(self, adversarial: Tensor, clean: Tensor, distance: Distance) -> Tensor:
+    def _loss(self, adversarial: Tensor, clean: Tensor, source: Victim) -> Tensor:
         if self.objective == "embedding":
-            return embedding_loss(adversarial, clean, distance)
+            return embedding_loss(adversarial, clean, source)
         return gap_loss(adversarial, clean, self.objective)
 
     def _network(self) -> Generator:

@@ -25,7 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Attack, Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import Attack, Batch, Need, Reads, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, Positive, Share, check_settings
 
@@ -111,6 +111,10 @@ class MetricFGSM(GradientOptions, Attack):
     def needs(self) -> frozenset[Need]:
         return _needs(self.references)
 
+    @property
+    def reads(self) -> Reads:
+        return "distances"
+
     def objective_on(self, source: Victim, batch: Batch) -> Objectives:
         return objective_on(source, batch, self.references)
 
@@ -154,6 +158,10 @@ class MetricPGD(TransferOptions, Attack):
     @property
     def needs(self) -> frozenset[Need]:
         return _needs(self.references)
+
+    @property
+    def reads(self) -> Reads:
+        return "distances"
 
     def objective_on(self, source: Victim, batch: Batch) -> Objectives:
         return objective_on(source, batch, self.references)

@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Batch, Need, Oracle, QueryAttack, ThreatModel
+from reid_attack_bench.contracts import Batch, Need, Oracle, QueryAttack, Reads, ThreatModel
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, Positive, Share, check_settings
 
@@ -60,6 +60,10 @@ class NES(QueryAttack):
     @property
     def needs(self) -> frozenset[Need]:
         return needs_of(self.margin)
+
+    @property
+    def reads(self) -> Reads:
+        return "distances"
 
     def search(self, oracle: Oracle, batch: Batch, threat: ThreatModel, generator: torch.Generator) -> Tensor:
         clean, draws = batch.images, Draws(len(batch.images), generator)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import ADDED_LATER, Attack, Batch, Need, State, ThreatModel, Victim
+from reid_attack_bench.contracts import ADDED_LATER, Attack, Batch, Need, Reads, State, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, Positive, check_settings
 
@@ -62,6 +62,10 @@ class FGSM(GradientOptions, Attack):
     @property
     def craft_work(self) -> float:
         return 3.0 * self.scales
+
+    @property
+    def reads(self) -> Reads:
+        return "logits"
 
     def without_logits(self) -> MetricFGSM:
         return MetricFGSM(**options_of(self, GradientOptions))
@@ -125,6 +129,10 @@ class PGD(TransferOptions, Attack):
     @property
     def craft_work(self) -> float:
         return 3.0 * self.steps * self.scales
+
+    @property
+    def reads(self) -> Reads:
+        return "logits"
 
     def without_logits(self) -> MetricPGD:
         return MetricPGD(steps=self.steps, step_size=self.step_size, **options_of(self, TransferOptions))

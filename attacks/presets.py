@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from reid_attack_bench.contracts import Batch, ThreatModel, Victim
+from reid_attack_bench.contracts import Batch, Reads, ThreatModel, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import Count, NonNegative, Positive, Share
 
@@ -125,6 +125,10 @@ class FNA(MetricPGD):
         if self.references == "self":
             raise BenchError("fna: references self leaves out other people, by which it is defined: use metric_pgd")
         super().__post_init__()
+
+    @property
+    def reads(self) -> Reads:
+        return "embeddings"
 
     def objective_on(self, source: Victim, batch: Batch) -> Objectives:
         if batch.targets is not None:

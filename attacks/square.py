@@ -23,7 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reid_attack_bench.contracts import Batch, Need, Oracle, QueryAttack, ThreatModel
+from reid_attack_bench.contracts import Batch, Need, Oracle, QueryAttack, Reads, ThreatModel
 from reid_attack_bench.validation import Count, check_settings
 
 from .common.draws import Draws
@@ -120,6 +120,10 @@ class Square(QueryAttack):
     @property
     def needs(self) -> frozenset[Need]:
         return needs_of(self.margin)
+
+    @property
+    def reads(self) -> Reads:
+        return "distances"
 
     def search(self, oracle: Oracle, batch: Batch, threat: ThreatModel, generator: torch.Generator) -> Tensor:
         clean, device = batch.images, batch.images.device

@@ -3,7 +3,8 @@
 Each margin reads one form of answer, so it decides what an attack needs (`needs_of`). To hide:
 
 - "embedding": minus the distance to the embedding of the own clean image, in the distance of the source: squared
-  Euclidean, or 1 − cosine. It takes no labels and no gallery; its reference costs each image one query.
+  Euclidean, 1 − cosine, or a comparison of its own. It takes no labels and no gallery; its reference costs each image
+  one query.
 - "distances": distance to the nearest wrong gallery image minus distance to the nearest correct one. Below zero the
   query's first match is wrong. It takes labels, which say what in the gallery is correct: an oracle, and no attacker
   without them can compute it. No reference. For an image without correct gallery images it is the distance to the
@@ -115,7 +116,10 @@ def _of_embeddings(oracle: Oracle, references: _References, *, hide: bool) -> Ma
     def of(images: Tensor, rows: Tensor) -> Tensor:
         embeddings = oracle.embed(images, rows)[:, None]
         at = rows.to(embeddings.device)
-        if oracle.distance == "cosine":
+        if oracle.own_comparison:
+            asked, wanted = embeddings.expand(-1, targets.shape[1], -1), targets[at]
+            apart = oracle.paired(asked.flatten(0, 1), wanted.flatten(0, 1)).unflatten(0, wanted.shape[:2])
+        elif oracle.distance == "cosine":
             apart = 1.0 - functional.cosine_similarity(embeddings, targets[at], dim=2)
         else:
             apart = (embeddings - targets[at]).square().sum(dim=2)

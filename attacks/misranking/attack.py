@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from reid_attack_bench.contracts import Batch, FitContext, LearnedAttack, State, ThreatModel, TrainingData, Victim
+from reid_attack_bench.contracts import (
+    Batch,
+    FitContext,
+    LearnedAttack,
+    Reads,
+    State,
+    ThreatModel,
+    TrainingData,
+    Victim,
+)
 from reid_attack_bench.errors import BenchError
 
 from ..common.generator import Normalisation, check_image_size
@@ -34,6 +43,14 @@ class MisRanking(Settings, LearnedAttack):
 
     citation: ClassVar[str] = "Wang et al., CVPR 2020, arXiv 2004.04199"
     version: ClassVar[int] = 3
+
+    @property
+    def reads(self) -> Reads:
+        """Distances alone where the mis-ranking loss is that of the paper, in the distance of the source."""
+        if self.misranking_weight == 0:
+            return "logits"
+        own_loss = {"raw_embeddings", "self_pair", "log_losses"} & set(self.behaviours)
+        return "embeddings" if own_loss or self.distance != "victim" else "distances"
 
     def without_logits(self) -> MisRanking | None:
         """The same with `misclassification_weight` 0; None if no mis-ranking loss is left."""

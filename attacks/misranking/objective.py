@@ -109,6 +109,10 @@ class Objective:
         space: Distance = self.source.distance if settings.distance == "victim" else settings.distance
         if self._does("raw_embeddings"):
             space = "euclidean"
+        if self.source.own_comparison and settings.distance == "victim":
+            same = identities.unsqueeze(1) == identities.unsqueeze(0)
+            matrix = self.source.compare(anchors, references)
+            return losses.inverted_triplet(matrix, same, losses.without_self(same), settings.margin)
         if not (self._does("self_pair") or self._does("log_losses")):
             return losses.misranking_loss(anchors, references, identities, settings.margin, space)
         return released.misranking_loss(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from reid_attack_bench.contracts import Distance, ThreatModel, TrainingData, Victim, distances, to_float
+from reid_attack_bench.contracts import ThreatModel, TrainingData, Victim, to_float
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.metrics.ranking import rank, summary
 
@@ -80,7 +81,7 @@ class ValidationSet:
         rows: int64 N, positions of the queries among the M validation images.
         features: M×D embeddings of the clean validation images, on the CPU.
         identities, cameras: int64 M. Images of the query's identity from its own camera are ignored.
-        distance: what the source ranks by.
+        compare: what the source ranks by, see Victim.compare.
     """
 
     images: Tensor
@@ -88,7 +89,7 @@ class ValidationSet:
     features: Tensor
     identities: np.ndarray
     cameras: np.ndarray
-    distance: Distance
+    compare: Callable[[Tensor, Tensor], Tensor]
 
     @classmethod
     def of(cls, parts: IdentitySplit, data: TrainingData, source: Victim, device: torch.device) -> ValidationSet:
@@ -103,7 +104,7 @@ class ValidationSet:
         with torch.no_grad():
             chunks = np.array_split(parts.validation, -(-len(parts.validation) // CHUNK))
             features = torch.cat([source.embed(to_float(data.images[chunk], device)).float().cpu() for chunk in chunks])
-        return cls(images, np.array(rows), features, identities, parts.cameras, source.distance)
+        return cls(images, np.array(rows), features, identities, parts.cameras, _compare(source, device))
 
     def clean(self) -> tuple[float, float]:
         """Rank-1 and mAP of the clean queries, in percent."""
@@ -123,7 +124,14 @@ class ValidationSet:
 
     def ranked(self, features: Tensor) -> tuple[float, float]:
         """Rank-1 and mAP in percent, with N×D embeddings in place of those of the queries."""
-        matrix = distances(features, self.features, self.distance).numpy()
+        matrix = self.compare(features, self.features).numpy()
         queries = self.identities[self.rows], self.cameras[self.rows]
         scores = summary(rank(matrix, queries[0], self.identities, queries[1], self.cameras))
         return scores["rank1"], scores["mAP"]
+
+
+def _compare(source: Victim, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """The comparison of `source` for features on the CPU; one of its own is made on the device of its weights."""
+    if not source.own_comparison:
+        return source.compare
+    return lambda query, gallery: source.compare(query.to(device), gallery.to(device)).cpu()

@@ -21,7 +21,7 @@ from reid_attack_bench.contracts import (
     ThreatModel,
     Victim,
     WrappedVictim,
-    distances,
+    paired,
     without_cameras,
 )
 from reid_attack_bench.errors import AccessError
@@ -115,8 +115,11 @@ class Counted(Oracle):
         self._asked = torch.zeros(len(asker.identities), dtype=torch.int64)
         self._same = asker.identities[:, None] == gallery.identities
         self._junk = self._same & (asker.cameras[:, None] == gallery.cameras)
+        self.own_comparison = victim.own_comparison
         # a closure and no attribute, so that no path of attributes leads to the model
         self._answer = _without_gradients(victim.embed)
+        self._compare = lambda query, gallery: victim.compare(query, gallery)
+        self._paired = lambda first, second: paired(victim, first, second)
 
     @property
     def asked(self) -> Tensor:
@@ -133,6 +136,10 @@ class Counted(Oracle):
 
     def distances(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         return self._distances("distances", images, rows)
+
+    def paired(self, first: Tensor, second: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._paired(first, second) if self.own_comparison else super().paired(first, second)
 
     def ranking(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         apart = self._distances("ranking", images, rows)
@@ -153,7 +160,7 @@ class Counted(Oracle):
     def _distances(self, form: str, images: Tensor, rows: Tensor | None) -> Tensor:
         rows = self._count(form, images, rows)
         with torch.no_grad():
-            apart = distances(self._answer(images), self._gallery.embeddings, self.distance)
+            apart = self._compare(self._answer(images), self._gallery.embeddings)
         return apart.masked_fill_(self._junk[rows].to(apart.device), float("inf"))
 
     def _count(self, form: str, images: Tensor, rows: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Victim, WrappedVictim, distances
+from reid_attack_bench.contracts import Victim, WrappedVictim
 from reid_attack_bench.errors import VictimError
 
 
@@ -21,7 +21,7 @@ def list_suspicion(victim: Victim, queries: Tensor, gallery: Tensor) -> Tensor:
     Raises:
         VictimError: the scores have another shape.
     """
-    apart = distances(queries, gallery, victim.distance)
+    apart = victim.compare(queries, gallery)
     near = apart.topk(min(victim.list_length, len(gallery)), dim=1, largest=False)
     scores = victim.suspicion_in_list(queries, gallery[near.indices], near.values)
     if not isinstance(scores, Tensor) or scores.shape != queries.shape[:1]:

@@ -14,6 +14,7 @@ import torch
 
 from reid_attack_bench.checks.batches import batch_size
 from reid_attack_bench.checks.cameras import cameras as camera_check
+from reid_attack_bench.checks.comparison import comparison
 from reid_attack_bench.checks.defences import purify, rejects
 from reid_attack_bench.checks.gradients import adaptive_gradient, gradient
 from reid_attack_bench.checks.inputs import distance, other_input, ranking
@@ -69,7 +70,7 @@ def check(
         VictimError: it declares `uses_cameras`, but does not take them.
         BenchError: no identity is seen by two cameras, so images cannot be ranked.
     """
-    victim = bound(victim.to(device).eval().requires_grad_(False))
+    victim = bound(victim).to(device).eval().requires_grad_(False)
     split = Split(images, np.asarray(identities), np.asarray(cameras))
     shown = images if cameras_of(images) is not None else split.images_for(victim)
     subject = Subject(victim, to_float(shown, device), split.identities, split.cameras, batch_size, called)
@@ -117,6 +118,7 @@ _CHECKS: dict[str, Callable[[Subject], Iterable[Observation]]] = {
     "ranking": ranking,
     **{name: functools.partial(other_input, name) for name in ("value range", "normalisation", "colour order")},
     "distance": distance,
+    "comparison": comparison,
     "re-ranking": reranking,
     "cameras": camera_check,
     "hidden state": hidden_state,

@@ -50,7 +50,7 @@ def chance_level(subject: Subject) -> float:
 
 
 def distance(subject: Subject) -> Iterator[Observation]:
-    if subject.collapsed:
+    if subject.collapsed or subject.victim.own_comparison:
         return
     other: Distance = "cosine" if subject.declared == "euclidean" else "euclidean"
     score = subject.score(subject.embeddings, other)

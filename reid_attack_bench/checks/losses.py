@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid_attack_bench.checks.subject import Subject, same_draw
-from reid_attack_bench.contracts import Victim
+from reid_attack_bench.contracts import Victim, paired
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Point:
         targets: N×D, embeddings to move away from or towards, or a direction; N classes for "logits".
         kind: "away" and "towards" as metric attacks, "along" the direction, "logits" for their cross-entropy.
         cosine: whether the distance of "away" and "towards" is that of normalised embeddings.
+        own: whether it is the comparison of the victim's own.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Point:
     targets: Tensor
     kind: str
     cosine: bool
+    own: bool = False
 
     def loss(self, victim: Victim, images: Tensor) -> Tensor:
         """N values, ascended by an attack."""
@@ -41,6 +43,9 @@ class Point:
         targets = self.targets.to(embeddings)
         if self.kind == "along":
             return (embeddings * targets).sum(dim=1)
+        if self.own:
+            distance = paired(victim, embeddings, targets)
+            return distance if self.kind == "away" else -distance
         if self.cosine:
             embeddings, targets = functional.normalize(embeddings, dim=1), functional.normalize(targets, dim=1)
         distance = (embeddings - targets).square().sum(dim=1)
@@ -73,10 +78,17 @@ def points(subject: Subject) -> Iterator[Point]:
 
     weights = torch.randn(embeddings.shape, generator=generator).to(embeddings)
     corner = moved(noise(1.0).sign() * 8 / 255)
+    start, eight, far = moved(noise(2.0)), (corner * 255).round() / 255, moved(noise(48.0))
+    own = subject.victim.own_comparison
     yield Point("on clean images", clean, weights, "along", cosine)
-    yield Point("after a random start", moved(noise(2.0)), embeddings, "away", cosine)
-    yield Point("at 8/255, in 8 bits", (corner * 255).round() / 255, embeddings.roll(1, dims=0), "towards", cosine)
-    yield Point("within 48/255", moved(noise(48.0)), embeddings, "away", cosine)
+    if own and not subject.victim.differentiable_comparison:  # the features have gradients, their distances have none
+        yield Point("after a random start", start, weights, "along", cosine)
+        yield Point("at 8/255, in 8 bits", eight, weights, "along", cosine)
+        yield Point("within 48/255", far, weights, "along", cosine)
+        return
+    yield Point("after a random start", start, embeddings, "away", cosine, own)
+    yield Point("at 8/255, in 8 bits", eight, embeddings.roll(1, dims=0), "towards", cosine, own)
+    yield Point("within 48/255", far, embeddings, "away", cosine, own)
 
 
 def after_a_start(subject: Subject) -> Point:

@@ -8,6 +8,7 @@ import torch
 
 from reid_attack_bench.adversary.adaptive import adapt
 from reid_attack_bench.checks.subject import Observation, Subject, fault, ok, same_draw
+from reid_attack_bench.contracts.features import Packed
 
 FLAT = 0.01
 """Largest change of a value of an embedding within 8/255, to first order and relative to its spread over images, that
@@ -36,7 +37,8 @@ def saturation(subject: Subject) -> Iterator[Observation]:
         if not embeddings.requires_grad:
             return  # reported by the gradient check
         spread = subject.embeddings.float().std(dim=0)
-        varied = (spread > 1e-6 * spread.max()).nonzero().flatten()
+        smooth = _columns(subject).to(spread.device)
+        varied = ((spread > 1e-6 * spread[smooth].max()) & smooth).nonzero().flatten()
         chosen = varied[torch.linspace(0, len(varied) - 1, _VALUES).round().long().unique()] if len(varied) else varied
         flat = []
         for value in chosen.tolist():
@@ -56,3 +58,10 @@ def saturation(subject: Subject) -> Iterator[Observation]:
             f"{seen}: they are saturated, or rounded",
             "return what enters the last sigmoid, softmax or sign; or put what makes it flat into purify",
         )
+
+
+def _columns(subject: Subject) -> torch.Tensor:
+    """Bool D: values of an embedding that are floating point numbers, and no truth values such as visibility."""
+    if isinstance(subject.victim, Packed):
+        return subject.victim.layout.floating()
+    return torch.ones(subject.embeddings.shape[1], dtype=torch.bool)

@@ -18,7 +18,7 @@ from reid_attack_bench.checks.result import Level
 from reid_attack_bench.contracts import Distance, Victim, distances, unbound
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.metrics.bootstrap import interval
-from reid_attack_bench.metrics.ranking import rank
+from reid_attack_bench.metrics.ranking import compared_rows, rank
 
 MOVED = 0.01
 """Largest change of an embedding attributed to rounding, relative to the distance between different images."""
@@ -137,6 +137,13 @@ class Subject:
         mean = self.embeddings.mean(dim=0)
         return float((self.embeddings - mean).norm(dim=1).max()) <= 1e-5 * float(mean.norm())
 
+    def scored(self, embeddings: Tensor) -> Score:
+        """Score by what ranks: the declared distance, or the comparison of the victim's own."""
+        if not self.victim.own_comparison:
+            return self.score(embeddings, self.declared)
+        with torch.no_grad():
+            return self.score_of(torch.cat(list(compared_rows(self.victim.compare, embeddings, embeddings))))
+
     def score(self, embeddings: Tensor, distance: Distance) -> Score:
         return self.score_of(distances(embeddings, embeddings, distance))
 
@@ -147,7 +154,7 @@ class Subject:
 
     @functools.cached_property
     def base(self) -> Score:
-        return self.score(self.embeddings, self.declared)
+        return self.scored(self.embeddings)
 
     @functools.cached_property
     def other_inputs(self) -> dict[str, Score]:
@@ -155,7 +162,7 @@ class Subject:
         scores = {}
         for what, (_, change, _) in INPUTS.items():
             try:
-                scores[what] = self.score(self.embed(change(self.images)), self.declared)
+                scores[what] = self.scored(self.embed(change(self.images)))
             except Exception:  # other inputs need not be accepted
                 continue
         return scores

@@ -10,6 +10,7 @@ from reid_attack_bench.contracts.attack import (
     LearnedAttack,
     Need,
     QueryAttack,
+    Reads,
     ReferenceImages,
     Targets,
 )
@@ -18,6 +19,7 @@ from reid_attack_bench.contracts.cameras import cameras_of, with_cameras, withou
 from reid_attack_bench.contracts.dataset import DataSet, ImageList, Listing, RankingProtocol
 from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.ensemble import Ensemble, each_member
+from reid_attack_bench.contracts.features import packed, paired
 from reid_attack_bench.contracts.images import IMAGENET_MEAN, IMAGENET_STD, preprocess, to_float, to_uint8
 from reid_attack_bench.contracts.module import ModuleVictim
 from reid_attack_bench.contracts.oracle import Oracle
@@ -57,6 +59,7 @@ __all__ = [
     "PublishedValues",
     "QueryAttack",
     "RankingProtocol",
+    "Reads",
     "Recipe",
     "ReferenceImages",
     "State",
@@ -72,6 +75,8 @@ __all__ = [
     "each_member",
     "embedding_in",
     "fit_threat",
+    "packed",
+    "paired",
     "preprocess",
     "threat_values",
     "to_cpu",

@@ -18,6 +18,8 @@ from reid_attack_bench.errors import AccessError
 
 Need = Literal["gradients", "logits", "labels", "gallery", "embedding", "distances", "ranking"]
 
+Reads = Literal["embeddings", "distances", "logits"]
+
 ADDED_LATER = {"added_later": True}
 """Field metadata for a setting added to a plug-in after results were stored. Its default must not change any result: at
 its default the setting is left out of the step's key, so stored results are still found."""
@@ -109,6 +111,16 @@ class Attack(ABC):
         images of the other side; for a QueryAttack one of "embedding", "distances" and "ranking".
         """
 
+    @property
+    def reads(self) -> Reads:
+        """What it reads of a source, which decides whether it can follow a victim with a comparison of its own.
+
+        "distances": embeddings only as arguments of `source.compare` and of `contracts.paired`, so it follows any
+        comparison. "logits": no embeddings. "embeddings": their values; on a source that compares in a way of its own
+        they are features side by side, whose distance means nothing, so the attack is not applicable there.
+        """
+        return "embeddings"
+
     def steps_within(self, threat: ThreatModel) -> int:
         """`steps` under `threat`, for an attack whose number of steps depends on the budget."""
         return self.steps
@@ -160,6 +172,11 @@ class LearnedAttack(Attack):
 
 class QueryAttack(Attack):
     """Base class of attacks that see only answers of the source. Define `needs`, one form of answer, and `search`."""
+
+    @property
+    def reads(self) -> Reads:
+        """Distances and rankings are those of the system, whatever its comparison; embeddings see `Attack.reads`."""
+        return "embeddings" if "embedding" in self.needs else "distances"
 
     @abstractmethod
     def search(self, oracle: Oracle, batch: Batch, threat: ThreatModel, generator: torch.Generator) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reid_attack_bench.contracts.cameras import cameras_of, without_cameras
+from reid_attack_bench.contracts.features import Packed, packed
 from reid_attack_bench.contracts.provenance import UNKNOWN
 from reid_attack_bench.contracts.victim import Victim, WrappedVictim
 from reid_attack_bench.errors import VictimError
@@ -18,14 +19,19 @@ _TOLD = ("embed", "logits", "outputs", "suspicion", "rejects")
 
 
 def bound(victim: Victim) -> Victim:
-    """`victim` with images as its only argument; the cameras are those that the images know, see `with_cameras`.
+    """`victim` with images as its only argument and N×D embeddings; itself if it is that already.
 
-    A victim without `uses_cameras` is returned as it is. Around a defence of one that uses cameras, the images that the
+    Cameras are those that the images know, see `with_cameras`. Features for a comparison of its own are packed, see
+    `features`. Around a defence of one that uses cameras, the images that the
     defence hands on without cameras, such as those that it decoded with NumPy, have those of the images it was given.
 
     Raises:
         VictimError: it declares `uses_cameras`, but a method of its own does not take them.
     """
+    return victim if isinstance(victim, Packed) else packed(_with_cameras(victim))
+
+
+def _with_cameras(victim: Victim) -> Victim:
     if isinstance(victim, (_Told, _Telling)):
         return victim
     told = [part for part in victim.modules() if isinstance(part, _Told)]
@@ -36,7 +42,8 @@ def bound(victim: Victim) -> Victim:
 
 def unbound(victim: Victim) -> Victim:
     """The victim that `bound` was given."""
-    return victim.victim if isinstance(victim, (_Told, _Telling)) else victim
+    inner = victim.victim if isinstance(victim, Packed) else victim
+    return inner.victim if isinstance(inner, (_Told, _Telling)) else inner
 
 
 class Abroad(WrappedVictim):

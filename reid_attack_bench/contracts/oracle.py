@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reid_attack_bench.contracts.distance import Distance
 from reid_attack_bench.contracts.threat import Sees
+from reid_attack_bench.errors import AccessError
 
 
 class Oracle(ABC):
@@ -18,13 +19,15 @@ class Oracle(ABC):
 
     Attributes:
         form: answers that are given, as ThreatModel.sees: "embedding", "distances" or "ranking".
-        distance: distance that the system ranks by.
+        distance: distance that the system ranks by; not read where it has a comparison of its own.
+        own_comparison: as in Victim.
         budget: largest number of queries per image.
     """
 
     form: Sees
     distance: Distance
     budget: int
+    own_comparison: bool = False
 
     @property
     @abstractmethod
@@ -46,6 +49,14 @@ class Oracle(ABC):
     @abstractmethod
     def distances(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         """Distances M×G to the gallery, +inf for junk; arguments and errors as for `embed`, form "distances"."""
+
+    def paired(self, first: Tensor, second: Tensor) -> Tensor:
+        """N distances of equal rows of N×D and N×D embeddings by a comparison of the system's own; it is no query.
+
+        Raises:
+            AccessError: the system has none.
+        """
+        raise AccessError(f"distances of embeddings are {self.distance}: compute them")
 
     @abstractmethod
     def ranking(self, images: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -95,16 +95,20 @@ class Victim(nn.Module):
                 setattr(cls, name, True)
 
     def embed(self, images: Tensor) -> Tensor:
-        """N×3×H×W float32 RGB in [0, 1] → N×D embeddings, differentiable in `images`."""
+        """N×3×H×W float32 RGB in [0, 1] → N×D embeddings, differentiable in `images`.
+
+        A victim with a `compare` of its own may return any tree of tensors (dict, list, tuple, nested), the first axis
+        of each of length N; see `contracts.features`.
+        """
         raise NotImplementedError
 
     def compare(self, query: Any, gallery: Any) -> Tensor:
         """Features of Q and of G images, as `embed` returns them → Q×G distances, smaller is nearer; `distance`.
 
         Override it for a model that does not rank by one distance of vectors: parts with visibility, aligned stripes.
-        A value depends on its two images alone, since galleries are compared in blocks. It must not be NaN; for a pair
-        that cannot be compared return a value above all others. Attacks on embeddings climb it: keep it differentiable,
-        or declare differentiable_comparison = False.
+        A value depends on its two images alone, since galleries are compared in blocks. It is finite: for a pair that
+        cannot be compared return a distance above all others. Attacks climb it: keep it differentiable, or declare
+        differentiable_comparison = False.
         """
         return distances(query, gallery, self.distance)
 
@@ -232,6 +236,8 @@ class Recipe(ABC):
         epochs: passes over the training split; it only serves to estimate run times.
         differentiable: as in Victim, for the victim that `load` returns.
         randomised: as in Victim, for the victim that `load` returns.
+        own_comparison: as in Victim, for the victim that `load` returns.
+        differentiable_comparison: as in Victim, for the victim that `load` returns.
         defended: whether that victim may have a defence; adaptive attacks of a protocol are then run too.
     """
 
@@ -239,6 +245,8 @@ class Recipe(ABC):
     epochs: int = 1
     differentiable: ClassVar[bool] = True
     randomised: ClassVar[bool] = False
+    own_comparison: ClassVar[bool] = False
+    differentiable_comparison: ClassVar[bool] = True
     defended: ClassVar[bool] = True
 
     @abstractmethod

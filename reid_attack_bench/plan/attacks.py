@@ -85,6 +85,9 @@ def why_impossible(run: AttackRun, *members: PlannedVictim) -> str:
     """Reason why `run` cannot be crafted on a source, or on several at once; empty if it can."""
     if "logits" in run.needs and not _joins_logits(run, members):
         return f"{run.name} needs logits, which it cannot take from several sources at once"
+    own = next((member.label for member in members if member.own_comparison), "")
+    if run.needs and run.attack.reads != "logits" and own and len(members) > 1:
+        return f"several sources are compared by the cosine distance, and {own} by a comparison of its own"
     return next((reason for member in members if (reason := _why_impossible(run, member))), "")
 
 
@@ -95,4 +98,16 @@ def _why_impossible(run: AttackRun, source: PlannedVictim) -> str:
     if "logits" in run.needs and not source.classifies:
         what = "logits have one class" if source.one_class else f"{source.label} has no logits"
         return f"{what}, so it can only be a target of {run.name}"
+    return _why_incomparable(run, source) if source.own_comparison and run.needs else ""
+
+
+def _why_incomparable(run: AttackRun, source: PlannedVictim) -> str:
+    """Reason why `run` cannot follow the comparison of `source`, which is its own; empty if it can."""
+    if run.attack.reads == "embeddings":
+        return (
+            f"{source.label} ranks by a comparison of its own, and {run.name} reads embeddings themselves, so it can "
+            f"only be a target of {run.name}"
+        )
+    if run.attack.reads == "distances" and "gradients" in run.needs and not source.differentiable_comparison:
+        return f"the comparison of {source.label} gives no gradients, so it can only be a target of {run.name}"
     return ""

@@ -32,6 +32,7 @@ class PlannedVictim:
         roles: as in VictimEntry.
         expected_rank1: clean Rank-1 in % below which it counts as failed at home.
         differentiable, randomised, classifies: as in Victim, as declared.
+        own_comparison, differentiable_comparison: as in Victim, as declared.
         one_class: its logits have fewer than two classes, so it counts as one that has none.
         purifies: an adaptive attack can get past what blocks its gradient, since that is in `purify`.
         defended: it has, or may have, a defence that an adaptive attack could know. False only for what a recipe makes
@@ -51,6 +52,8 @@ class PlannedVictim:
     randomised: bool = False
     purifies: bool = False
     classifies: bool = True
+    own_comparison: bool = False
+    differentiable_comparison: bool = True
     one_class: bool = False
     defended: bool = True
     published: Mapping[str, PublishedValues] = field(default_factory=dict)
@@ -157,6 +160,8 @@ def _ready(entry: VictimEntry, use: Configured[Victim]) -> PlannedVictim:
         randomised=victim.randomised,
         purifies=type(victim).purify is not Victim.purify,
         classifies=victim.classifies and not one_class,
+        own_comparison=victim.own_comparison,
+        differentiable_comparison=victim.differentiable_comparison,
         one_class=one_class,
         published=victim.published,
         architecture=victim.architecture,
@@ -195,6 +200,8 @@ def _trained(
             entry.expected_rank1,
             use.plugin.differentiable,
             randomised=use.plugin.randomised,
+            own_comparison=use.plugin.own_comparison,
+            differentiable_comparison=use.plugin.differentiable_comparison,
             defended=use.plugin.defended,
         )
 
@@ -237,6 +244,8 @@ def _defended(
                 randomised=other.randomised or defence.randomised,
                 purifies=defence.purifies or (other.purifies and not differentiable),
                 classifies=other.classifies,
+                own_comparison=other.own_comparison,
+                differentiable_comparison=other.differentiable_comparison,
                 defends=other,
             )
         )

@@ -17,7 +17,6 @@ from reid_attack_bench.adversary.cost import Cost
 from reid_attack_bench.contracts import (
     Attack,
     Batch,
-    Distance,
     QueryAttack,
     ReferenceImages,
     State,
@@ -28,6 +27,7 @@ from reid_attack_bench.contracts import (
     to_float,
 )
 from reid_attack_bench.data.split import Split
+from reid_attack_bench.metrics.ranking import compared_rows
 from reid_attack_bench.steps.artefacts import new_images, write_targets
 from reid_attack_bench.steps.attack_run import AttackRun, note_lost_cameras
 from reid_attack_bench.steps.data import images_attacked
@@ -41,7 +41,7 @@ from reid_attack_bench.steps.step import (
     source_parents,
     threat_of,
 )
-from reid_attack_bench.steps.targets import choose_targets
+from reid_attack_bench.steps.targets import Compare, choose_targets
 from reid_attack_bench.steps.workspace import Workspace
 
 VERSION = 2
@@ -137,11 +137,11 @@ class _Crafting:
         """The source as it retrieves, at no cost of the attack, and its batch size."""
         return workspace.passes(step.inputs["source"], step), int(step.implementation["batch_size"])
 
-    def _clean(self, step: Step, workspace: Workspace) -> list[tuple[torch.Tensor, Distance]]:
-        """Clean embeddings of the queries by each source, and its distance; at no cost of the attack."""
+    def _clean(self, step: Step, workspace: Workspace) -> list[tuple[torch.Tensor, Compare]]:
+        """Clean embeddings of the queries by each source, and its comparison; at no cost of the attack."""
         systems = [workspace.passes(key, step) for key in source_keys(step)]
         query, size = self.splits["query"], int(step.implementation["batch_size"])
-        return [(_embed(each, query.images_for(each), size, self.device), each.distance) for each in systems]
+        return [(_embed(each, query.images_for(each), size, self.device), _blockwise(each)) for each in systems]
 
     def crafted(self, part: str, rows: slice, drawn: torch.Tensor, max_batch: int) -> torch.Tensor:
         """Craft the images of `part` at `rows` with the random numbers that follow the state `drawn` of the generator.
@@ -179,6 +179,13 @@ class _Crafting:
             return {}
         totals = {"forward_passes": self.cost.forward, "backward_passes": self.cost.backward, "queries": self.queries}
         return {name: total / self.images for name, total in totals.items()}
+
+
+def _blockwise(system: Victim) -> Compare:
+    """The comparison of `system`, one of its own in blocks."""
+    if not system.own_comparison:
+        return system.compare
+    return lambda query, gallery: torch.cat(list(compared_rows(system.compare, query, gallery)))
 
 
 def _references(split: Split, source: Victim | None) -> ReferenceImages:

@@ -98,9 +98,11 @@ def _takes(victim: Victim, images: Tensor, dimensions: int) -> bool:
 
 
 def _answers(victim: Victim, images: Tensor) -> list[list[int]]:
-    """Steps of the logits and of the answers of a detector, if there are any."""
-    found = []
-    for ask in (victim.logits if victim.classifies else lambda images: None, victim.suspicion, victim.rejects):
+    """Steps of the logits, of the answers of a detector and of a comparison of its own, if there are any."""
+    found, asked = [], [victim.logits] * victim.classifies + [victim.suspicion, victim.rejects]
+    if victim.own_comparison:
+        asked.append(lambda images: victim.compare(victim.embed(images), victim.embed(images.flip(-1))))
+    for ask in asked:
         _seed()
         answer = ask(images)
         if answer is not None:

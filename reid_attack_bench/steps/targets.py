@@ -16,22 +16,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Distance, distances
 from reid_attack_bench.data.split import Split
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import digest_of
 from reid_attack_bench.steps.step import Step
 
+Compare = Callable[[Tensor, Tensor], Tensor]
+"""Distances Q×G of Q×D and G×D, see Victim.compare."""
+
 _ROWS = 512  # queries compared with all others at a time
 
 
 def choose_targets(
-    craft: Step, query: Split, gallery: Split, embedded: Callable[[], list[tuple[Tensor, Distance]]]
+    craft: Step, query: Split, gallery: Split, embedded: Callable[[], list[tuple[Tensor, Compare]]]
 ) -> np.ndarray:
     """Target identities, int64 N, of the queries of a craft step whose threat model is to impersonate.
 
     Args:
-        embedded: clean embeddings N×D of the queries by each source, and its distance; called for "hardest" only.
+        embedded: clean embeddings N×D of the queries by each source, and its comparison; called for "hardest" only.
 
     Raises:
         BenchError: a query has no possible target.
@@ -65,7 +67,7 @@ def possible_targets(query: Split, gallery: Split) -> tuple[np.ndarray, np.ndarr
 
 
 def _nearest(
-    people: np.ndarray, possible: np.ndarray, query: Split, embedded: list[tuple[Tensor, Distance]]
+    people: np.ndarray, possible: np.ndarray, query: Split, embedded: list[tuple[Tensor, Compare]]
 ) -> np.ndarray:
     """Index of the nearest possible target of each query: smallest mean distance to its query images."""
     belongs = torch.from_numpy(query.identities[:, None] == people).to(embedded[0][0].device, torch.float32)
@@ -74,8 +76,8 @@ def _nearest(
     for first in range(0, len(possible), _ROWS):
         rows = slice(first, first + _ROWS)
         apart = torch.zeros_like(mean[rows])
-        for embeddings, distance in embedded:
-            each = distances(embeddings[rows].float(), embeddings.float(), distance) @ mean
+        for embeddings, compare in embedded:
+            each = compare(embeddings[rows].float(), embeddings.float()) @ mean
             apart += each / each.mean(dim=1, keepdim=True)
         apart[torch.from_numpy(~possible[rows]).to(apart.device)] = torch.inf
         found.append(apart.argmin(dim=1).cpu())

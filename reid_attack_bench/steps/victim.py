@@ -17,6 +17,9 @@ from reid_attack_bench.steps.workspace import Workspace, fit_context
 
 VERSION = 2
 
+OWN = "its own"
+"""Distance on the card of a victim with a comparison of its own."""
+
 _READY_WORK = 10.0  # forward passes that the check takes, roughly
 
 
@@ -89,7 +92,7 @@ def described(victim: Victim, device: torch.device) -> Facts:
     found = examine(victim, device)
     return {
         "name": victim.name or type(victim).__name__,
-        "distance": victim.distance,
+        "distance": OWN if victim.own_comparison else victim.distance,
         "input_size": list(victim.input_size),
         "randomised": victim.randomised,
         "differentiable": victim.differentiable,

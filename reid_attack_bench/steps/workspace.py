@@ -21,6 +21,7 @@ from reid_attack_bench.adversary.result_list import ListSeen
 from reid_attack_bench.contracts import Defence, Ensemble, FitContext, Recipe, State, TrainingData, Victim, bound
 from reid_attack_bench.contracts.bound import Abroad
 from reid_attack_bench.data.split import Split
+from reid_attack_bench.errors import VictimError
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.steps.artefacts import read_splits
 from reid_attack_bench.steps.examine import examine
@@ -90,6 +91,11 @@ class Workspace:
         recipe: Recipe = step.plugin
         assert state is not None
         victim = recipe.load(state)
+        if victim.own_comparison != recipe.own_comparison:
+            raise VictimError(
+                f"victim {step.about}: own_comparison is {victim.own_comparison} on the victim, and "
+                f"{recipe.own_comparison} on its recipe: declare it on the recipe, by which attacks are planned"
+            )
         victim.trained_on = self.steps[step.inputs["data"]].about
         return bound(victim)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_attack_bench.contracts import FitContext, TrainingData
+from reid_attack_bench.contracts import Distance, FitContext, TrainingData, Victim
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.victims.defences.list_detector import ListDetector, inconsistency
 from tests.plugins.toy import ToyVictim
@@ -19,11 +19,17 @@ def data(count: int) -> TrainingData:
     return TrainingData("toys", images, np.arange(count) // 2, np.arange(count) % 2)
 
 
+def ranks_by(distance: Distance) -> Victim:
+    victim = Victim()
+    victim.distance = distance
+    return victim
+
+
 def test_the_score_by_hand() -> None:
     """Squared distances: of the query to its list 9 and 16, within the list 25."""
     nearest = torch.tensor([[[3.0, 0.0], [0.0, 4.0]]])
-    assert inconsistency(nearest, torch.tensor([[9.0, 16.0]]), "euclidean").tolist() == [0.5]
-    assert inconsistency(nearest, torch.tensor([[0.5, 0.7]]), "cosine").tolist() == pytest.approx([0.6])
+    assert inconsistency(nearest, torch.tensor([[9.0, 16.0]]), ranks_by("euclidean")).tolist() == [0.5]
+    assert inconsistency(nearest, torch.tensor([[0.5, 0.7]]), ranks_by("cosine")).tolist() == pytest.approx([0.6])
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])

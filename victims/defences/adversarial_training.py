@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import ADDED_LATER, State, ThreatModel, Victim, distances
+from reid_attack_bench.contracts import ADDED_LATER, State, ThreatModel, Victim, paired
 from reid_attack_bench.validation import Count, NonNegative, Share
 
 from .fine_tuning import FineTuning, FitBatch
@@ -102,7 +102,7 @@ class AdversarialTraining(FineTuning):
         itself = torch.eye(len(clean), dtype=torch.bool, device=clean.device)
 
         def misranked(images: Tensor) -> Tensor:
-            matrix = distances(model.embed(images), reference, model.distance)
+            matrix = model.compare(model.embed(images), reference)
             nearest_same = matrix.masked_fill(~same | itself, math.inf).min(dim=1).values
             farthest_other = matrix.masked_fill(same, -math.inf).max(dim=1).values
             return (nearest_same - farthest_other).sum()
@@ -112,6 +112,8 @@ class AdversarialTraining(FineTuning):
 
 def _paired(first: Tensor, second: Tensor, victim: Victim) -> Tensor:
     """Distances between equal rows, by the distance of `victim`: N values."""
+    if victim.own_comparison:
+        return paired(victim, first, second)
     if victim.distance == "cosine":
         return 1 - functional.cosine_similarity(first, second)
     return (first - second).square().sum(dim=1)

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import FitContext, LearnedDefence, State, TrainingData, Victim, WrappedVictim
+from reid_attack_bench.contracts import FitContext, LearnedDefence, State, TrainingData, Victim, WrappedVictim, paired
 from reid_attack_bench.validation import check_settings
 
 _BATCH = 32
@@ -38,12 +38,20 @@ class _Guarded(WrappedVictim):
 
 
 def fragility(victim: Victim, images: Tensor) -> Tensor:
-    """Cosine distance by which squeezing moves each embedding: N values, the larger of two squeezers."""
+    """Cosine distance by which squeezing moves each embedding: N values, the larger of two squeezers.
+
+    The distance of a victim with a comparison of its own is that.
+    """
     embeddings = victim.embed(images)
     smooth = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
     few = (images * _LEVELS).round() / _LEVELS
-    moved = [1 - functional.cosine_similarity(embeddings, victim.embed(squeezed)) for squeezed in (smooth, few)]
-    return torch.maximum(*moved)
+    return torch.maximum(*(_moved(victim, embeddings, victim.embed(squeezed)) for squeezed in (smooth, few)))
+
+
+def _moved(victim: Victim, first: Tensor, second: Tensor) -> Tensor:
+    if victim.own_comparison:
+        return paired(victim, first, second)
+    return 1 - functional.cosine_similarity(first, second)
 
 
 @dataclass(frozen=True)

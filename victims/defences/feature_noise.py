@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reid_attack_bench.contracts import Defence, State, Victim, WrappedVictim
+from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import check_settings
 
 
@@ -41,4 +42,9 @@ class FeatureNoise(Defence):
         check_settings(self, "feature-noise")
 
     def defend(self, victim: Victim, state: State | None = None) -> Victim:
+        if victim.own_comparison:
+            raise BenchError(
+                f"feature-noise adds noise to embeddings, and {victim.name or type(victim).__name__} compares features "
+                "in a way of its own: add noise to them in its embed"
+            )
         return _Noisy(victim, self.sigma)

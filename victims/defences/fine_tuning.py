@@ -23,7 +23,6 @@ from reid_attack_bench.contracts import (
     State,
     TrainingData,
     Victim,
-    distances,
     to_cpu,
 )
 from reid_attack_bench.contracts.snapshot import (
@@ -234,8 +233,8 @@ def _batch_statistics(model: nn.Module, updated: bool) -> Iterator[None]:
 
 
 def _triplet(embeddings: Tensor, identities: Tensor, victim: Victim, margin: float) -> Tensor:
-    matrix = distances(embeddings, embeddings, victim.distance).clamp_min(1e-12)
-    matrix = matrix.sqrt() if victim.distance == "euclidean" else matrix
+    matrix = victim.compare(embeddings, embeddings).clamp_min(1e-12)
+    matrix = matrix.sqrt() if victim.distance == "euclidean" and not victim.own_comparison else matrix
     same = identities[:, None] == identities[None, :]
     farthest_same = matrix.masked_fill(~same, -math.inf).max(dim=1).values
     nearest_other = matrix.masked_fill(same, math.inf).min(dim=1).values

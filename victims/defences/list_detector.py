@@ -18,14 +18,12 @@ from pydantic import Field
 from torch import Tensor
 
 from reid_attack_bench.contracts import (
-    Distance,
     FitContext,
     LearnedDefence,
     State,
     TrainingData,
     Victim,
     WrappedVictim,
-    distances,
 )
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.validation import check_settings
@@ -42,19 +40,23 @@ class _Listed(WrappedVictim):
         return self.victim.outputs(images)
 
     def suspicion_in_list(self, queries: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
-        return inconsistency(nearest, distances, self.distance) - self.threshold
+        return inconsistency(nearest, distances, self) - self.threshold
 
 
-def inconsistency(nearest: Tensor, apart: Tensor, distance: Distance) -> Tensor:
+def inconsistency(nearest: Tensor, apart: Tensor, victim: Victim) -> Tensor:
     """How much farther a query is from its nearest gallery images than these are from each other: N ratios.
 
     Args:
         nearest: N×k×D embeddings at the head of each list.
         apart: N×k, their distances to the query.
-        distance: distance of the victim.
+        victim: whose comparison the distances are of.
     """
     count = nearest.shape[1]
-    among = torch.func.vmap(lambda images: distances(images, images, distance))(nearest)
+    among = (
+        torch.stack([victim.compare(images, images) for images in nearest])
+        if victim.own_comparison
+        else torch.func.vmap(lambda images: victim.compare(images, images))(nearest)
+    )
     others = ~torch.eye(count, dtype=torch.bool, device=nearest.device)
     spread = among[:, others].mean(dim=1)
     return apart.mean(dim=1) / spread.clamp_min(1e-6)
@@ -90,10 +92,10 @@ class ListDetector(LearnedDefence):
             gallery = torch.cat([victim.embed(data.batch(rows, context.device)[0]) for rows in batches])
             found = []
             for rows in batches:
-                apart = distances(gallery[rows], gallery, victim.distance)
+                apart = victim.compare(gallery[rows], gallery)
                 apart[range(len(rows)), rows] = torch.inf  # itself
                 near = apart.topk(self.length, dim=1, largest=False)
-                found.append(inconsistency(gallery[near.indices], near.values, victim.distance))
+                found.append(inconsistency(gallery[near.indices], near.values, victim))
                 context.progress(rows[-1] + 1, total, "")
         return {"threshold": torch.quantile(torch.cat(found).double().cpu(), 1 - self.refused)}
 

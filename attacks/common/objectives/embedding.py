@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reid_attack_bench.contracts import Batch, Ensemble, Victim, distances, to_float
+from reid_attack_bench.contracts import Batch, Ensemble, Victim, to_float
 
 from ..members import over_members
 from .view import Scores, View
@@ -33,7 +33,7 @@ def embedding_distance(
         if references == "same_identity":
             others, weights = _with_same_identity(source, batch, own)
     weights = weights / weights.sum(dim=1, keepdim=True)
-    return lambda images: (distances(source.embed(images), others, source.distance) * weights).sum(dim=1)
+    return lambda images: (source.compare(source.embed(images), others) * weights).sum(dim=1)
 
 
 def _with_same_identity(source: Victim, batch: Batch, own: Tensor) -> tuple[Tensor, Tensor]:

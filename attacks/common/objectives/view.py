@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_attack_bench.contracts import Batch, ReferenceImages, Victim, distances, to_float
+from reid_attack_bench.contracts import Batch, ReferenceImages, Victim, paired, to_float
 
 _CHUNK = 64  # images per forward pass
 
@@ -68,10 +68,12 @@ class View:
 
     def apart(self, embeddings: Tensor, references: Tensor) -> Tensor:
         """N×R distances of embeddings."""
-        return distances(embeddings, references, self.source.distance)
+        return self.source.compare(embeddings, references)
 
     def paired(self, embeddings: Tensor, references: Tensor) -> Tensor:
         """N distances between equal rows."""
+        if self.source.own_comparison:
+            return paired(self.source, embeddings, references)
         if self.source.distance == "cosine":
             return 1.0 - functional.cosine_similarity(embeddings, references)
         return (embeddings - references).square().sum(dim=1)
