@@ -45,9 +45,7 @@ def test_from_pip_install_to_a_row_in_ten_minutes(tmp_path: Path, capsys: pytest
     left_out = shutil.ignore_patterns(".*", "runs", "build", "site", "results", "*.egg-info", "__pycache__")
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT, checkout, ignore=left_out)
-    noted = [
-        f"{command}\necho $EPOCHREALTIME {shlex.quote(shlex.quote(command))} >> times.txt" for command in commands()
-    ]
+    noted = [f"{command}\necho $EPOCHREALTIME {shlex.quote(command)} >> times.txt" for command in commands()]
     # as a new terminal would be: nothing of the environment that runs the tests
     own = Path(os.environ.get("VIRTUAL_ENV", ROOT / ".venv")) / "bin"
     path = os.pathsep.join(each for each in os.environ["PATH"].split(os.pathsep) if Path(each) != own)
