@@ -20,10 +20,17 @@ from reid_attack_bench.contracts.dataset import DataSet, ImageList, Listing, Ran
 from reid_attack_bench.contracts.distance import Distance, distances
 from reid_attack_bench.contracts.ensemble import Ensemble, each_member
 from reid_attack_bench.contracts.features import packed, paired
-from reid_attack_bench.contracts.images import IMAGENET_MEAN, IMAGENET_STD, preprocess, to_float, to_uint8
+from reid_attack_bench.contracts.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Interpolation,
+    preprocess,
+    to_float,
+    to_uint8,
+)
 from reid_attack_bench.contracts.module import ModuleVictim
 from reid_attack_bench.contracts.oracle import Oracle
-from reid_attack_bench.contracts.selection import Pool, embedding_in
+from reid_attack_bench.contracts.selection import Pool, embedding_in, output_in
 from reid_attack_bench.contracts.threat import ThreatModel, craft_threat, fit_threat, threat_values
 from reid_attack_bench.contracts.training import Checkpoint, FitContext, State, TrainingData, to_cpu
 from reid_attack_bench.contracts.victim import (
@@ -49,6 +56,7 @@ __all__ = [
     "Ensemble",
     "FitContext",
     "ImageList",
+    "Interpolation",
     "LearnedAttack",
     "LearnedDefence",
     "Listing",
@@ -75,6 +83,7 @@ __all__ = [
     "each_member",
     "embedding_in",
     "fit_threat",
+    "output_in",
     "packed",
     "paired",
     "preprocess",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from reid_attack_bench.contracts.cameras import cameras_of, with_cameras
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 def to_float(images: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
@@ -34,13 +38,20 @@ def preprocess(
     size: tuple[int, int],
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
+    *,
+    interpolation: Interpolation = "bilinear",
+    antialias: bool = True,
 ) -> Tensor:
-    """Resize (bilinear, antialiased) to `size` = (height, width) and normalise; differentiable.
+    """Resize to `size` = (height, width) and normalise; differentiable.
 
-    For use inside a victim; nothing else in the project resizes or normalises the input of a model.
+    With antialias this is Pillow's resize, without it OpenCV's, but for their rounding to 8 bits. Bicubic interpolation
+    is clipped to [0, 1], as theirs is. For use inside a victim; nothing else in the project resizes or normalises the
+    input of a model.
     """
     if images.shape[-2:] != torch.Size(size):
-        images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+        images = functional.interpolate(images, size=size, mode=interpolation, align_corners=False, antialias=antialias)
+        if interpolation == "bicubic":
+            images = images.clamp(0, 1)
     # non-blocking, so that no pass waits for the GPU
     shift, scale = (
         torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True) for values in (mean, std)

@@ -39,10 +39,16 @@ def embedding_in(
     Raises:
         VictimError: `output` is missing or unknown, or the axes of the selected tensor leave a choice.
     """
+    what, values = output_in(result, output, what, option=option)
+    return _one_vector(values, what, pool)
+
+
+def output_in(result: Any, output: int | str | None, what: str, *, option: str = "output") -> tuple[str, Tensor]:
+    """(name for errors, tensor) of the selected output of a network, with the axes that it has; see `embedding_in`."""
     if isinstance(result, Tensor):
         if output is not None:
             raise VictimError(f"{what} returned one Tensor: leave out {option}={output!r}")
-        return _one_vector(result, what, pool)
+        return what, result
     several = _by_name(result)
     if several is None:
         raise VictimError(f"{what} returned a {type(result).__name__}, expected a tensor")
@@ -53,7 +59,7 @@ def embedding_in(
     if output not in several:
         shapes = ", ".join(f"{name!r}: {shape_of(value)}" for name, value in several.items())
         raise VictimError(f"{what} returned several outputs ({shapes}): select the embedding with {option}=…")
-    return embedding_in(several[output], None, f"output {output!r} of {what}", option=option, pool=pool)
+    return output_in(several[output], None, f"output {output!r} of {what}", option=option)
 
 
 def checked_pool(pool: Any) -> Pool:
