@@ -277,6 +277,7 @@ SAME = {
     "square-distances": "square",
     "square-topk": "square",
     **dict.fromkeys(("sma", "odfa", "i-fgsm-bai", "mi-fgsm-bai", "fna", "ti-dim"), "metric_pgd"),
+    "openvino": "torchscript",
     "torch-export": "torchscript",
     "onnx": "torchscript",
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reid_attack_bench.contracts import Distance, State, Victim, embedding_in, preprocess
+from reid_attack_bench.contracts import Distance, Interpolation, State, Victim, embedding_in, preprocess
 from reid_attack_bench.errors import BenchError
 
 from .exported import Triple
@@ -71,6 +71,7 @@ class FastReidModel(Victim):
         trained_on: name of its training data set, if the bench has it.
         output: position or dict key of the embedding, for a network with several outputs.
         trust_pickle, entry: see `weights.read_weights`.
+        resize, antialias: see `contracts.preprocess`; FastReID's own evaluation is bicubic, with antialias.
 
     Raises:
         BenchError: the file is missing, corrupt, needs `trust_pickle`, or does not fit.
@@ -93,6 +94,8 @@ class FastReidModel(Victim):
         output: int | str | None = None,
         trust_pickle: bool = False,
         entry: str = "",
+        resize: Interpolation = "bilinear",
+        antialias: bool = True,
     ) -> None:
         super().__init__()
         name = type(module).__name__
@@ -105,8 +108,10 @@ class FastReidModel(Victim):
         self.mean = tuple(value / 255.0 for value in ((0.0, 0.0, 0.0) if normalises else mean))
         self.std = tuple(value / 255.0 for value in ((1.0, 1.0, 1.0) if normalises else std))
         self.distance, self.defence, self.trained_on, self.output = distance, defence, trained_on, output
+        self.resize, self.antialias = resize, antialias
 
     def embed(self, images: Tensor) -> Tensor:
-        return embedding_in(
-            self.module(preprocess(images, self.input_size, self.mean, self.std)), self.output, self.name
+        ready = preprocess(
+            images, self.input_size, self.mean, self.std, interpolation=self.resize, antialias=self.antialias
         )
+        return embedding_in(self.module(ready), self.output, self.name)

@@ -457,7 +457,7 @@ assert process.exitcode == 0, "it hangs"
 
 
 def test_every_adapter_is_registered_with_a_line_about_it() -> None:
-    names = {"torchreid-checkpoint", "torchvision", "timm", "torchscript", "torch-export", "onnx"}
+    names = {"torchreid-checkpoint", "torchvision", "timm", "torchscript", "torch-export", "onnx", "openvino"}
     assert set(registry.available("victim")) >= names
     assert all(registry.find("victim", name).factory.__doc__ for name in names)
     with pytest.raises(BenchError, match="torchreid-checkpoint needs arch and file: give them as options"):

@@ -30,6 +30,7 @@ from reid_attack_bench.contracts import (
 from reid_attack_bench.steps.examine import examine
 from reid_attack_bench.victims.torchreid_zoo import untrained_model
 from tests.plugins.toy import ToyVictim
+from tests.victims.exported.networks import Convolutions, openvino_file
 from tests.victims.test_adapters import Net, exported, onnx, scripted
 
 pytestmark = pytest.mark.e2e
@@ -61,6 +62,7 @@ SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
     "adversarial-training": lambda folder: {"steps": 2, "batch_identities": 4, "attack_steps": 1},
     "uap-training": lambda folder: {"steps": 2, "batch_identities": 4},
     "onnx": lambda folder: {"file": onnx(Net(), folder / "net.onnx"), "input_size": (32, 16)},
+    "openvino": lambda folder: {"file": openvino_file(Convolutions(), folder / "net.xml")},
     "timm": timm_model,
     "torch-export": lambda folder: {"file": exported(Net(), folder / "net.pt2"), "input_size": (32, 16)},
     "torchreid": lambda folder: {**SMALL_NET, "epochs": 1, "batch_identities": 4},

@@ -8,12 +8,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
-from reid_attack_bench.contracts import to_float
+from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, to_float
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.victims.exported import CONVENTIONS, TorchScriptModel
 from reid_attack_bench.victims.exported.conventions import settled
+from tests.test_docs import read, rows, section
 from tests.victims.exported.networks import Colours, scripted
 
 CROP = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (97, 41, 3), dtype=np.uint8), (0, 0), 2)
@@ -94,3 +96,17 @@ def test_the_mean_that_is_meant_if_none_is_given(given, mean) -> None:
 def test_a_setting_that_does_not_exist(network: Path, settings, says: str) -> None:
     with pytest.raises(BenchError, match=says):
         TorchScriptModel(network, **settings)
+
+
+def test_the_table_in_the_documentation() -> None:
+    (columns, *lines) = rows(section(read("victims.md"), "Conventions"))
+    names = [each.strip("`") for each in columns[1:]]
+    for name, *values in lines:
+        found = dict(zip(names, map(yaml.safe_load, values), strict=True))
+        made = settled(name.strip("`"), {})
+        found["input_size"] = tuple(found["input_size"])
+        normalisation = found.pop("mean`, `std")
+        kinds = {"ImageNet": (IMAGENET_MEAN, IMAGENET_STD), "in the model": ((0, 0, 0), (1, 1, 1))}
+        assert (made.pop("mean"), made.pop("std")) == kinds.get(normalisation, ((0.5,) * 3, (0.5,) * 3))
+        assert found == made
+    assert {name.strip("`") for name, *_ in lines} == set(CONVENTIONS)
