@@ -32,7 +32,7 @@ class OnnxModel(ModelFile):
 
     def _load(self, path: Path) -> Shape:
         runtime = onnxruntime()
-        self._sessions: dict[int, Any] = {}
+        self._sessions: dict[tuple[int, int], Any] = {}
         try:
             session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -77,15 +77,18 @@ class OnnxModel(ModelFile):
             )
 
     def _session(self) -> Any:
-        """The session of this process: threads of a session do not survive a fork."""
-        process = os.getpid()
-        if process not in self._sessions:
+        """The session of this process and its number of threads: threads of a session do not survive a fork.
+
+        One of a parent process is kept, since its destructor would wait for threads that are not there.
+        """
+        key = os.getpid(), torch.get_num_threads()
+        if key not in self._sessions:
             runtime = onnxruntime()
             options = runtime.SessionOptions()
-            options.intra_op_num_threads = torch.get_num_threads()
+            options.intra_op_num_threads = key[1]
             path = str(self.file)
-            self._sessions = {process: runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])}
-        return self._sessions[process]
+            self._sessions[key] = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return self._sessions[key]
 
 
 def onnxruntime() -> Any:

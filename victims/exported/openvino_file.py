@@ -29,7 +29,7 @@ class OpenVinoModel(ModelFile):
             raise BenchError(f"{path} holds the weights of an OpenVINO model: give {path.with_suffix('.xml').name}")
         if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
             raise BenchError(f"{path} has no weights: put {path.with_suffix('.bin').name} into its folder")
-        self._compiled: dict[int, Any] = {}
+        self._compiled: dict[tuple[int, int], Any] = {}
         core = _openvino().Core()
         try:
             model = core.read_model(str(path))
@@ -57,21 +57,21 @@ class OpenVinoModel(ModelFile):
         return {min(port.get_names(), default=str(place)): each for place, (port, each) in enumerate(results)}
 
     def _model(self) -> Any:
-        """The compiled model of this process: its threads do not survive a fork.
+        """The compiled model of this process and its number of threads, which do not survive a fork.
 
         One of a parent process is kept, since its destructor would wait for threads that are not there.
         """
-        process = os.getpid()
-        if process not in self._compiled:
+        key = os.getpid(), torch.get_num_threads()
+        if key not in self._compiled:
             core = _openvino().Core()
             # in single precision, where OpenVINO would choose bfloat16 on processors that have it
             settings = {
                 "INFERENCE_PRECISION_HINT": "f32",
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "INFERENCE_NUM_THREADS": key[1],
                 "NUM_STREAMS": 1,
             }
-            self._compiled[process] = core.compile_model(core.read_model(str(self.file)), "CPU", settings)
-        return self._compiled[process]
+            self._compiled[key] = core.compile_model(core.read_model(str(self.file)), "CPU", settings)
+        return self._compiled[key]
 
 
 def _openvino() -> Any:

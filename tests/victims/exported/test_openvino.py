@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from reid_attack_bench.contracts import IMAGENET_MEAN, IMAGENET_STD, preprocess, weights_digest
 from reid_attack_bench.errors import BenchError, VictimError
-from reid_attack_bench.victims.exported import OpenVinoModel
+from reid_attack_bench.victims.exported import OnnxModel, OpenVinoModel
 from tests.victims.exported.networks import SIZE, Convolutions, images, onnx_file, openvino_file
 
 pytestmark = pytest.mark.e2e
@@ -97,3 +98,18 @@ def test_it_runs_in_a_forked_process_too(file: Path) -> None:
     assert here.poll(60), "it hangs"
     np.testing.assert_allclose(here.recv(), found.numpy(), atol=1e-6)
     process.join(30)
+
+
+def test_a_runtime_has_the_threads_of_its_caller_although_a_plan_was_made_with_one(file: Path, tmp_path: Path) -> None:
+    before, onnx = torch.get_num_threads(), OnnxModel(onnx_file(Convolutions(), tmp_path / "net.onnx"))
+    vino, seen = OpenVinoModel(file), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            onnx.embed(images())
+            vino.embed(images())
+            session = onnx._sessions[os.getpid(), count].get_session_options().intra_op_num_threads
+            seen.append((session, vino._compiled[os.getpid(), count].get_property("INFERENCE_NUM_THREADS")))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(1, 1), (2, 2)]
