@@ -54,7 +54,9 @@ def crafted(attack, source: Victim | None = None, epsilon: int = 8, seed: int = 
     return attack.craft(source or Exact().eval(), batch, ThreatModel(epsilon), torch.Generator().manual_seed(seed))
 
 
-# Digests of the images as of the commit before there were options, in 8 bits: Euclidean and cosine.
+# Digests of the images as of the commit before there were options, in 8 bits: Euclidean and cosine. Where the order of
+# a sum decides the sign of a gradient that is nearly zero, processors differ: both were measured before there was a
+# comparison of the victim's own.
 BEFORE = [
     (FGSM(), "081c9a2c3c81361d", "081c9a2c3c81361d"),
     (PGD(steps=5), "7ca37c0f7f8001f9", "7ca37c0f7f8001f9"),
@@ -64,16 +66,22 @@ BEFORE = [
     (PGD(steps=4, stop_early=True), "b4373870562e438f", "b4373870562e438f"),
     (MetricFGSM(), "42c6ab905959645d", "6e04ce7823a14389"),
     (MetricPGD(steps=5), "03896d5c16665423", "54d4d759f3eb0085"),
-    (MetricFGSM(references="same_identity"), "9a603e8c3e0ab535", "3429b44d51aa04e6"),
-    (MetricPGD(steps=4, references="same_identity", start=0, step_size=1), "c2cfab4156a8d3b5", "ab37ce947f72d885"),
+    (MetricFGSM(references="same_identity"), "9a603e8c3e0ab535", ("3429b44d51aa04e6", "d70c00183c63a839")),
+    (
+        MetricPGD(steps=4, references="same_identity", start=0, step_size=1),
+        "c2cfab4156a8d3b5",
+        ("ab37ce947f72d885", "febc5b3378073bf5"),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("attack", "euclidean", "cosine"), BEFORE, ids=lambda value: str(value))
-def test_at_the_defaults_the_images_are_those_of_before(attack, euclidean: str, cosine: str) -> None:
-    for distance, digest in (("euclidean", euclidean), ("cosine", cosine)):
+def test_at_the_defaults_the_images_are_those_of_before(attack, euclidean: str, cosine: str | tuple[str, ...]) -> None:
+    for distance, digests in (("euclidean", euclidean), ("cosine", cosine)):
         stored = to_uint8(crafted(attack, Exact(distance).eval()))
-        assert hashlib.sha256(stored.tobytes()).hexdigest()[:16] == digest
+        assert hashlib.sha256(stored.tobytes()).hexdigest()[:16] in (
+            (digests,) if isinstance(digests, str) else digests
+        )
 
 
 @pytest.mark.parametrize("attack", [FGSM(), PGD(), MetricFGSM(), MetricPGD(), APGD()], ids=str)

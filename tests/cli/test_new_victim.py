@@ -50,7 +50,7 @@ def test_what_it_suggests_in_comments_is_python(tmp_path: Path) -> None:
     adapters = [
         line.strip() for line in lines if line.strip().startswith(("from reid_attack_bench.victims", "MyDefence ="))
     ]
-    assert len(adapters) == 4 + 7
+    assert len(adapters) == 4 + 8
     file = tmp_path / "all.py"
     file.write_text("\n".join([*adapters, "class Mine:", *code]))
     py_compile.compile(str(file), doraise=True)

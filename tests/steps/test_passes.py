@@ -65,7 +65,7 @@ def test_a_matrix_costs_one_craft_a_source_and_one_pass_a_target(counted, tmp_pa
     assert Counter(
         {(a, s): sum(n for a2, s2, n in module.CRAFTED if (a, s) == (a2, s2)) for a in attacks for s in sources}
     ) == Counter({(a, s): queries for a in attacks for s in sources})
-    planned = 1  # image, whose logits say how many classes there are
+    planned = 1 + 6  # images: one whose logits say how many classes there are, and those of the probe
     examined = 2  # images, at the step of each victim: with gradients twice, embeddings and logits
     for victim in targets:
         evaluated = queries + gallery + len(attacks) * len(sources) * queries
@@ -256,7 +256,7 @@ def test_a_victim_judged_first_can_be_attacked_afterwards() -> None:
     from reid_attack_bench.steps.embed import _embed_all
 
     victim, images = Remembers(), np.zeros((70, 64, 32, 3), np.uint8) + 100
-    quiet = (lambda done, total, text: None), (lambda text: None)
+    quiet = (lambda done, total, text: None), (lambda text: None), str
     assert _embed_all(victim, images, "x", torch.device("cpu"), *quiet).shape == (70, 3)
     attacked = torch.rand(2, 3, 64, 32, requires_grad=True)
     torch.autograd.grad(victim.embed(attacked).sum(), attacked)
