@@ -73,6 +73,10 @@ def run_options(function: Any) -> Any:
             click.option(
                 "--workers", type=click.IntRange(min=1), help="Steps at once.  [default: one per core; one per GPU]"
             ),
+            click.option(
+                "--ray", is_flag=False, flag_value="auto", metavar="[ADDRESS]",
+                help="Run the steps on a Ray cluster: of this address, or the running one, or a new one here.",
+            ),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of the run.  [default: the suite's]"),
             click.option(
                 "--epsilon", metavar="N,…", help="Epsilons of every attack, in 1/255.  [default: the suite's]"

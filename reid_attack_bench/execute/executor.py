@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import torch
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import processes, schedule
+from reid_attack_bench.execute import ray as ray_tasks
+from reid_attack_bench.execute.assignment import Assignment
 from reid_attack_bench.execute.device import Devices, cpu_count, default_workers, each_of, settings_for_a_run
 from reid_attack_bench.execute.events import Listener, Outcome, Recorder
-from reid_attack_bench.execute.parallel import run_in_parallel
+from reid_attack_bench.execute.parallel import Team, run_in_parallel
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.steps.step import Step
@@ -35,11 +39,12 @@ def execute(
     device: Devices,
     listener: Listener | None = None,
     workers: int | None = 1,
+    ray: str | None = None,
 ) -> Outcome:
     """Run all missing steps of `plan`.
 
     A failed step fails its dependents only. A run can be killed at any moment; the next one resumes with the unfinished
-    steps. Results do not depend on `workers` if each worker has the same number of threads.
+    steps. Results do not depend on where steps run if each has the same number of threads.
 
     Args:
         plan: the steps and the goals.
@@ -49,37 +54,61 @@ def execute(
         workers: number of steps at once; at least one for each of several devices. One runs in this process, whose
             settings and random states are restored at the end; more run in their own processes. None for as many as
             cores and memory allow.
+        ray: address of a Ray cluster that runs the steps, or "local", see `execute.ray`; `workers` is then ignored.
 
     Raises:
         BenchError: another run uses the store, the disk is full, or several workers are not possible here.
     """
-    devices = each_of(device)
     outcome = Outcome()
     recorder = Recorder(outcome, listener or Listener())
     with store.locked():
         store.sweep()
         todo = missing_steps(plan, store)
-        asked = max(len(devices), default_workers(devices[0]) if workers is None else workers)
-        start = None
-        if asked > 1 and len(todo) > 1:
-            start = processes.worker_starter(plan, devices)  # before a listener starts a thread, as progress bars do
-            if start is None and (workers is not None or len(devices) > 1):
-                raise BenchError(
-                    f"{asked} workers: a program with other threads, or with CUDA in use, cannot fork, and what exists "
-                    "only in memory cannot be sent to another process: use workers=1 and one device"
-                )
+        # started before a listener starts a thread, as progress bars do
+        team = _team(plan, store, each_of(device), len(todo), workers, ray)
         recorder.begin(todo, len(plan.steps))
         if not todo:
             return outcome
         with settings_for_a_run():
-            if start is None:
-                _run_here(todo, Runner(plan.steps, store, devices[0], recorder), outcome)
+            if team is None:
+                _run_here(todo, Runner(plan.steps, store, each_of(device)[0], recorder), outcome)
             else:
-                outcome.threads = max(1, cpu_count() // asked)
-                jobs = [processes.Job(plan, store, devices[i % len(devices)], outcome.threads) for i in range(asked)]
-                run_in_parallel(todo, recorder, processes.LocalTeam(jobs, start), plan.steps)
+                outcome.threads = team.threads
+                run_in_parallel(todo, recorder, team, plan.steps)
     outcome.failed.update(schedule.behind_gates(plan.steps.values(), outcome.failed))
     return outcome
+
+
+# size: settings of `execute`
+def _team(
+    plan: Plan, store: Store, devices: Sequence[torch.device], steps: int, workers: int | None, ray: str | None
+) -> Team | None:
+    """Workers for a number of steps; None to run them in this process.
+
+    Raises:
+        BenchError: several workers are not possible here.
+    """
+    if not steps:
+        return None
+    if ray is not None:
+        if plan.source is None:
+            raise BenchError("what exists only in memory cannot be sent to another machine: leave out ray")
+        return ray_tasks.start(Assignment(plan, store, torch.device(devices[0].type), threads=1), ray)
+    asked = max(len(devices), default_workers(devices[0]) if workers is None else workers)
+    if asked == 1 or steps == 1:
+        return None
+    start = processes.worker_starter(plan, devices)
+    if start is not None:
+        threads = max(1, cpu_count() // asked)
+        return processes.LocalTeam(
+            [Assignment(plan, store, devices[i % len(devices)], threads) for i in range(asked)], start
+        )
+    if workers is None and len(devices) == 1:
+        return None
+    raise BenchError(
+        f"{asked} workers: a program with other threads, or with CUDA in use, cannot fork, and what exists only in "
+        "memory cannot be sent to another process: use workers=1 and one device"
+    )
 
 
 def _run_here(todo: list[Step], runner: Runner, outcome: Outcome) -> None:

@@ -44,7 +44,13 @@ class Worker:
 
 
 class Team(ABC):
-    """Workers that run steps by key, each one at a time."""
+    """Workers that run steps by key, each one at a time.
+
+    Attributes:
+        threads: number of threads of torch in each.
+    """
+
+    threads: int = 1
 
     @abstractmethod
     def idle(self) -> Worker | None:

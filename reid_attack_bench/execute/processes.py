@@ -17,44 +17,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any
 
 import cv2
 import torch
 
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
 from reid_attack_bench.execute.device import keep_freed_memory, stop_threads, use_deterministic_kernels
 from reid_attack_bench.execute.parallel import Message, Sender, Team, Worker
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
-from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.steps.step import Step
-from reid_attack_bench.store import Store
-from reid_attack_bench.suites.parse import from_json, to_json
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _SECONDS_TO_EXIT = 10.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """Task of a worker process: the steps of one run.
-
-    Attributes:
-        plan: plan of the run.
-        store: store of the results.
-        device: compute device of this worker.
-        threads: number of threads of torch and OpenCV in each worker.
-    """
-
-    plan: Plan
-    store: Store
-    device: torch.device
-    threads: int
 
 
 class LocalWorker(Worker):
@@ -96,10 +74,11 @@ class LocalTeam(Team):
         start: starts one process.
     """
 
-    def __init__(self, jobs: Sequence[Job], start: Callable[[Job], LocalWorker]) -> None:
+    def __init__(self, jobs: Sequence[Assignment], start: Callable[[Assignment], LocalWorker]) -> None:
         self._start = start
+        self.threads = jobs[0].threads
         self._free = list(reversed(jobs))
-        self._workers: dict[LocalWorker, Job] = {}
+        self._workers: dict[LocalWorker, Assignment] = {}
 
     def idle(self) -> LocalWorker | None:
         for worker in self._workers:
@@ -134,7 +113,7 @@ class LocalTeam(Team):
             worker.kill()
 
 
-def worker_starter(plan: Plan, devices: Sequence[torch.device]) -> Callable[[Job], LocalWorker] | None:
+def worker_starter(plan: Plan, devices: Sequence[torch.device]) -> Callable[[Assignment], LocalWorker] | None:
     """Method to start workers for `plan` from this thread: `fork`, `spawn`, or None if neither is possible.
 
     A fork is safe on Linux while no other thread runs and CUDA is not in use. For GPUs it is the last choice: a library
@@ -148,7 +127,7 @@ def worker_starter(plan: Plan, devices: Sequence[torch.device]) -> Callable[[Job
     return None if plan.source is None else spawn
 
 
-def fork(job: Job) -> LocalWorker:
+def fork(job: Assignment) -> LocalWorker:
     """Start a forked worker, which has the plan of this process."""
     stop_threads()
     context = multiprocessing.get_context("fork")
@@ -161,7 +140,7 @@ def fork(job: Job) -> LocalWorker:
     return LocalWorker(process, here)
 
 
-def _forked(pipe: Connection, job: Job, parent: int) -> None:
+def _forked(pipe: Connection, job: Assignment, parent: int) -> None:
     _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     _work(pipe, job)
@@ -175,7 +154,7 @@ spawned_main(int(sys.argv[1]), int(sys.argv[2]))
 """
 
 
-def spawn(job: Job) -> LocalWorker:
+def spawn(job: Assignment) -> LocalWorker:
     """Start a worker in a new Python process, which plans the run of `job` again.
 
     The process does not import the main module, so scripts and notebooks need no `__main__` guard.
@@ -188,7 +167,7 @@ def spawn(job: Job) -> LocalWorker:
     )
     there.close()
     with contextlib.suppress(BrokenPipeError):  # it died at once: detected when its answer is received
-        here.send(_as_text(job))
+        here.send(as_text(job))
     return LocalWorker(process, here)
 
 
@@ -197,7 +176,7 @@ def spawned_main(handle: int, parent: int) -> None:
     _end_with(parent)
     pipe = Connection(handle)
     try:
-        job = _from_text(pipe.recv())
+        job = from_text(pipe.recv())
     except Exception as error:  # the constructor of a plug-in may raise anything
         pipe.send(("fatal", f"a worker process cannot plan this run again ({error}): use one worker"))
         return
@@ -206,29 +185,7 @@ def spawned_main(handle: int, parent: int) -> None:
     _work(pipe, job)
 
 
-def _as_text(job: Job) -> str:
-    source = job.plan.source
-    assert source is not None
-    values: dict[str, Any] = {
-        "suite": to_json(job.plan.suite),
-        "data_root": source.data_root and str(source.data_root),
-        "only": {field: list(values) for field, values in source.only.items()},
-        "remember": source.remember and str(source.remember),
-        "store": str(job.store.root),
-        "device": str(job.device),
-        "threads": job.threads,
-    }
-    return json.dumps(values)
-
-
-def _from_text(text: str) -> Job:
-    values = json.loads(text)
-    data_root, remember = (Path(values[name]) if values[name] else None for name in ("data_root", "remember"))
-    plan = make_plan(from_json(values["suite"]), data_root=data_root, only=values["only"], remember=remember)
-    return Job(plan, Store(Path(values["store"])), torch.device(values["device"]), values["threads"])
-
-
-def _work(pipe: Connection, job: Job) -> None:
+def _work(pipe: Connection, job: Assignment) -> None:
     """Run the steps whose keys are received, until the parent ends this process."""
     torch.set_num_threads(job.threads)
     cv2.setNumThreads(job.threads)

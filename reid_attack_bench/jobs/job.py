@@ -41,6 +41,8 @@ class Settings:
         device: "auto" (the GPUs if there are any), "cpu", "cuda" (all visible GPUs) or "cuda:N,M".
         workers: number of steps at once, each in its own process if more than one; None for as many as cores and
             memory allow. There is at least one per GPU.
+        ray: address of a Ray cluster that runs the steps, "auto" or "local", see `execute.ray.start`; None to run them
+            on this machine.
         precision: "float32" or "bfloat16", for victims while they are attacked and evaluated.
         compile: whether torch.compile is applied to victims.
         protocol: fixed set of attacks in place of that of the suite, see `suites.protocols`.
@@ -54,6 +56,7 @@ class Settings:
     data_root: Path | None = None
     device: str = "auto"
     workers: int | None = 1
+    ray: str | None = None
     precision: str | None = None
     compile: bool = False
     protocol: str | None = None
@@ -213,7 +216,7 @@ def perform(job: Job, listener: Listener) -> Result:
     untouched = manifest.is_reported(planned, earlier, job.out)
     if not untouched:
         manifest.write(planned, job.out)  # so that a killed run can be reported
-    outcome = execute(plan, store, devices, listener, settings.workers)
+    outcome = execute(plan, store, devices, listener, settings.workers, settings.ray)
     record = replace(planned, finished=True)
     if outcome.seconds or outcome.failed or outcome.rebuilt:  # else nothing changed: do not read the store again
         record = manifest.describe(plan, store, outcome, devices, job.command)

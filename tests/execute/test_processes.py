@@ -17,6 +17,7 @@ import torch
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import executor, processes
+from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
@@ -75,8 +76,8 @@ def test_spawned_workers_give_the_same_bytes_and_a_killed_one_fails_its_step_onl
 
 
 def test_a_plan_survives_as_text(small_plan: Plan, tmp_path: Path) -> None:
-    job = processes.Job(small_plan, Store(tmp_path), CPU, threads=3)
-    again = processes._from_text(processes._as_text(job))
+    job = Assignment(small_plan, Store(tmp_path), CPU, threads=3)
+    again = from_text(as_text(job))
     assert list(again.plan.steps) == list(small_plan.steps)
     assert again.plan.cells == small_plan.cells
     assert (again.store, again.device, again.threads) == (job.store, CPU, 3)
@@ -173,9 +174,9 @@ def test_each_of_several_devices_has_a_worker_and_the_results_are_those_of_one(
     small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CPUs with numbers stand in for GPUs: torch takes them as devices of their own."""
-    started: list[processes.Job] = []
+    started: list[Assignment] = []
 
-    def fork(job: processes.Job) -> processes.LocalWorker:
+    def fork(job: Assignment) -> processes.LocalWorker:
         started.append(job)
         return processes.fork(job)
 

@@ -1,0 +1,117 @@
+"""The assignment of a worker, and its form as text, in which it reaches another process or another machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.plan.plan import Plan
+from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.store import Store
+from reid_attack_bench.suites.parse import from_json, to_json
+
+PACKAGES = ("reid-attack-bench", "torch")
+"""Packages that must have one version on all machines of a run."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Steps of one run, and how a worker is to run them.
+
+    Attributes:
+        plan: plan of the run.
+        store: store of the results.
+        device: compute device of this worker.
+        threads: number of threads of torch and OpenCV.
+    """
+
+    plan: Plan
+    store: Store
+    device: torch.device
+    threads: int
+
+
+def as_text(assignment: Assignment) -> str:
+    """JSON of an assignment whose plan has a source. Plug-in files are part of it."""
+    source = assignment.plan.source
+    assert source is not None
+    suite = to_json(assignment.plan.suite)
+    values: dict[str, Any] = {
+        "versions": versions(),
+        "suite": suite,
+        "files": {path: Path(path).expanduser().read_text(encoding="utf-8") for path in set(_files(json.loads(suite)))},
+        "data_root": source.data_root and str(source.data_root),
+        "only": {field: list(values) for field, values in source.only.items()},
+        "remember": source.remember and str(source.remember),
+        "store": str(assignment.store.root),
+        "device": str(assignment.device),
+        "threads": assignment.threads,
+    }
+    return json.dumps(values)
+
+
+def from_text(text: str) -> Assignment:
+    """Plan again what `as_text` wrote.
+
+    Raises:
+        BenchError: another version of a package here; a plug-in file that has another content here; or the suite cannot
+            be planned.
+    """
+    values = json.loads(text)
+    here = versions()
+    other = [f"{name} {here[name]}, not {there}" for name, there in values["versions"].items() if here[name] != there]
+    if other:
+        raise BenchError(f"it has {' and '.join(other)}: install the versions of the machine that runs the command")
+    suite = json.dumps(_with_files(json.loads(values["suite"]), _placed(values["files"])))
+    data_root, remember = (Path(values[name]) if values[name] else None for name in ("data_root", "remember"))
+    plan = make_plan(from_json(suite), data_root=data_root, only=values["only"], remember=remember)
+    return Assignment(plan, Store(Path(values["store"])), torch.device(values["device"]), values["threads"])
+
+
+def versions() -> dict[str, str]:
+    """Versions of `PACKAGES`."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def _files(value: Any) -> Iterator[str]:
+    """FILE.py of every FILE.py:NAME in plain values."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            if name == "use" and isinstance(each, str) and each.rpartition(":")[0].endswith(".py"):
+                yield each.rpartition(":")[0]
+            yield from _files(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _files(each)
+
+
+def _with_files(value: Any, places: Mapping[str, str]) -> Any:
+    """Plain values with other paths in place of those in `places`."""
+    if isinstance(value, Mapping):
+        found = {name: _with_files(each, places) for name, each in value.items()}
+        path, _, name = str(found.get("use", "")).rpartition(":")
+        return {**found, "use": f"{places[path]}:{name}"} if path in places else found
+    return [_with_files(each, places) for each in value] if isinstance(value, list) else value
+
+
+def _placed(files: Mapping[str, str]) -> dict[str, str]:
+    """Path → path on this machine, of files that are missing here and were written to a temporary folder."""
+    moved = {}
+    for name, content in files.items():
+        path = Path(name).expanduser()
+        if path.is_file():
+            if path.read_text(encoding="utf-8") != content:
+                raise BenchError(f"{path} differs from the file of that name where the command runs: copy it again")
+            continue
+        copy = Path(tempfile.mkdtemp(prefix="reid-attack-bench-")) / path.name  # a name that nobody else can take
+        copy.write_text(content, encoding="utf-8")
+        moved[name] = str(copy)
+    return moved

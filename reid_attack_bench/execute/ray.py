@@ -1,0 +1,230 @@
+"""Steps as Ray tasks, on one machine or on a cluster (pip install 'reid-attack-bench[ray]').
+
+Each step is a task with the resources of its kind. A worker gets the assignment as text, plans again and runs the step
+with a given key; it keeps the plan and the victims that it has loaded for its next tasks. The store must be a folder
+that all nodes see.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
+from reid_attack_bench.execute.device import keep_freed_memory, use_deterministic_kernels
+from reid_attack_bench.execute.parallel import Message, Sender, Team, Worker
+from reid_attack_bench.execute.runner import Runner
+from reid_attack_bench.steps.step import Step
+
+_GPU_SHARE = {"victim": 1.0, "fit": 1.0, "craft": 1.0, "check": 1.0, "clean": 0.5, "features": 0.5}
+"""Share of a GPU that a step takes, by its kind; the others, which compare embeddings or images, take a quarter."""
+
+_OTHERS_SHARE = 0.25
+
+_MEMORY = 3 * 2**30
+"""Memory that Ray reserves for a step, in bytes."""
+
+_RETRIES = 2
+"""Times that a step is run again after its worker or node was lost."""
+
+_POLL = 0.05
+"""Seconds between two looks at the mailbox."""
+
+_PROGRESS = 0.5
+"""Seconds between two messages about the progress of a step."""
+
+
+def start(assignment: Assignment, address: str) -> RayTeam:
+    """Connect to a cluster and check that it can run steps.
+
+    Args:
+        assignment: its device says whether steps take GPUs; its threads are the cores of each step.
+        address: of a cluster, as for ray.init; "auto" for the cluster that RAY_ADDRESS names or that runs on this
+            machine, or else a new one here; "local" for a new one. A new one ends with the run.
+
+    Raises:
+        BenchError: Ray is not installed, there is no cluster at the address, or it has no such device.
+    """
+    ray = _ray()
+    try:
+        ray.init(
+            address=None if address == "auto" else address, log_to_driver=False, logging_level="error",
+            include_dashboard=False, ignore_reinit_error=True,
+        )  # fmt: skip
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise BenchError(f"--ray {address}: {' '.join(str(error).split())}") from error
+    if assignment.device.type == "cuda" and not ray.cluster_resources().get("GPU"):
+        raise BenchError(f"--ray {address}: the cluster has no GPU: use --device cpu")
+    return RayTeam(ray, assignment)
+
+
+class RayTeam(Team):
+    """Tasks of a Ray cluster, as many at once as its resources allow.
+
+    A worker of the team is a place for one task; Ray decides which process runs it.
+    """
+
+    def __init__(self, ray: Any, assignment: Assignment) -> None:
+        self._ray, self._assignment, self.threads = ray, assignment, assignment.threads
+        self._text = ray.put(as_text(assignment))
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        # on the node of this process, so that it is lost only together with the run
+        self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._task = ray.remote(max_retries=0)(_run_step)
+        self._tasks: dict[Any, Worker] = {}
+        self._losses: dict[str, int] = {}
+
+    def idle(self) -> Worker | None:
+        return Worker() if self._free() else None
+
+    def _free(self) -> bool:
+        """Whether the cluster, which may have grown or shrunk, has room for a task. At least one always runs."""
+        total = self._ray.cluster_resources()
+        rooms = [total.get("CPU", 0.0) / self._assignment.threads, total.get("memory", _MEMORY) / _MEMORY]
+        used = float(len(self._tasks))
+        if self._assignment.device.type == "cuda":
+            shares = sum(_share(worker.step) for worker in self._tasks.values() if worker.step is not None)
+            return shares < total.get("GPU", 0.0) and used < max(1.0, min(rooms))
+        return used < max(1.0, min(rooms) // 1)
+
+    def give(self, worker: Worker, step: Step) -> None:
+        gpu = _share(step) if self._assignment.device.type == "cuda" else 0
+        options = {"num_cpus": self._assignment.threads, "num_gpus": gpu, "memory": _MEMORY, "name": step.label}
+        self._tasks[self._task.options(**options).remote(self._text, step.key, self._mailbox)] = worker
+
+    def busy(self) -> bool:
+        return bool(self._tasks)
+
+    def messages(self) -> Iterator[tuple[Worker, Message]]:
+        done: list[Any] = []
+        told: list[Message] = []
+        while not (done or told):
+            done, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=_POLL)
+            told = self._ray.get(self._mailbox.take.remote())
+        running = {worker.step.key: worker for worker in self._tasks.values() if worker.step is not None}
+        for message in told:
+            if message[1] in running:  # else of a task that is over
+                yield running[message[1]], message
+        for task in done:
+            worker = self._tasks.pop(task)
+            for message in self._result(task, worker):
+                yield worker, message
+
+    def _result(self, task: Any, worker: Worker) -> list[Message]:
+        """What a finished task says; that it was lost or died if it did not finish."""
+        errors, step = self._ray.exceptions, worker.step
+        assert step is not None
+        try:
+            return [*self._ray.get(task), ("idle",)]
+        except errors.OutOfMemoryError as error:
+            return [("died", f"out of memory: {_line(error)}")]
+        except errors.RayTaskError as error:
+            return [("fatal", _line(error.cause or error))]
+        except errors.RayError as error:  # a worker or a node was lost
+            self._losses[step.key] = self._losses.get(step.key, 0) + 1
+            if self._losses[step.key] <= _RETRIES:
+                return [("lost", f"a worker or node was lost ({_line(error)})")]
+            return [("died", f"its worker was lost {self._losses[step.key]} times: {_line(error)}")]
+
+    def dismiss(self) -> None:
+        for task in self._tasks:
+            self._ray.cancel(task, force=True)
+        self._ray.shutdown()
+
+
+class _Mailbox:
+    """Actor that keeps messages until they are taken."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def put(self, message: Message) -> None:
+        self.messages.append(message)
+
+    def take(self) -> list[Message]:
+        taken, self.messages = self.messages, []
+        return taken
+
+
+def _run_step(text: str, key: str, mailbox: Any) -> list[Message]:
+    """The task: run the step with this key. Returns all messages but those about its progress."""
+    place = socket.gethostname()
+    outbox = _outbox(text, place)
+    outbox.begin(mailbox)
+    runner = outbox.runner
+    if key not in runner.steps:
+        return [("fatal", f"node {place} plans other steps: the suite or a plug-in file changed, or the data differ")]
+    try:
+        runner.run(runner.steps[key])
+    except BenchError as error:
+        return [*outbox.kept, ("fatal", f"node {place}: {error}")]
+    return outbox.kept
+
+
+class _Outbox:
+    """The runner of a process, and where it sends its events."""
+
+    def __init__(self, assignment: Assignment, place: str) -> None:
+        self.place = place
+        self.runner = Runner(assignment.plan.steps, assignment.store, assignment.device, Sender(self._send))
+        self.kept: list[Message] = []
+
+    def begin(self, mailbox: Any) -> None:
+        self.kept, self._mailbox, self._told = [], mailbox, 0.0
+
+    def _send(self, message: Message) -> None:
+        name, *values = message
+        if name == "progress":
+            if time.monotonic() - self._told < _PROGRESS:
+                return
+            self._told = time.monotonic()
+            message = (name, *values[:-1], f"{self.place}: {values[-1]}".removesuffix(": "))
+        if name in ("start", "progress"):
+            self._mailbox.put.remote(message)
+        else:
+            self.kept.append((name, values[0], f"node {self.place}: {values[1]}") if name == "fail" else message)
+
+
+@functools.lru_cache(maxsize=1)  # of the process: Ray runs its tasks one after another
+def _outbox(text: str, place: str) -> _Outbox:
+    use_deterministic_kernels()
+    keep_freed_memory()
+    try:
+        assignment = from_text(text)
+    except BenchError as error:
+        raise BenchError(f"node {place} cannot run steps: {error}") from error
+    if not Path(assignment.store.root).is_dir():
+        raise BenchError(
+            f"node {place} has no folder {assignment.store.root}: the store must be a folder that all nodes see"
+        )
+    torch.set_num_threads(assignment.threads)
+    cv2.setNumThreads(assignment.threads)
+    os.environ["OMP_NUM_THREADS"] = str(assignment.threads)
+    return _Outbox(assignment, place)
+
+
+def _share(step: Step) -> float:
+    return _GPU_SHARE.get(step.kind, _OTHERS_SHARE)
+
+
+def _line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        raise BenchError("--ray requires Ray, which is not installed: pip install 'reid-attack-bench[ray]'") from error
