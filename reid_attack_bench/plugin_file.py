@@ -36,7 +36,9 @@ def code_of(path: Path) -> str:
     """
     content = hashlib.sha256(path.read_bytes()).hexdigest()
     folder = path.resolve().parent
-    beside = {str(each.relative_to(folder)): hashlib.sha256(each.read_bytes()).hexdigest() for each in _imported(path)}
+    beside = {
+        str(each.relative_to(folder)): hashlib.sha256(each.read_bytes()).hexdigest() for each in modules_beside(path)
+    }
     return digest_of([content, beside])[:16] if beside else content[:16]
 
 
@@ -111,7 +113,7 @@ def surroundings(module: ModuleType, kind: str) -> Iterator[None]:
             sys.modules.setdefault(name, each)
 
 
-def _imported(path: Path) -> list[Path]:
+def modules_beside(path: Path) -> list[Path]:
     """Modules beside a file that it imports, directly or not, packages without __init__.py too."""
     path = path.resolve()
     if path.parent.name in ("site-packages", "dist-packages"):

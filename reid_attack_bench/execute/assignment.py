@@ -15,6 +15,7 @@ import torch
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
+from reid_attack_bench.plugin_file import code_of, modules_beside
 from reid_attack_bench.store import Store
 from reid_attack_bench.suites.parse import from_json, to_json
 
@@ -47,7 +48,7 @@ def as_text(assignment: Assignment) -> str:
     values: dict[str, Any] = {
         "versions": versions(),
         "suite": suite,
-        "files": {path: Path(path).expanduser().read_text(encoding="utf-8") for path in set(_files(json.loads(suite)))},
+        "files": {name: _shipped(Path(name).expanduser()) for name in set(_files(json.loads(suite)))},
         "data_root": source.data_root and str(source.data_root),
         "only": {field: list(values) for field, values in source.only.items()},
         "remember": source.remember and str(source.remember),
@@ -102,16 +103,34 @@ def _with_files(value: Any, places: Mapping[str, str]) -> Any:
     return [_with_files(each, places) for each in value] if isinstance(value, list) else value
 
 
-def _placed(files: Mapping[str, str]) -> dict[str, str]:
-    """Path → path on this machine, of files that are missing here and were written to a temporary folder."""
+def _shipped(path: Path) -> dict[str, Any]:
+    """A plug-in file and the modules beside it, by content."""
+    parts = [path.resolve(), *modules_beside(path)]
+    folder = parts[0].parent
+    return {
+        "code": code_of(path),
+        "parts": {str(part.relative_to(folder)): part.read_text(encoding="utf-8") for part in parts},
+    }
+
+
+def _placed(files: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Path → path on this machine, of files that are missing here and were written to a temporary folder.
+
+    Raises:
+        BenchError: a file differs from what was sent.
+    """
     moved = {}
-    for name, content in files.items():
+    for name, sent in files.items():
         path = Path(name).expanduser()
-        if path.is_file():
-            if path.read_text(encoding="utf-8") != content:
-                raise BenchError(f"{path} differs from the file of that name where the command runs: copy it again")
-            continue
-        copy = Path(tempfile.mkdtemp(prefix="reid-attack-bench-")) / path.name  # a name that nobody else can take
-        copy.write_text(content, encoding="utf-8")
-        moved[name] = str(copy)
+        if not path.is_file():
+            folder = Path(tempfile.mkdtemp(prefix="reid-attack-bench-"))  # a name that nobody else can take
+            for part, content in sent["parts"].items():
+                (folder / part).parent.mkdir(parents=True, exist_ok=True)
+                (folder / part).write_text(content, encoding="utf-8")
+            path = folder / path.name
+            moved[name] = str(path)
+        if code_of(path) != sent["code"]:
+            raise BenchError(
+                f"{path}, or a module beside it, differs from that on the machine that runs the command: copy it again"
+            )
     return moved

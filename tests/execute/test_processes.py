@@ -20,22 +20,11 @@ from reid_attack_bench.execute import executor, processes
 from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.plan.plan import Plan
-from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.store import Store
-from reid_attack_bench.suites import parse
-from tests.conftest import TOY, tiny_document
+from tests.conftest import tiny_document
+from tests.execute.conftest import results
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def small_plan() -> Plan:
-    """One victim, one data set, two attacks."""
-    document = tiny_document()
-    del document["datasets"]["station"]
-    document["victims"]["toy"]["train_on"] = ["plaza"]
-    document["attacks"] = {"noise": {}, "learner": {"use": f"{TOY}:Learner"}}
-    return make_plan(parse.parse(document), only={"dataset": ["plaza"]})
 
 
 @pytest.fixture
@@ -48,11 +37,6 @@ def other_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     end.set()
     thread.join()
-
-
-def results(plan: Plan, store: Store) -> dict[str, dict[str, str]]:
-    """Label → digests of the files that the step made."""
-    return {step.label: store.manifest(step.kind, key)["files"] for key, step in plan.steps.items()}
 
 
 @pytest.mark.e2e

@@ -1,0 +1,152 @@
+"""Steps as Ray tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute import executor
+from reid_attack_bench.execute import ray as tasks
+from reid_attack_bench.execute.assignment import Assignment
+from reid_attack_bench.execute.events import Listener
+from reid_attack_bench.plan.plan import Plan
+from reid_attack_bench.steps.step import Step
+from reid_attack_bench.store import Store
+from tests.execute.conftest import results
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread in this process, as in a task."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(count)
+
+
+class Heard(Listener):
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.notes: list[str] = []
+
+    def start(self, step: Step) -> None:
+        self.started.append(step.key)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("one_thread")
+def test_one_node_gives_the_same_bytes_and_a_failure_names_it(
+    small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, cluster, heard = Store(tmp_path / "alone"), Store(tmp_path / "cluster"), Heard()
+    assert executor.execute(small_plan, alone, CPU).causes == []
+    monkeypatch.setenv("TOY_DIES", str(tmp_path))
+    (tmp_path / "fit").touch()  # the toy's fit kills its process, once
+    outcome = executor.execute(small_plan, cluster, CPU, heard, ray="local")
+    assert outcome.causes == []
+    assert set(heard.started) == set(small_plan.steps)
+    assert [note.startswith("a worker or node was lost") and "fit learner" in note for note in heard.notes] == [True]
+    assert results(small_plan, cluster) == results(small_plan, alone)
+
+
+def test_what_exists_only_in_memory_is_no_task(small_plan: Plan, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(BenchError, match="what exists only in memory cannot be sent to another machine"):
+        executor.execute(replace(small_plan, source=None), Store(tmp_path), CPU, ray="local")
+
+
+class Ray:
+    """Stands in for Ray: tasks never end, and `resources` are those of its cluster."""
+
+    def __init__(self, **resources: float) -> None:
+        self.resources, self.given = resources, list[dict[str, Any]]()
+        self.util = self.scheduling_strategies = self
+        self.exceptions = None
+
+    def NodeAffinitySchedulingStrategy(self, node: str, soft: bool) -> None:  # noqa: N802  as in Ray
+        assert (node, soft) == ("here", False)
+
+    def get_runtime_context(self) -> Ray:
+        return self
+
+    def get_node_id(self) -> str:
+        return "here"
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+    def put(self, value: object) -> object:
+        return value
+
+    def remote(self, *given: object, **named: object) -> Any:
+        return self if not given or given[0] is tasks._Mailbox else object()
+
+    def __call__(self, function: object) -> Ray:
+        return self
+
+    def options(self, **options: Any) -> Ray:
+        self.given.append(options)
+        return self
+
+
+def filled(ray: Ray, plan: Plan, device: str, kinds: list[str]) -> int:
+    """Number of steps of these kinds that run at once."""
+    team = tasks.RayTeam(ray, Assignment(plan, Store(Path("store")), torch.device(device), threads=2))
+    count = 0
+    for kind in kinds:
+        worker = team.idle()
+        if worker is None:
+            break
+        worker.begin(Step(kind, 1, "x"))
+        team.give(worker, worker.step)
+        count += 1
+    return count
+
+
+def test_as_many_tasks_run_as_the_cluster_has_room_for(small_plan: Plan) -> None:
+    gib = 2.0**30
+    assert filled(Ray(CPU=8, memory=100 * gib), small_plan, "cpu", ["craft"] * 9) == 4, "two cores each"
+    assert filled(Ray(CPU=8, memory=7 * gib), small_plan, "cpu", ["craft"] * 9) == 2, "three GiB each"
+    assert filled(Ray(CPU=1, memory=1 * gib), small_plan, "cpu", ["craft"] * 9) == 1, "one always runs"
+    assert filled(Ray(CPU=64, memory=100 * gib, GPU=2), small_plan, "cuda", ["craft"] * 9) == 2
+    assert filled(Ray(CPU=64, memory=100 * gib, GPU=2), small_plan, "cuda", ["features"] * 9) == 4, "two on each GPU"
+    ray = Ray(CPU=64, memory=100 * gib, GPU=1)
+    assert filled(ray, small_plan, "cuda", ["rank"]) == 1
+    assert {"num_cpus": 2, "num_gpus": 0.25, "memory": 3 * 2**30}.items() <= ray.given[-1].items()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_survives_the_loss_of_a_node(small_plan: Plan, tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    alone, shared = Store(tmp_path / "alone"), Store(tmp_path / "shared")
+    assert executor.execute(small_plan, alone, CPU).causes == []
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    lost = cluster.add_node(num_cpus=1)
+
+    class Kills(Heard):
+        def finish(self, step: Step, seconds: float) -> None:
+            if step.kind == "data":
+                cluster.remove_node(lost, allow_graceful=False)
+
+    try:
+        heard = Kills()
+        outcome = executor.execute(small_plan, shared, CPU, heard, ray=cluster.address)
+    finally:
+        cluster.shutdown()
+        os.environ.pop("RAY_ADDRESS", None)
+    assert outcome.causes == []
+    assert results(small_plan, shared) == results(small_plan, alone)
