@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from reid_attack_bench.store import Store
 from tests.execute.conftest import results
 
 CPU = torch.device("cpu")
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 
 
 @pytest.fixture
@@ -44,7 +48,8 @@ class Heard(Listener):
         self.notes.append(text)
 
 
-@pytest.mark.e2e
+@needs_ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_one_node_gives_the_same_bytes_and_a_failure_names_it(
     small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -61,8 +66,6 @@ def test_one_node_gives_the_same_bytes_and_a_failure_names_it(
 
 
 def test_what_exists_only_in_memory_is_no_task(small_plan: Plan, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     with pytest.raises(BenchError, match="what exists only in memory cannot be sent to another machine"):
         executor.execute(replace(small_plan, source=None), Store(tmp_path), CPU, ray="local")
 
@@ -127,6 +130,7 @@ def test_as_many_tasks_run_as_the_cluster_has_room_for(small_plan: Plan) -> None
     assert {"num_cpus": 2, "num_gpus": 0.25, "memory": 3 * 2**30}.items() <= ray.given[-1].items()
 
 
+@needs_ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_survives_the_loss_of_a_node(small_plan: Plan, tmp_path: Path) -> None:
