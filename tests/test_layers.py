@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checks": _BASE | {"contracts", "metrics", "adversary", "data"},
     "steps": _BASE | {"contracts", "metrics", "adversary", "data", "checks"},
     "plan": _BASE | {"contracts", "metrics", "adversary", "data", "registry", "suites", "steps"},
-    "execute": _BASE | {"contracts", "suites", "steps", "plan", "store"},
+    "execute": _BASE | {"contracts", "suites", "steps", "plan", "store", "plugin_file"},
     "report": _BASE | {"contracts", "metrics", "data", "suites", "checks", "steps", "store"},
     "jobs": _HARNESS | {"report"},
     "cli": _HARNESS | {"report", "jobs"},
