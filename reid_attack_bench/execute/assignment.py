@@ -48,7 +48,7 @@ def as_text(assignment: Assignment) -> str:
     values: dict[str, Any] = {
         "versions": versions(),
         "suite": suite,
-        "files": {name: _shipped(Path(name).expanduser()) for name in set(_files(json.loads(suite)))},
+        "files": {name: _shipped(path) for name, path in _files_of(suite).items()},
         "data_root": source.data_root and str(source.data_root),
         "only": {field: list(values) for field, values in source.only.items()},
         "remember": source.remember and str(source.remember),
@@ -80,6 +80,12 @@ def from_text(text: str) -> Assignment:
 def versions() -> dict[str, str]:
     """Versions of `PACKAGES`."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def _files_of(suite: str) -> dict[str, Path]:
+    """FILE.py as the suite names it → path. One that was removed meanwhile is left out: planning says so."""
+    paths = {name: Path(name).expanduser() for name in set(_files(json.loads(suite)))}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _files(value: Any) -> Iterator[str]:
