@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -67,7 +66,9 @@ def test_channels_last_are_moved(gradients: bool | None) -> None:
     """tests/…/cases/nhwc.onnx, as of TensorFlow."""
     victim, batch = OnnxModel(CASES / "nhwc.onnx", gradients=gradients), images()
     assert victim.input_size == SIZE, "as the file says"
-    session = onnxruntime.InferenceSession(CASES / "nhwc.onnx", providers=["CPUExecutionProvider"])
+    session = pytest.importorskip("onnxruntime").InferenceSession(
+        CASES / "nhwc.onnx", providers=["CPUExecutionProvider"]
+    )
     ready = victim.preprocessing(batch).permute(0, 2, 3, 1).contiguous().numpy()
     np.testing.assert_allclose(victim.embed(batch).detach(), session.run(None, {"x": ready})[0], atol=1e-5)
     with pytest.raises(BenchError, match="was exported for images of 64×32, not 256×128"):
