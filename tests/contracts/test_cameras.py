@@ -33,12 +33,14 @@ Operation = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """One operation on a batch of at least one image, drawn from integers."""
+    """One operation on a batch of images, drawn from integers; nothing where none is left."""
 
     kind: str
     numbers: tuple[int, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
+        if not images.numel():
+            return images
         n, (a, b, c) = len(images), self.numbers
         rows = torch.tensor([a % n, b % n, c % n])
         mask = torch.tensor([(a >> i) & 1 == 1 for i in range(n)])
