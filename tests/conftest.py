@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 settings.register_profile("bench", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("bench")
 
-UNIT_SECONDS = 2.0
+UNIT_SECONDS = 4.0
 """Processor time of one unit test."""
 
 E2E_FIXTURES = {"browser", "finished", "packed", "site", "wheel"}
