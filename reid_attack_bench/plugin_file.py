@@ -7,7 +7,6 @@ it import; it sees an empty command line; what it prints goes to standard error.
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.util
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.files import digest_of
+from reid_attack_bench.files import digest_of, file_digest
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -34,11 +33,9 @@ def code_of(path: Path) -> str:
     Imports are found without running the code, those in functions too, but no names that are put together. Without
     modules beside it, it is the digest of the file alone.
     """
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = file_digest(path)
     folder = path.resolve().parent
-    beside = {
-        str(each.relative_to(folder)): hashlib.sha256(each.read_bytes()).hexdigest() for each in modules_beside(path)
-    }
+    beside = {str(each.relative_to(folder)): file_digest(each) for each in modules_beside(path)}
     return digest_of([content, beside])[:16] if beside else content[:16]
 
 

@@ -16,7 +16,9 @@ import torch
 from reid_attack_bench.errors import BenchError, nearest
 
 _DEVICES = ("auto", "cpu", "cuda", "cuda:0")
-_MEMORY_PER_WORKER = 3.0  # GiB
+MEMORY_PER_WORKER = 3.0
+"""Memory that a step may need, in GiB."""
+
 _MEMORY_IF_UNKNOWN = 8.0  # GiB
 _MOST_WORKERS = 8
 _GLIBC = sys.platform == "linux"
@@ -83,7 +85,7 @@ def default_workers(device: torch.device) -> int:
     """Steps to run at once: one per GPU, otherwise one per core and 3 GiB of memory, at most 8."""
     if device.type == "cuda":
         return 1
-    return max(1, min(cpu_count(), int(memory_size() / _MEMORY_PER_WORKER), _MOST_WORKERS))
+    return max(1, min(cpu_count(), int(memory_size() / MEMORY_PER_WORKER), _MOST_WORKERS))
 
 
 def use_deterministic_kernels() -> None:
@@ -116,6 +118,14 @@ def _set_malloc(parameters: dict[int, int]) -> None:
     if hasattr(library, "mallopt"):
         for parameter, value in parameters.items():
             library.mallopt(parameter, value)  # type: ignore[union-attr]
+
+
+def settings_of_a_worker(threads: int) -> None:
+    """Settings of a process that does nothing but run steps, with this number of threads of torch and OpenCV."""
+    use_deterministic_kernels()
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
 
 
 @contextlib.contextmanager

@@ -20,12 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-import cv2
 import torch
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
-from reid_attack_bench.execute.device import keep_freed_memory, stop_threads, use_deterministic_kernels
+from reid_attack_bench.execute.device import settings_of_a_worker, stop_threads
 from reid_attack_bench.execute.parallel import Message, Sender, Team, Worker
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
@@ -180,15 +179,12 @@ def spawned_main(handle: int, parent: int) -> None:
     except Exception as error:  # the constructor of a plug-in may raise anything
         pipe.send(("fatal", f"a worker process cannot plan this run again ({error}): use one worker"))
         return
-    use_deterministic_kernels()
-    keep_freed_memory()
     _work(pipe, job)
 
 
 def _work(pipe: Connection, job: Assignment) -> None:
     """Run the steps whose keys are received, until the parent ends this process."""
-    torch.set_num_threads(job.threads)
-    cv2.setNumThreads(job.threads)
+    settings_of_a_worker(job.threads)
     runner = Runner(job.plan.steps, job.store, job.device, Sender(pipe.send))
     while True:
         try:

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import torch
-
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
-from reid_attack_bench.execute.device import keep_freed_memory, use_deterministic_kernels
+from reid_attack_bench.execute.device import MEMORY_PER_WORKER, settings_of_a_worker
 from reid_attack_bench.execute.parallel import Message, Sender, Team, Worker
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.steps.step import Step
@@ -31,7 +27,7 @@ _GPU_SHARE = {"victim": 1.0, "fit": 1.0, "craft": 1.0, "check": 1.0, "clean": 0.
 
 _OTHERS_SHARE = 0.25
 
-_MEMORY = 3 * 2**30
+_MEMORY = int(MEMORY_PER_WORKER * 2**30)
 """Memory that Ray reserves for a step, in bytes."""
 
 _RETRIES = 2
@@ -199,8 +195,6 @@ class _Outbox:
 
 @functools.lru_cache(maxsize=1)  # of the process: Ray runs its tasks one after another
 def _outbox(text: str, place: str) -> _Outbox:
-    use_deterministic_kernels()
-    keep_freed_memory()
     try:
         assignment = from_text(text)
     except BenchError as error:
@@ -209,9 +203,7 @@ def _outbox(text: str, place: str) -> _Outbox:
         raise BenchError(
             f"node {place} has no folder {assignment.store.root}: the store must be a folder that all nodes see"
         )
-    torch.set_num_threads(assignment.threads)
-    cv2.setNumThreads(assignment.threads)
-    os.environ["OMP_NUM_THREADS"] = str(assignment.threads)
+    settings_of_a_worker(assignment.threads)
     return _Outbox(assignment, place)
 
 
