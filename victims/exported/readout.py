@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid_attack_bench.contracts import Pool, embedding_in, output_in
+from reid_attack_bench.contracts.selection import shape_of
 from reid_attack_bench.errors import BenchError, VictimError
 
 Normalise = Literal["none", "whole", "parts"]
@@ -49,14 +50,14 @@ class Readout(nn.Module):
         name, values = output_in(result, self.output, what)
         if self.parts_axis is not None:
             if not 0 < self.parts_axis < values.ndim or values.ndim < 3:
-                raise VictimError(f"{name} has shape {_sides(values)}: it has no axis of parts {self.parts_axis}")
+                raise VictimError(f"{name} has shape {shape_of(values)}: it has no axis of parts {self.parts_axis}")
             return values.float()
         if not self.pool and sum(side != 1 for side in values.shape[1:]) > 1:
             last, parts = values.ndim - 1, values.shape[-1]
             raise VictimError(
-                f"{name} has shape {_sides(values)}, more than one axis of values for each image: set normalise=parts "
-                f"with parts_axis={last} for {parts} parts that are L2-normalised each, or pool=mean, max, cls (the "
-                "first token) or flatten"
+                f"{name} has shape {shape_of(values)}, more than one axis of values for each image: set "
+                f"normalise=parts with parts_axis={last} for {parts} parts that are L2-normalised each, or pool=mean, "
+                "max, cls (the first token) or flatten"
             )
         return embedding_in(values, None, name, pool=self.pool)
 
@@ -66,7 +67,3 @@ class Readout(nn.Module):
             lengths = torch.linalg.vector_norm(values, dim=others, keepdim=True).clamp_min(1e-12)
             return (values / lengths).flatten(1)
         return functional.normalize(values) if self.normalise == "whole" else values
-
-
-def _sides(values: Tensor) -> str:
-    return "×".join(map(str, values.shape))
