@@ -165,7 +165,7 @@ def _torch_file(path: Path, trust_pickle: bool) -> Any:
     except Exception as error:  # unpickling other files can raise anything
         if "TorchScript" in str(error):
             raise BenchError(
-                f"{path} is a TorchScript archive: use TorchScriptModel (torchscript in a suite)"
+                f"{path} is a TorchScript archive: use TorchScriptModel (torchscript in a suite), with trust_code"
             ) from error
         raise _unreadable(path, error) from error
 

@@ -16,8 +16,8 @@ A model in a file needs one line instead of a class. Paths are relative to the c
     MyDefence = FastReidModel(my_network, "weights.pth")  # for RGB from 0 to 255, normalised as in FastReID
 
     from reid_attack_bench.victims.exported import ExportedModel, OnnxModel, OpenVinoModel, TorchScriptModel
-    MyDefence = TorchScriptModel("model.pt", input_size=(256, 128))
-    MyDefence = ExportedModel("model.pt2")
+    MyDefence = TorchScriptModel("model.pt", trust_code=True, input_size=(256, 128))
+    MyDefence = ExportedModel("model.pt2", trust_code=True)
     MyDefence = OnnxModel("model.onnx")  # target of transfer attacks only; with gradients=True a source too
     MyDefence = OpenVinoModel("model.xml", convention="openvino")  # target only
 """

@@ -19,6 +19,9 @@ from reid_attack_bench.suites.suite import Suite, VictimEntry
 
 _Made = TypeVar("_Made", Victim, Recipe, Defence)
 
+PERMISSION = "trust_code"
+"""Option of victims that is no part of a key: it says whether a file may be read, not what is in it."""
+
 
 @dataclass(frozen=True)
 class PlannedVictim:
@@ -135,7 +138,8 @@ def missing_weights(suite: Suite, live: Mapping[str, registry.Plugin] | None = N
 
 
 def _configured(plugin: registry.Plugin, entry: VictimEntry, made: _Made) -> Configured[_Made]:
-    options = {**plain(dict(entry.options)), **plain(registry.configuration(made))}
+    settings = {name: value for name, value in entry.options.items() if name != PERMISSION}
+    options = {**plain(settings), **plain(registry.configuration(made))}
     return Configured(plugin.key, plugin.code, options, made)
 
 

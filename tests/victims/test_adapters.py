@@ -7,6 +7,7 @@ import multiprocessing
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -327,7 +328,8 @@ def onnx(model: nn.Module, file: Path, batch: int | None = None) -> Path:
     return file
 
 
-KINDS = {"torchscript": (TorchScriptModel, scripted, "ts"), "torch-export": (ExportedModel, exported, "pt2"),
+KINDS = {"torchscript": (partial(TorchScriptModel, trust_code=True), scripted, "ts"),
+         "torch-export": (partial(ExportedModel, trust_code=True), exported, "pt2"),
          "onnx": (OnnxModel, onnx, "onnx")}  # fmt: skip
 
 
@@ -407,10 +409,10 @@ def test_an_exported_file_that_is_missing_or_damaged(tmp_path: Path, kind: str, 
 
 def test_the_digest_of_an_exported_model_is_that_of_its_file(tmp_path: Path) -> None:
     """Two graphs with the same weights are two victims."""
-    one = TorchScriptModel(scripted(Net(), tmp_path / "one.ts"))
-    other = TorchScriptModel(scripted(Pair(), tmp_path / "other.ts"))
+    one = TorchScriptModel(scripted(Net(), tmp_path / "one.ts"), trust_code=True)
+    other = TorchScriptModel(scripted(Pair(), tmp_path / "other.ts"), trust_code=True)
     assert weights_digest(one) != weights_digest(other)
-    assert weights_digest(one) == weights_digest(TorchScriptModel(tmp_path / "one.ts"))
+    assert weights_digest(one) == weights_digest(TorchScriptModel(tmp_path / "one.ts", trust_code=True))
 
 
 @pytest.mark.e2e
@@ -492,7 +494,7 @@ def test_one_line_is_a_whole_file(tmp_path: Path, tiny, trained) -> None:
 @pytest.mark.e2e
 def test_a_registered_adapter_takes_its_options_from_the_command_line(tmp_path: Path, tiny, write_suite) -> None:
     file = scripted(Net(), tmp_path / "net.ts")
-    options = [f"--option={text}" for text in (f"file={file}", "input_size=[32, 16]")]
+    options = [f"--option={text}" for text in (f"file={file}", "input_size=[32, 16]", "trust_code=true")]
     result = CliRunner().invoke(cli.cli, ["check-victim", "torchscript", *options, "--suite", write_suite(tiny)])
     assert result.exception is None, result.stdout
     assert "N×6, float32, finite" in result.stdout

@@ -58,16 +58,18 @@ def timm_model(folder: Path) -> dict[str, Any]:
     return {"arch": "resnet10t", "untrained": True, "input_size": (64, 32)}
 
 
+TRUSTED = {"trust_code": True}
+
 SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
     "adversarial-training": lambda folder: {"steps": 2, "batch_identities": 4, "attack_steps": 1},
     "uap-training": lambda folder: {"steps": 2, "batch_identities": 4},
     "onnx": lambda folder: {"file": onnx(Net(), folder / "net.onnx"), "input_size": (32, 16)},
     "openvino": lambda folder: {"file": openvino_file(Convolutions(), folder / "net.xml")},
     "timm": timm_model,
-    "torch-export": lambda folder: {"file": exported(Net(), folder / "net.pt2"), "input_size": (32, 16)},
+    "torch-export": lambda folder: {"file": exported(Net(), folder / "net.pt2"), "input_size": (32, 16), **TRUSTED},
     "torchreid": lambda folder: {**SMALL_NET, "epochs": 1, "batch_identities": 4},
     "torchreid-checkpoint": lambda folder: {**SMALL_NET, "file": checkpoint(folder)},
-    "torchscript": lambda folder: {"file": scripted(Net(), folder / "net.ts"), "input_size": (32, 16)},
+    "torchscript": lambda folder: {"file": scripted(Net(), folder / "net.ts"), "input_size": (32, 16), **TRUSTED},
     "zoo": lambda folder: {"name": "small", "zoo_file": zoo_file(checkpoint(folder))},
     "torchvision": lambda folder: {**SMALL_NET, "untrained": True},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,7 +27,13 @@ Shape = tuple[int | None, ...]
 
 
 class ModelFile(Victim):
-    """Base class of exported models."""
+    """Base class of exported models.
+
+    Attributes:
+        is_program: reading or running such a file can run any code, so it is refused without `trust_code`.
+    """
+
+    is_program: ClassVar[bool] = False
 
     # size: each parameter is an option in suite files
     def __init__(
@@ -53,6 +59,7 @@ class ModelFile(Victim):
         parts_axis: int | None = None,
         batch: int | None = None,
         gradients: bool | None = None,
+        trust_code: bool = False,
     ) -> None:
         """
         Args:
@@ -73,12 +80,20 @@ class ModelFile(Victim):
             batch: number of images that the model was exported for, if the file does not say.
             gradients: True to ask for gradients: of ONNX they need a conversion. False for a target only. None for
                 what the format has.
+            trust_code: also read files that are programs, TorchScript and torch.export: they can write files, or run
+                any code. It is no part of the store's keys.
 
         Raises:
-            BenchError: the file is missing or corrupt, has another input, or has no gradients; a wrong setting.
+            BenchError: the file is missing or corrupt, needs `trust_code`, has another input, or has no gradients; a
+                wrong setting.
         """
         super().__init__()
         path = existing(file, "model file")
+        if self.is_program and not trust_code:
+            raise BenchError(
+                f"{path} is a program, so reading it can run code or write files: pass trust_code=True (in a suite "
+                "trust_code: true) if you trust the file, or export it to ONNX"
+            )
         flip = "mean" if flip is True else flip
         _check(path, scale, {"convention": (convention, Convention), "channels": (channels, Channels),
                              "resize": (resize, Interpolation), "normalise": (normalise, Normalise),

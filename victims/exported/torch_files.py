@@ -15,7 +15,9 @@ from .model import ModelFile, Shape, is_channels_last, one_input, unreadable
 
 
 class TorchScriptModel(ModelFile):
-    """A TorchScript archive, written by torch.jit.save."""
+    """A TorchScript archive, written by torch.jit.save. Its code can write files, when it is read and when it runs."""
+
+    is_program: ClassVar[bool] = True
 
     version: ClassVar[int] = 1
 
@@ -33,7 +35,9 @@ class TorchScriptModel(ModelFile):
 
 
 class ExportedModel(ModelFile):
-    """A torch.export archive (.pt2). Such a file can run code when it is read: only open files that you trust."""
+    """A torch.export archive (.pt2). PyTorch reads pickles in it, which can run any code."""
+
+    is_program: ClassVar[bool] = True
 
     version: ClassVar[int] = 1
 

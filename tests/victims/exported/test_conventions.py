@@ -56,7 +56,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_a_convention_is_what_its_program_does(network: Path, name: str) -> None:
-    found = TorchScriptModel(network, convention=name).embed(to_float(RGB[None])).numpy()[0]
+    found = TorchScriptModel(network, convention=name, trust_code=True).embed(to_float(RGB[None])).numpy()[0]
     white = 255 if name in ("fastreid", "openvino") else 1
     atol = 1e-5 if white == 1 else 1e-3  # Pillow's 8 bits, averaged over cells
     np.testing.assert_allclose(found / white, EXPECTED[name]() / white, atol=atol)
@@ -64,9 +64,11 @@ def test_a_convention_is_what_its_program_does(network: Path, name: str) -> None
 
 def test_settings_that_are_given_come_first(network: Path) -> None:
     image = to_float(RGB[None])
-    own = TorchScriptModel(network, convention="boxmot", antialias=True, normalise="none", input_size=(64, 32))
+    own = TorchScriptModel(
+        network, convention="boxmot", antialias=True, normalise="none", input_size=(64, 32), trust_code=True
+    )
     assert own.input_size == (64, 32)
-    assert torch.equal(own.embed(image), TorchScriptModel(network, input_size=(64, 32)).embed(image))
+    assert torch.equal(own.embed(image), TorchScriptModel(network, input_size=(64, 32), trust_code=True).embed(image))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_the_mean_that_is_meant_if_none_is_given(given, mean) -> None:
 )
 def test_a_setting_that_does_not_exist(network: Path, settings, says: str) -> None:
     with pytest.raises(BenchError, match=says):
-        TorchScriptModel(network, **settings)
+        TorchScriptModel(network, **settings, trust_code=True)
 
 
 def test_the_table_in_the_documentation() -> None:

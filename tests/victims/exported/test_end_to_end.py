@@ -22,9 +22,11 @@ def victims(folder: Path) -> dict[str, dict[str, Any]]:
     network = Convolutions(32)
     return {
         "lightmbn": {"use": "torchscript", "options": {
-            "file": str(scripted(Parts(), folder / "parts.ts")), "input_size": list(SIZE), **PARTS}},
+            "file": str(scripted(Parts(), folder / "parts.ts")), "input_size": list(SIZE), "trust_code": True,
+            **PARTS}},
         "torchscript": {"use": "torchscript", "options": {
-            "file": str(scripted(network, folder / "net.ts")), "input_size": list(SIZE), "convention": "boxmot"}},
+            "file": str(scripted(network, folder / "net.ts")), "input_size": list(SIZE), "trust_code": True,
+            "convention": "boxmot"}},
         "onnx": {"use": "onnx", "options": {"file": str(onnx_file(network, folder / "net.onnx"))}},
         "onnx-source": {"use": "onnx", "options": {"file": str(folder / "net.onnx"), "gradients": True}},
         "openvino": {"use": "openvino", "options": {

@@ -31,7 +31,7 @@ class Fixed(nn.Module):
 
 def test_torchscript_of_a_fixed_batch_runs_in_that_batch() -> None:
     """tests/…/cases/fixed1.ts, as of a tracker."""
-    victim, batch = TorchScriptModel(CASES / "fixed1.ts", input_size=SIZE), images(5)
+    victim, batch = TorchScriptModel(CASES / "fixed1.ts", input_size=SIZE, trust_code=True), images(5)
     found = victim.embed(batch)
     network = torch.jit.load(CASES / "fixed1.ts")
     expected = torch.cat([network(victim.preprocessing(each[None])) for each in batch])
@@ -48,7 +48,7 @@ def test_a_batch_of_one_is_found_out(tmp_path: Path, silent: bool) -> None:
     with torch.no_grad():
         file = tmp_path / "one.ts"
         torch.jit.trace(network, images(1)).save(str(file))
-    found = TorchScriptModel(file, input_size=SIZE, **PLAIN).embed(images(5)).detach()
+    found = TorchScriptModel(file, input_size=SIZE, **PLAIN, trust_code=True).embed(images(5)).detach()
     torch.testing.assert_close(found, Convolutions()(images(5)).detach(), atol=1e-6, rtol=1e-5)
 
 
@@ -56,8 +56,8 @@ def test_another_fixed_batch_is_named_and_given(tmp_path: Path) -> None:
     file = tmp_path / "four.ts"
     torch.jit.trace(Fixed(4), images(4)).save(str(file))
     with pytest.raises(VictimError, match=r"^four.ts does not run on 5 images of 64×32: shape '\[4, 12\]' is invalid"):
-        TorchScriptModel(file, input_size=SIZE, **PLAIN).embed(images(5))
-    found = TorchScriptModel(file, input_size=SIZE, batch=4, **PLAIN).embed(images(5)).detach()
+        TorchScriptModel(file, input_size=SIZE, **PLAIN, trust_code=True).embed(images(5))
+    found = TorchScriptModel(file, input_size=SIZE, batch=4, **PLAIN, trust_code=True).embed(images(5)).detach()
     torch.testing.assert_close(found, Convolutions()(images(5)).detach(), atol=1e-6, rtol=1e-5)
 
 
@@ -86,7 +86,7 @@ def test_channels_last_in_openvino_and_torch_export(tmp_path: Path) -> None:
 
     program = torch.export.export(Last().eval(), (torch.rand(2, *SIZE, 3),))
     torch.export.save(program, tmp_path / "last.pt2")
-    victim = ExportedModel(tmp_path / "last.pt2", **PLAIN)
+    victim = ExportedModel(tmp_path / "last.pt2", **PLAIN, trust_code=True)
     torch.testing.assert_close(victim.embed(images()), Colours()(images()), atol=1e-6, rtol=0)
 
 
@@ -94,11 +94,11 @@ def test_channels_last_in_openvino_and_torch_export(tmp_path: Path) -> None:
 def test_half_precision(tmp_path: Path, kind: str) -> None:
     network, expected = Convolutions().half(), Convolutions()(images()).detach()
     if kind == "torchscript":
-        victim = TorchScriptModel(scripted(network, tmp_path / "h.ts"), input_size=SIZE, **PLAIN)
+        victim = TorchScriptModel(scripted(network, tmp_path / "h.ts"), input_size=SIZE, **PLAIN, trust_code=True)
     elif kind == "torch-export":
         program = torch.export.export(network, (images(3).half(),))
         torch.export.save(program, tmp_path / "h.pt2")
-        victim = ExportedModel(tmp_path / "h.pt2", **PLAIN)
+        victim = ExportedModel(tmp_path / "h.pt2", **PLAIN, trust_code=True)
     else:
         file = onnx_file(network, tmp_path / "h.onnx")
         victim = OnnxModel(file, gradients="with" in kind or None, **PLAIN)
@@ -120,7 +120,7 @@ def test_other_inputs_are_one_line(tmp_path: Path) -> None:
         OnnxModel(file)
     torch.export.save(torch.export.export(Colours(), (images(2),)), tmp_path / "two.pt2")
     with pytest.raises(BenchError, match="was exported for batches of 2 images, not 3: leave out batch"):
-        ExportedModel(tmp_path / "two.pt2", batch=3)
+        ExportedModel(tmp_path / "two.pt2", batch=3, trust_code=True)
 
 
 def test_a_wall_of_text_becomes_one_line(tmp_path: Path) -> None:
@@ -133,13 +133,15 @@ def test_a_wall_of_text_becomes_one_line(tmp_path: Path) -> None:
             return self.inner(batch)
 
     with pytest.raises(VictimError) as caught:
-        TorchScriptModel(scripted(Wide(), tmp_path / "w.ts"), input_size=(32, 16)).embed(images())
+        TorchScriptModel(scripted(Wide(), tmp_path / "w.ts"), input_size=(32, 16), trust_code=True).embed(images())
     text = str(caught.value)
     assert text.startswith("w.ts does not run on 3 images of 32×16: mat1 and mat2 shapes cannot be multiplied")
     assert len(text) < 200
 
 
 def test_a_victim_without_gradients_by_choice(tmp_path: Path) -> None:
-    victim = TorchScriptModel(scripted(Convolutions(), tmp_path / "n.ts"), input_size=SIZE, gradients=False)
+    victim = TorchScriptModel(
+        scripted(Convolutions(), tmp_path / "n.ts"), input_size=SIZE, gradients=False, trust_code=True
+    )
     assert not victim.differentiable
     assert not victim.requires_grad_(False).embed(images().requires_grad_(True)).requires_grad

@@ -27,13 +27,15 @@ def test_parts_as_lightmbn_compares_them(tmp_path: Path) -> None:
     network, batch = Parts(), images()
     file = scripted(network, tmp_path / "parts.ts")
     for axis, transpose in ((2, False), (1, True)):
-        victim = TorchScriptModel(file, **PLAIN, flip="sum", normalise="parts", parts_axis=axis)
+        victim = TorchScriptModel(file, **PLAIN, flip="sum", normalise="parts", parts_axis=axis, trust_code=True)
         found = victim.embed(batch).detach().numpy()
         if transpose:  # the same file, read as N×P×D: 8 parts of 7 values
             np.testing.assert_allclose(np.linalg.norm(found.reshape(3, 8, 7), axis=2), 1, rtol=1e-5)
         else:
             np.testing.assert_allclose(found, lightmbn(network, batch), atol=1e-6)
-    flattened = TorchScriptModel(file, **PLAIN, flip=True, pool="flatten").embed(batch).detach().numpy()
+    flattened = (
+        TorchScriptModel(file, **PLAIN, flip=True, pool="flatten", trust_code=True).embed(batch).detach().numpy()
+    )
     share = (flattened.reshape(3, 8, 7) ** 2).sum(1) / (flattened**2).sum(1, keepdims=True)
     assert share[:, 2].min() > 0.9, "without normalisation one part decides alone"
 
@@ -41,14 +43,16 @@ def test_parts_as_lightmbn_compares_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", [False, True, "mean", "sum"])
 def test_test_time_flip(tmp_path: Path, what) -> None:
     batch = images()
-    victim = TorchScriptModel(scripted(Colours(), tmp_path / "c.ts"), **PLAIN, flip=what)
+    victim = TorchScriptModel(scripted(Colours(), tmp_path / "c.ts"), **PLAIN, flip=what, trust_code=True)
     cells = batch.view(3, 3, 4, 16, 2, 16).mean((3, 5))
     expected = cells if not what else (cells + cells.flip(3)) / (1 if what == "sum" else 2)
     torch.testing.assert_close(victim.embed(batch), expected.flatten(1), atol=1e-6, rtol=0)
 
 
 def test_the_whole_is_normalised(tmp_path: Path) -> None:
-    found = TorchScriptModel(scripted(Colours(), tmp_path / "c.ts"), **PLAIN, normalise="whole").embed(images())
+    found = TorchScriptModel(scripted(Colours(), tmp_path / "c.ts"), **PLAIN, normalise="whole", trust_code=True).embed(
+        images()
+    )
     torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
 
 
@@ -59,9 +63,9 @@ def test_several_axes_want_a_setting(tmp_path: Path) -> None:
         match=r"^parts.ts has shape 3×8×7, more than one axis .*: set normalise=parts with parts_axis=2 for 7 parts "
         r".*, or pool=mean, max, cls \(the first token\) or flatten$",
     ):
-        TorchScriptModel(file, **PLAIN).embed(images())
+        TorchScriptModel(file, **PLAIN, trust_code=True).embed(images())
     with pytest.raises(VictimError, match="has shape 3×8×7: it has no axis of parts 3"):
-        TorchScriptModel(file, **PLAIN, normalise="parts", parts_axis=3).embed(images())
+        TorchScriptModel(file, **PLAIN, normalise="parts", parts_axis=3, trust_code=True).embed(images())
 
 
 @pytest.mark.parametrize(
