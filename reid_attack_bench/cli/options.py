@@ -74,6 +74,10 @@ def run_options(function: Any) -> Any:
                 "--workers", type=click.IntRange(min=1), help="Steps at once.  [default: one per core; one per GPU]"
             ),
             click.option(
+                "--threads", type=click.IntRange(min=1),
+                help="Threads of each step.  [default: 1; with GPUs, the cores divided by their number]",
+            ),
+            click.option(
                 "--ray", is_flag=False, flag_value="auto", metavar="[ADDRESS]",
                 help="Run the steps on a Ray cluster: of this address, or the running one, or a new one here.",
             ),

@@ -94,7 +94,19 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     from reid_attack_bench.jobs.job import Settings
     from reid_attack_bench.suites import parse
 
-    names = ("seed", "out", "store", "data_root", "device", "workers", "ray", "precision", "compile", "protocol")
+    names = (
+        "seed",
+        "out",
+        "store",
+        "data_root",
+        "device",
+        "workers",
+        "threads",
+        "ray",
+        "precision",
+        "compile",
+        "protocol",
+    )
     given = {name: options[name] for name in names}
     epsilon = parse.read_epsilons(options["epsilon"]) if options["epsilon"] else ()
     return Settings(**given, epsilon=epsilon, only=parse_only(options["only"]))

@@ -81,11 +81,19 @@ def memory_size() -> float:
         return _MEMORY_IF_UNKNOWN
 
 
-def default_workers(device: torch.device) -> int:
-    """Steps to run at once: one per GPU, otherwise one per core and 3 GiB of memory, at most 8."""
+def default_threads(device: torch.device) -> int:
+    """Threads of a step: one on a CPU; with a GPU its share of the cores, which is that of all visible GPUs.
+
+    Rounding depends on it, so it does not follow the number of workers.
+    """
+    return max(1, cpu_count() // torch.cuda.device_count()) if device.type == "cuda" else 1
+
+
+def default_workers(device: torch.device, threads: int = 1) -> int:
+    """Steps to run at once: one per GPU, otherwise one per so many cores and 3 GiB of memory, at most 8."""
     if device.type == "cuda":
         return 1
-    return max(1, min(cpu_count(), int(memory_size() / MEMORY_PER_WORKER), _MOST_WORKERS))
+    return max(1, min(cpu_count() // threads, int(memory_size() / MEMORY_PER_WORKER), _MOST_WORKERS))
 
 
 def use_deterministic_kernels() -> None:
@@ -129,8 +137,8 @@ def settings_of_a_worker(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def settings_for_a_run() -> Iterator[None]:
-    """Enable deterministic kernels and reuse of freed memory; on exit, restore settings and random states.
+def settings_for_a_run(threads: int) -> Iterator[None]:
+    """`settings_of_a_worker`; on exit, restore settings and random states.
 
     So a notebook draws the same random numbers after a run as without it.
     """
@@ -139,11 +147,13 @@ def settings_for_a_run() -> Iterator[None]:
     cublas = os.environ.get(_CUBLAS)
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    use_deterministic_kernels()
-    keep_freed_memory()
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    settings_of_a_worker(threads)
     try:
         yield
     finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
         _set_malloc(_USUAL)
         torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from reid_attack_bench.steps.step import Step
 
 
@@ -45,14 +43,14 @@ class Outcome:
         causes: "LABEL: REASON" of each step that failed by itself, one line each.
         seconds: key → duration in seconds of the steps run in this run.
         rebuilt: labels of corrupt results that were made again.
-        threads: number of threads of torch in each process that ran steps.
+        threads: number of threads of torch and OpenCV of each step.
     """
 
     failed: dict[str, str] = field(default_factory=dict)
     causes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     rebuilt: list[str] = field(default_factory=list)
-    threads: int = field(default_factory=torch.get_num_threads)
+    threads: int = 1
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import processes, schedule
 from reid_attack_bench.execute import ray as ray_tasks
 from reid_attack_bench.execute.assignment import Assignment
-from reid_attack_bench.execute.device import Devices, cpu_count, default_workers, each_of, settings_for_a_run
+from reid_attack_bench.execute.device import Devices, default_threads, default_workers, each_of, settings_for_a_run
 from reid_attack_bench.execute.events import Listener, Outcome, Recorder
 from reid_attack_bench.execute.parallel import Team, run_in_parallel
 from reid_attack_bench.execute.runner import Runner
@@ -40,11 +40,12 @@ def execute(
     listener: Listener | None = None,
     workers: int | None = 1,
     ray: str | None = None,
+    threads: int | None = None,
 ) -> Outcome:
     """Run all missing steps of `plan`.
 
     A failed step fails its dependents only. A run can be killed at any moment; the next one resumes with the unfinished
-    steps. Results do not depend on where steps run if each has the same number of threads.
+    steps. Results do not depend on where steps run, since each has the same number of threads.
 
     Args:
         plan: the steps and the goals.
@@ -54,26 +55,27 @@ def execute(
         workers: number of steps at once; at least one for each of several devices. One runs in this process, whose
             settings and random states are restored at the end; more run in their own processes. None for as many as
             cores and memory allow.
+        threads: number of threads of torch and OpenCV of each step; None for `device.default_threads`.
         ray: address of a Ray cluster that runs the steps, or "local", see `execute.ray`; `workers` is then ignored.
 
     Raises:
         BenchError: another run uses the store, the disk is full, or several workers are not possible here.
     """
-    outcome = Outcome()
+    devices = each_of(device)
+    outcome = Outcome(threads=threads or default_threads(devices[0]))
     recorder = Recorder(outcome, listener or Listener())
     with store.locked():
         store.sweep()
         todo = missing_steps(plan, store)
         # started before a listener starts a thread, as progress bars do
-        team = _team(plan, store, each_of(device), len(todo), workers, ray)
+        team = _team(plan, store, devices, outcome.threads, len(todo), workers, ray)
         recorder.begin(todo, len(plan.steps))
         if not todo:
             return outcome
-        with settings_for_a_run():
+        with settings_for_a_run(outcome.threads):
             if team is None:
-                _run_here(todo, Runner(plan.steps, store, each_of(device)[0], recorder), outcome)
+                _run_here(todo, Runner(plan.steps, store, devices[0], recorder), outcome)
             else:
-                outcome.threads = team.threads
                 run_in_parallel(todo, recorder, team, plan.steps)
     outcome.failed.update(schedule.behind_gates(plan.steps.values(), outcome.failed))
     return outcome
@@ -81,7 +83,13 @@ def execute(
 
 # size: settings of `execute`
 def _team(
-    plan: Plan, store: Store, devices: Sequence[torch.device], steps: int, workers: int | None, ray: str | None
+    plan: Plan,
+    store: Store,
+    devices: Sequence[torch.device],
+    threads: int,
+    steps: int,
+    workers: int | None,
+    ray: str | None,
 ) -> Team | None:
     """Workers for a number of steps; None to run them in this process.
 
@@ -93,13 +101,12 @@ def _team(
     if ray is not None:
         if plan.source is None:
             raise BenchError("what exists only in memory cannot be sent to another machine: leave out ray")
-        return ray_tasks.start(Assignment(plan, store, torch.device(devices[0].type), threads=1), ray)
-    asked = max(len(devices), default_workers(devices[0]) if workers is None else workers)
+        return ray_tasks.start(Assignment(plan, store, torch.device(devices[0].type), threads), ray)
+    asked = max(len(devices), default_workers(devices[0], threads) if workers is None else workers)
     if asked == 1 or steps == 1:
         return None
     start = processes.worker_starter(plan, devices)
     if start is not None:
-        threads = max(1, cpu_count() // asked)
         return processes.LocalTeam(
             [Assignment(plan, store, devices[i % len(devices)], threads) for i in range(asked)], start
         )

@@ -44,13 +44,7 @@ class Worker:
 
 
 class Team(ABC):
-    """Workers that run steps by key, each one at a time.
-
-    Attributes:
-        threads: number of threads of torch in each.
-    """
-
-    threads: int = 1
+    """Workers that run steps by key, each one at a time."""
 
     @abstractmethod
     def idle(self) -> Worker | None:

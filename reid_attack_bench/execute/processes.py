@@ -75,7 +75,6 @@ class LocalTeam(Team):
 
     def __init__(self, jobs: Sequence[Assignment], start: Callable[[Assignment], LocalWorker]) -> None:
         self._start = start
-        self.threads = jobs[0].threads
         self._free = list(reversed(jobs))
         self._workers: dict[LocalWorker, Assignment] = {}
 

@@ -71,7 +71,7 @@ class RayTeam(Team):
     """
 
     def __init__(self, ray: Any, assignment: Assignment) -> None:
-        self._ray, self._assignment, self.threads = ray, assignment, assignment.threads
+        self._ray, self._assignment = ray, assignment
         self._text = ray.put(as_text(assignment))
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False

@@ -10,7 +10,7 @@ from typing import Any
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import Defence, Recipe, Victim, bound
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.execute.device import resolve_device, resolve_devices
+from reid_attack_bench.execute.device import default_threads, resolve_device, resolve_devices
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.execute.executor import execute, missing_steps, repair
 from reid_attack_bench.jobs import manifest
@@ -41,6 +41,8 @@ class Settings:
         device: "auto" (the GPUs if there are any), "cpu", "cuda" (all visible GPUs) or "cuda:N,M".
         workers: number of steps at once, each in its own process if more than one; None for as many as cores and
             memory allow. There is at least one per GPU.
+        threads: number of threads of each step, whatever the number of workers; None for 1 on a CPU, and with GPUs the
+            cores divided by their number. Rounding depends on it.
         ray: address of a Ray cluster that runs the steps, "auto" or "local", see `execute.ray.start`; None to run them
             on this machine.
         precision: "float32" or "bfloat16", for victims while they are attacked and evaluated.
@@ -56,6 +58,7 @@ class Settings:
     data_root: Path | None = None
     device: str = "auto"
     workers: int | None = 1
+    threads: int | None = None
     ray: str | None = None
     precision: str | None = None
     compile: bool = False
@@ -203,6 +206,8 @@ def perform(job: Job, listener: Listener) -> Result:
         BenchError: an invalid argument, a full disk, or a store in use by another run.
     """
     settings, store = job.settings, Store(job.settings.store)
+    if settings.threads is not None and settings.threads < 1:
+        raise BenchError(f"threads must be at least 1, not {settings.threads}")
     devices = resolve_devices(settings.device)
     if job.live:  # what exists only in memory cannot be sent to another process
         devices = devices[:1]
@@ -212,11 +217,12 @@ def perform(job: Job, listener: Listener) -> Result:
     for step in repair(plan, store):
         listener.note(f"stored artefact '{step.label}' was corrupt; making it again")
     earlier = manifest.read(job.out)
-    planned = manifest.describe(plan, store, Outcome(), devices, job.command, finished=False)
+    begun = Outcome(threads=settings.threads or default_threads(devices[0]))
+    planned = manifest.describe(plan, store, begun, devices, job.command, finished=False)
     untouched = manifest.is_reported(planned, earlier, job.out)
     if not untouched:
         manifest.write(planned, job.out)  # so that a killed run can be reported
-    outcome = execute(plan, store, devices, listener, settings.workers, settings.ray)
+    outcome = execute(plan, store, devices, listener, settings.workers, settings.ray, settings.threads)
     record = replace(planned, finished=True)
     if outcome.seconds or outcome.failed or outcome.rebuilt:  # else nothing changed: do not read the store again
         record = manifest.describe(plan, store, outcome, devices, job.command)

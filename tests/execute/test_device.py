@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import device
 from reid_attack_bench.execute.device import (
     cpu_count,
+    default_threads,
     default_workers,
     memory_size,
     resolve_device,
@@ -98,6 +100,17 @@ def test_workers_follow_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     assert default_workers(CPU) == 1
     monkeypatch.setattr(device, "memory_size", lambda: 1000.0)
     assert default_workers(CPU) == 8
+    assert default_workers(CPU, threads=5) == 3
+    assert default_workers(CPU, threads=32) == 1
+
+
+def test_threads_follow_cores_and_gpus_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cpu_count", lambda: 16)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert default_threads(CPU) == 1
+    assert default_threads(torch.device("cuda", 1)) == 5
+    monkeypatch.setattr(device, "cpu_count", lambda: 2)
+    assert default_threads(torch.device("cuda")) == 1
 
 
 def test_cores_and_memory_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +135,7 @@ def test_a_run_leaves_settings_and_random_states_as_they_were(monkeypatch, deter
             torch.is_deterministic_algorithms_warn_only_enabled(),
             torch.utils.deterministic.fill_uninitialized_memory,
             torch.get_num_threads(),
+            cv2.getNumThreads(),
             os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
             torch.get_rng_state().tolist(),
             str(np.random.get_state()),
@@ -132,7 +146,8 @@ def test_a_run_leaves_settings_and_random_states_as_they_were(monkeypatch, deter
     torch.use_deterministic_algorithms(deterministic)
     try:
         before = state()
-        with contextlib.suppress(ZeroDivisionError), settings_for_a_run():
+        with contextlib.suppress(ZeroDivisionError), settings_for_a_run(threads=3):
+            assert torch.get_num_threads() == cv2.getNumThreads() == 3
             assert torch.are_deterministic_algorithms_enabled()
             assert torch.is_deterministic_algorithms_warn_only_enabled()
             torch.manual_seed(1)

@@ -19,6 +19,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import executor, processes
 from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
 from reid_attack_bench.execute.events import Listener, Outcome
+from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.store import Store
 from tests.conftest import tiny_document
@@ -26,11 +27,12 @@ from tests.execute.conftest import results
 
 CPU = torch.device("cpu")
 
+run = Runner.run
+
 
 @pytest.fixture
-def other_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def other_thread() -> Iterator[None]:
     """Another thread runs, as in a notebook, so that a fork is not safe."""
-    monkeypatch.setattr(executor, "cpu_count", lambda: 2)  # one thread for each of two workers, as in this process
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
     thread.start()
@@ -84,6 +86,24 @@ def test_a_suite_that_cannot_be_planned_again_says_so(small_plan: Plan, tmp_path
     suite = replace(small_plan.suite, victims=(replace(victim, use="gone.py:Victim"),))
     with pytest.raises(BenchError, match=r"cannot plan this run again \(.*gone.py.*\): use one worker"):
         executor.execute(replace(small_plan, suite=suite), Store(tmp_path), CPU, workers=2)
+
+
+@pytest.mark.e2e
+def test_one_worker_and_two_give_the_same_bytes_where_torch_has_two_threads(
+    small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(Runner, "run", lambda self, step: seen.append(torch.get_num_threads()) or run(self, step))
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    torch.set_num_threads(2)
+    try:
+        assert executor.execute(small_plan, one, CPU, workers=1).threads == 1
+        assert set(seen) == {1}
+        assert executor.execute(small_plan, two, CPU, workers=2).threads == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert results(small_plan, two) == results(small_plan, one)
 
 
 @pytest.mark.e2e
@@ -166,10 +186,9 @@ def test_each_of_several_devices_has_a_worker_and_the_results_are_those_of_one(
 
     devices = [torch.device("cpu", 0), torch.device("cpu", 1)]
     monkeypatch.setattr(processes, "worker_starter", lambda plan, given: fork)
-    monkeypatch.setattr(executor, "cpu_count", lambda: 2)
     one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
     assert executor.execute(small_plan, one, CPU).causes == []
-    outcome = executor.execute(small_plan, two, devices)
+    outcome = executor.execute(small_plan, two, devices, threads=1)
     assert outcome.causes == []
     assert [job.device for job in started] == devices
     assert [job.threads for job in started] == [1, 1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,6 @@ CPU = torch.device("cpu")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 
 
-@pytest.fixture
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread in this process, as in a task."""
-    count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(count)
-
-
 class Heard(Listener):
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -50,7 +40,6 @@ class Heard(Listener):
 
 @needs_ray
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
 def test_one_node_gives_the_same_bytes_and_a_failure_names_it(
     small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +121,6 @@ def test_as_many_tasks_run_as_the_cluster_has_room_for(small_plan: Plan) -> None
 
 @needs_ray
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
 def test_a_run_survives_the_loss_of_a_node(small_plan: Plan, tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
