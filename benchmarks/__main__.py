@@ -42,8 +42,8 @@ def main() -> None:
         kept = _kept(arguments.out / "benchmarks.csv", {line.topic for line in lines})
         lines = sorted([*lines, *kept], key=lambda line: TOPICS.index(line.topic))
         earlier = list(dict.fromkeys(line.topic for line in kept))
-        (arguments.out / "benchmarks.csv").write_text(_csv(lines))
-        (arguments.out / "README.md").write_text(_page(lines, earlier))
+        (arguments.out / "benchmarks.csv").write_text(_csv(lines), encoding="utf-8")
+        (arguments.out / "README.md").write_text(_page(lines, earlier), encoding="utf-8")
 
 
 def _kept(path: Path, measured: set[str]) -> list[Line]:
@@ -51,7 +51,7 @@ def _kept(path: Path, measured: set[str]) -> list[Line]:
     if not path.is_file():
         return []
     kept = []
-    for row in csv.DictReader(path.read_text().splitlines()):
+    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
         if row["topic"] in set(TOPICS) - measured:
             value, low, high = (float(row[name]) for name in ("figure", "low", "high"))
             met = {"True": True, "False": False, "": None}[row["met"]]
@@ -62,7 +62,11 @@ def _kept(path: Path, measured: set[str]) -> list[Line]:
 
 def machine() -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    names = [x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
+    names = [
+        x.split(":")[1].strip()
+        for x in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if "model name" in x
+    ]
     cores = len(os.sched_getaffinity(0))
     return f"{names[0] if names else platform.machine()}, {cores} cores, {gpu}; torch {torch.__version__}"
 

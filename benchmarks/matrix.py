@@ -30,10 +30,10 @@ OVERHEAD = [sys.executable, "-c", "import torch"]
 def measure() -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "many.yaml").write_text(yaml.safe_dump(_suite()))
+        (folder / "many.yaml").write_text(yaml.safe_dump(_suite()), encoding="utf-8")
         command = [sys.executable, "-m", "reid_attack_bench", "run", "many.yaml"]
         first, _ = _timed(command, folder)
-        yield from _counts(json.loads((folder / "runs/many/manifest.json").read_text()))
+        yield from _counts(json.loads((folder / "runs/many/manifest.json").read_text(encoding="utf-8")))
         yield line(WHAT, "first run of 500 cells", "none", [first], "s")
         second, imports = [], []
         for _ in range(RUNS):
@@ -44,7 +44,9 @@ def measure() -> Iterator[Line]:
         yield line(WHAT, f"{seconds}, processor time", "none", [work for _, work in second], "s")
         ratios = [ours[1] / theirs[1] for ours, theirs in zip(second, imports, strict=True)]
         yield line(WHAT, f"{seconds}, processor time", "importing torch only", ratios, "× the time")
-        said = subprocess.run([*command, "--json"], cwd=folder, check=True, capture_output=True, text=True).stdout
+        said = subprocess.run(
+            [*command, "--json"], cwd=folder, check=True, capture_output=True, text=True, encoding="utf-8"
+        ).stdout
         yield _count("steps of a second run", json.loads(said.splitlines()[0])["to_do"], 0)
 
 

@@ -250,7 +250,7 @@ def _cython(folder: Path) -> tuple[Callable[..., Any] | None, str]:
     try:
         if not named:
             return _loaded(_built(folder, _shipped(folder))).evaluate_cy, f"the file as {SHIPS_IT} ships it"
-        own = _built(folder, Path(named).read_text()) if named.endswith(".pyx") else Path(named)
+        own = _built(folder, Path(named).read_text(encoding="utf-8")) if named.endswith(".pyx") else Path(named)
         return _loaded(own).evaluate_cy, "torchreid's own file"
     except (OSError, subprocess.CalledProcessError, ImportError, StopIteration) as error:
         return None, f"could not be fetched or built: {' '.join(str(error).split())}"
@@ -265,11 +265,12 @@ def _shipped(folder: Path) -> str:
 
 def _built(folder: Path, source: str) -> Path:
     """The extension, compiled in `folder` by a setup.py."""
-    (folder / "rank_cy.pyx").write_text(source)
+    (folder / "rank_cy.pyx").write_text(source, encoding="utf-8")
     (folder / "setup.py").write_text(
         "import numpy\nfrom Cython.Build import cythonize\nfrom setuptools import Extension, setup\n"
         "setup(name='rank_cy', ext_modules=cythonize("
-        "[Extension('rank_cy', ['rank_cy.pyx'], include_dirs=[numpy.get_include()])], language_level=3))\n"
+        "[Extension('rank_cy', ['rank_cy.pyx'], include_dirs=[numpy.get_include()])], language_level=3))\n",
+        encoding="utf-8",
     )
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
     subprocess.run(build, cwd=folder, check=True, capture_output=True)

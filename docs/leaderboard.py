@@ -112,7 +112,7 @@ def _rows_of(folder: Path, results: Path) -> Iterator[Row]:
     table = [row for row in _read(folder / "leaderboard.csv") if row.get("protocol") in current()]
     if not table:
         return
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     keys = {cell["dataset"]: cell["data_key"] for cell in manifest["cells"]}
     citations = {row["victim"]: row["citation"] for row in _read(folder / "clean.csv")}
     height, width = manifest["suite"]["image_size"]
@@ -144,7 +144,7 @@ def _rows_of(folder: Path, results: Path) -> Iterator[Row]:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

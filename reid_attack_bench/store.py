@@ -60,7 +60,7 @@ class Store:
         """
         folder = self.folder(kind, key)
         try:
-            return dict(json.loads((folder / MANIFEST).read_text()))
+            return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise CorruptArtefact(folder, f"{MANIFEST}: {error}") from error
 
@@ -101,7 +101,7 @@ class Store:
     def _checked(self, key: str) -> dict[str, list[Any]]:
         """Files that matched: name → digest, followed by the fingerprint."""
         try:
-            return dict(json.loads((self.checked / key).read_text()))
+            return dict(json.loads((self.checked / key).read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
 
@@ -129,7 +129,9 @@ class Store:
         try:
             yield pending
             files, checked = _sealed(pending)
-            (pending / MANIFEST).write_text(json.dumps({**manifest, "files": files}, indent=1, sort_keys=True) + "\n")
+            (pending / MANIFEST).write_text(
+                json.dumps({**manifest, "files": files}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+            )
             _sync(pending / MANIFEST)
             _sync(pending)
             final = self.folder(kind, key)
@@ -156,7 +158,7 @@ class Store:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / "lock").open("a")
+            lock = (self.root / "lock").open("ab")
         except OSError as error:
             raise BenchError(
                 f"cannot write to the store {self.root}: {error.strerror}; choose another with --store"

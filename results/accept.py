@@ -14,7 +14,6 @@ from pathlib import Path
 
 import click
 from publish import HERE, SUBMISSIONS, index, publish
-from rich.console import Console
 
 from reid_attack_bench.cli.options import DATA_ROOT, DEVICE
 from reid_attack_bench.errors import BenchError
@@ -25,6 +24,7 @@ from reid_attack_bench.jobs.progress import RichListener, listening
 from reid_attack_bench.jobs.submission.accept import accept
 from reid_attack_bench.jobs.submission.opened import card_of
 from reid_attack_bench.jobs.submission.pack import CARD
+from reid_attack_bench.text import PlainConsole, one_line, say
 
 NAME = re.compile(r"\w[\w.@+-]*", re.ASCII)
 
@@ -89,13 +89,13 @@ def _put(made: Path, place: Path, here: Path, former: Path) -> None:
 @click.option("--replace", is_flag=True, help="Replace the accepted submission of that name.")
 def main(submission: Path, victim: str | None, data_root: Path | None, device: str, replace: bool) -> None:
     try:
-        with listening(RichListener(Console(stderr=True))) as listener:
+        with listening(RichListener(PlainConsole(stderr=True))) as listener:
             place = accepted(
                 submission, victim=victim, data_root=data_root, device=device, replace=replace, listener=listener
             )
     except BenchError as error:
-        raise click.ClickException(str(error)) from error
-    print(f"{place}: add it and results/README.md to a commit")
+        raise click.ClickException(one_line(error)) from error
+    say(f"{place}: add it and results/README.md to a commit")
 
 
 if __name__ == "__main__":

@@ -44,16 +44,18 @@ def publish(run: Path, here: Path = HERE, sheet_size: float = SHEET_SIZE) -> Pat
         shutil.copytree(run / "tables", out / "tables")
     page = run / "report.html"
     if page.is_file() and page.stat().st_size <= HTML_LIMIT:
-        (out / page.name).write_text(anonymous(page.read_text()))
-    manifest = json.loads((run / "manifest.json").read_text())
+        (out / page.name).write_text(anonymous(page.read_text(encoding="utf-8")), encoding="utf-8")
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     manifest["store"] = "runs/store"
-    (out / "manifest.json").write_text(anonymous(compact(manifest)))
+    (out / "manifest.json").write_text(anonymous(compact(manifest)), encoding="utf-8")
     for path in sorted((run / "plots").glob("*.png")):
         if path.name.startswith(PLOTS):
             reduce_plot(path, out / "plots" / path.name)
     for path in sorted((run / "sheets").glob("*.png"))[:SHEETS]:
         reduce_sheet(path, out / "sheets" / f"{path.stem}.webp", sheet_size)
-    (out / "report.md").write_text(relinked(anonymous((run / "report.md").read_text()), out))
+    (out / "report.md").write_text(
+        relinked(anonymous((run / "report.md").read_text(encoding="utf-8")), out), encoding="utf-8"
+    )
     return out
 
 
@@ -145,7 +147,7 @@ def index(here: Path = HERE) -> str:
     ]
     folders = sorted(path.parent for path in here.glob("*/manifest.json"))
     for folder in folders:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         name = f"[{folder.name}]({folder.name}/report.md)"
         if (folder / "report.html").is_file():
             name += f" ([html]({folder.name}/report.html))"
@@ -182,7 +184,10 @@ def submissions(here: Path) -> list[str]:
     lines += ["| submission | protocol | data | command | machine | time of its steps | version |"]
     lines.append("|---|---|---|---|---|--:|---|")
     for folder in folders:
-        manifest, place = json.loads((folder / "manifest.json").read_text()), f"{SUBMISSIONS}/{folder.name}"
+        manifest, place = (
+            json.loads((folder / "manifest.json").read_text(encoding="utf-8")),
+            f"{SUBMISSIONS}/{folder.name}",
+        )
         name = f"[{folder.name}]({place}/report.md) ([card]({place}/card.yaml))"
         lines.append(run_row(manifest, name, manifest["suite"]["protocol"]))
     return lines
@@ -227,7 +232,7 @@ def main(runs: list[str], here: Path = HERE) -> None:
         sys.exit(f"error: {lacking[0]} is not a finished run: it needs manifest.json and report.md")
     for name in runs:
         print(publish(Path(name), here))
-    (here / "README.md").write_text(index(here))
+    (here / "README.md").write_text(index(here), encoding="utf-8")
 
 
 if __name__ == "__main__":

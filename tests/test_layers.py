@@ -19,7 +19,7 @@ BENCH = "reid_attack_bench"
 FOLDERS = {"reid_attack_bench": BENCH, "attacks": f"{BENCH}.attacks", "victims": f"{BENCH}.victims"}
 PLUGINS = rf"{BENCH}\.(attacks|victims)\b"
 
-_BASE = {"errors", "files", "mistakes", "validation"}
+_BASE = {"errors", "files", "mistakes", "text", "validation"}
 _HARNESS = _BASE | {
     "contracts",
     "zoo",
@@ -41,6 +41,7 @@ _HARNESS = _BASE | {
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "text": set(),
     "mistakes": {"errors"},
     "validation": {"errors", "mistakes"},
     "torchreid_import": {"errors"},

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, STORE, bar, load_suite, parse_settings, suite_option
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.text import PlainConsole, say
 
 if TYPE_CHECKING:
     from reid_attack_bench.jobs.single import SingleAttack
@@ -83,8 +83,8 @@ def fit_command(attack: str, source: str, out: Path, **options: Any) -> None:
     single = _do_single(attack, source, SingleOptions(**options))
     about = single.write(out)
     pixels = f", {about.threat.pixels} pixels" if about.threat.pixels else ""
-    print(f"{attack}, epsilon {about.threat.epsilon}/255{pixels}, fitted against {about.source}: {out}")
-    print(f"reid-attack-bench craft --attack {shlex.quote(str(out))} --images DIR --out DIR")
+    say(f"{attack}, epsilon {about.threat.epsilon}/255{pixels}, fitted against {about.source}: {out}")
+    say(f"reid-attack-bench craft --attack {shlex.quote(str(out))} --images DIR --out DIR")
 
 
 @click.command("craft")
@@ -131,8 +131,8 @@ def craft_command(attack: str, images: Path, out: Path, source: str | None, **op
         seed = ready.seed if chosen.seed is None else chosen.seed
         table = craft_folder(ready, images, out, seed=seed, device=device, progress=progress)
     if ready.source is not None and ready.source.uses_cameras:
-        print(f"{ready.source.name} uses cameras, and images of a folder have none: it took them for unknown (-1)")
-    print(
+        say(f"{ready.source.name} uses cameras, and images of a folder have none: it took them for unknown (-1)")
+    say(
         f"{len(table)} images in {out}: epsilon {ready.threat.epsilon}/255, largest change "
         f"{table['linf'].max():.0f}/255, mean SSIM {table['ssim'].mean():.3f}; each in measures.csv"
     )
@@ -150,6 +150,6 @@ def _do_single(attack: str, source: str, options: SingleOptions) -> SingleAttack
     settings = parse_settings(options.settings)
     request = Request(attack, source, options.data, settings, options.epsilon, options.pixels)
     single = SingleAttack(plan_single(base, request, options.data_root), Store(options.store), device)
-    with listening(RichListener(Console(stderr=True))) as listener:
+    with listening(RichListener(PlainConsole(stderr=True))) as listener:
         single.perform(listener)
     return single

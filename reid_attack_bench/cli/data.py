@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.options import AS_JSON, DATA_ROOT, Commands, bar, load_suite, parse_settings, suite_option
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.text import PlainConsole, say
 
 if TYPE_CHECKING:
     from reid_attack_bench.data.source import OnDisk
@@ -68,9 +67,9 @@ def check_command(
 
 def _print_found(found: OnDisk) -> None:
     """What was found in a data set, as a table and lines."""
-    content, console = found.content, Console(highlight=False)
+    content, console = found.content, PlainConsole()
     title = found.name if found.title == found.name else f"{found.name} ({found.title})"
-    console.print(escape(f"{title} in {found.root}"), soft_wrap=True)
+    console.print(f"{title} in {found.root}", soft_wrap=True)
     table = Table("split", "images", "identities", "cameras", box=None, header_style="bold")
     for part, counts in content.counts.items():
         table.add_row(part, *(f"{counts[column]:,}" for column in ("images", "identities", "cameras")))
@@ -79,7 +78,7 @@ def _print_found(found: OnDisk) -> None:
     lines += [f"withdrawn: {found.withdrawn}"] if found.withdrawn else []
     lines += ["numbers of images as published"] if found.published and found.genuine else []
     for line in [*lines, *found.notes]:
-        console.print(escape(line), soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 @data_group.command("export")
@@ -103,7 +102,7 @@ def export_command(
     _, splits = load_data(name, load_suite(suite_name, seed), data_root)
     written = write_market1501(splits, folder)
     count = sum(len(split.images) for split in splits.values())
-    print(f"{count} images written to {written}; read them with --data-root {folder}")
+    say(f"{count} images written to {written}; read them with --data-root {folder}")
 
 
 @data_group.command("sheet")
@@ -130,7 +129,7 @@ def sheet_command(
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(contact_sheet(shown, identities=identities, columns=columns)).save(file)
     mark = " (synthetic)" if source.synthetic else " (withdrawn)" if source.withdrawn else ""
-    print(f"contact sheet of {name}{mark} written to {file}")
+    say(f"contact sheet of {name}{mark} written to {file}")
 
 
 def load_data(name: str, chosen: Suite, data_root: Path | None) -> tuple[Any, Any]:

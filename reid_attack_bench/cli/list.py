@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.options import AS_JSON
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.text import PlainConsole
 
 _KINDS = ("attacks", "victims", "datasets", "suites", "protocols")
 
@@ -27,8 +26,8 @@ def list_command(what: str, as_json: bool) -> None:
         return
     table = Table("name", "description", "from", box=None, header_style="bold")
     for row in rows:
-        table.add_row(*map(escape, row))
-    Console().print(table)
+        table.add_row(*row)
+    PlainConsole().print(table)
 
 
 def _listing(what: str) -> list[tuple[str, str, str]]:

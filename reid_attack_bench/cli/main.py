@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -19,12 +20,14 @@ from reid_attack_bench.cli.submission import submit_command, verify_command
 from reid_attack_bench.cli.victim import check_victim_command, new_victim_command
 from reid_attack_bench.cli.weights import weights_group
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.text import one_line, say
 
 _INTERRUPTED = "interrupted. Finished steps are kept; run the same command to resume."
 
 
 def main() -> None:
     """Run the command line. A BenchError is printed as one line on standard error; the exit status is 1."""
+    _print_anything()
     try:
         cli(standalone_mode=False, complete_var=VARIABLE)
     except BenchError as error:
@@ -34,7 +37,7 @@ def main() -> None:
         _complain(_INTERRUPTED)
         sys.exit(130)
     except click.ClickException as error:
-        _complain(" ".join(error.format_message().split()))
+        _complain(error.format_message())
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _complain(_INTERRUPTED)
@@ -46,8 +49,15 @@ def main() -> None:
         sys.exit(1)
 
 
+def _print_anything() -> None:
+    """Let nothing fail on a character that the encoding of the terminal lacks, what plug-ins print included."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _complain(text: str) -> None:
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    say(f"error: {one_line(text)}", sys.stderr)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

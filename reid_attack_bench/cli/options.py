@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from reid_attack_bench.cli import complete
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.store import DEFAULT_STORE
+from reid_attack_bench.text import PlainConsole, one_line
 
 if TYPE_CHECKING:
     from reid_attack_bench.suites.suite import Suite
@@ -110,10 +110,12 @@ class bar:  # noqa: N801  used as a function
     """Context manager of a progress callback, shown as a transient bar."""
 
     def __init__(self, title: str, quiet: bool = False) -> None:
-        from rich.progress import Progress
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        self.bars = Progress(console=Console(stderr=True), transient=True, disable=quiet)
-        self.title = title
+        named = TextColumn("{task.description}", markup=False)
+        columns = (named, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self.bars = Progress(*columns, console=PlainConsole(stderr=True), transient=True, disable=quiet)
+        self.title = one_line(title)
 
     def __enter__(self) -> Any:
         self.bars.start()

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from reid_attack_bench.cli.options import AS_JSON, MOVED_STORE, bar
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.text import PlainConsole, say, visible
 
 if TYPE_CHECKING:
     from reid_attack_bench.jobs.result import Result
@@ -70,17 +70,17 @@ def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Pa
     largest = changes.sort_values("mAP_change", key=abs, ascending=False, kind="stable")
     for row in tables.rows(largest.head(rows)):
         shown.add_row(
-            escape(compare.name_of(row)),
+            compare.name_of(row),
             f"{row['rank1_a']:.1f} → {row['rank1_b']:.1f}",
             f"{row['mAP_a']:.1f} → {row['mAP_b']:.1f}",
-            escape(compare.change_of(row, "mAP")),
+            compare.change_of(row, "mAP"),
         )
-    console = Console()
+    console = PlainConsole()
     console.print(shown)
     if len(changes) > rows:
-        print(f"… and {len(changes) - rows} more: --rows, or --out FILE.csv")
+        say(f"… and {len(changes) - rows} more: --rows, or --out FILE.csv")
     for line in compare.summary(a, b, changes, names):
-        print(line)
+        say(line)
 
 
 def write_and_show(result: Result, as_json: bool) -> None:
@@ -92,12 +92,12 @@ def write_and_show(result: Result, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"event": "report", "out": str(result.out), "files": [str(path) for path in written]}))
         return
-    console = Console()
+    console = PlainConsole()
     console.print(leaderboard_table(result.results, result.conclusions.board, console.width))
     for note in result.results.notes:
-        console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("note", "yellow"), f" {visible(note)}"), soft_wrap=True)
     console.print(
-        f"{len(written)} files in {escape(str(result.out))}: report.html, report.md, leaderboard.csv, matrix.csv, "
-        "tables, plots, sheets",
-        highlight=False,
+        f"{len(written)} files in {result.out}: report.html, report.md, leaderboard.csv, matrix.csv, tables, plots, "
+        "sheets",
+        soft_wrap=True,
     )

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.options import parse_only, parse_settings, run_options, suite_option
 from reid_attack_bench.cli.report import write_and_show
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.text import PlainConsole, one_line, say
 
 if TYPE_CHECKING:  # commands import on demand, so that --help and completion are fast
     from reid_attack_bench.jobs.job import Job, Settings
@@ -131,15 +131,15 @@ def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
             plan, todo = jobs.to_do(job)
         _print_plan(plan, todo, Store(job.settings.store), as_json)
         for note in plan.notes:
-            print(f"note: {note}", file=sys.stderr if as_json else sys.stdout)
+            say(f"note: {note}", sys.stderr if as_json else sys.stdout)
         return
-    console = Console(stderr=as_json)
+    console = PlainConsole(stderr=as_json)
     with listening(JsonListener() if as_json else RichListener(console)) as listener, _prints_apart(as_json):
         result = jobs.perform(job, listener)
     if not result.record.files:  # an existing report implies that they exist
         write_and_show(result, as_json)
     elif not as_json:
-        print(f"nothing to do: {result.out} is up to date (to write it again: reid-attack-bench report {result.out})")
+        say(f"nothing to do: {result.out} is up to date (to write it again: reid-attack-bench report {result.out})")
     if result.failures:
         more = f" (and {len(result.failures) - 1} more, see report.md)" if len(result.failures) > 1 else ""
         raise BenchError(f"{result.failures[0]}{more}; everything else is in {result.out}")
@@ -165,9 +165,9 @@ def _print_plan(plan: Plan, todo: set[str], store: Store, as_json: bool) -> None
             print(json.dumps({"kind": kind, "label": label, "state": state, "image_passes": work, "key": key}))
         return
     for kind, label, state, work, key in rows:
-        print(f"{state:10}  {kind:10}  {work:>9,}  {key[:12]}  {label}")
+        say(f"{state:10}  {kind:10}  {work:>9,}  {key[:12]}  {one_line(label)}")
     ahead = sum(row[3] for row in rows if row[2] == "to do")
-    print(
+    say(
         f"\n{len(rows)} steps, {len(todo)} to do, {len(plan.cells)} cells of the matrix; about {ahead:,} image passes "
         "ahead (one pass: one image once forward through a victim; third column), "
         f"{_hours(ahead, _RATE)} at {_RATE:,} passes a second"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, MOVED_STORE
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.text import PlainConsole, say
 
 
 @click.command("submit")
@@ -38,7 +38,7 @@ def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, sto
         replace_file(card, card_template(results, victim).encode())
         raise BenchError(f"wrote {card}, because there was no card: fill it in, then run the same command")
     target = pack(results, Store(result.store), victim, card, out or Path(f"{victim}.zip"))
-    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB; check it with reid-attack-bench verify {target}")
+    say(f"{target}: {target.stat().st_size / 2**20:.1f} MiB; check it with reid-attack-bench verify {target}")
 
 
 @click.command("verify")
@@ -61,7 +61,7 @@ def verify_command(
     from reid_attack_bench.jobs.progress import RichListener, listening
     from reid_attack_bench.jobs.submission.verify import verify
 
-    with listening(RichListener(Console(stderr=True))) as listener:
+    with listening(RichListener(PlainConsole(stderr=True))) as listener:
         checks = verify(
             submission, victim=victim, sample=sample, seed=seed, data_root=data_root,
             device=resolve_device(device), listener=listener,
@@ -69,8 +69,8 @@ def verify_command(
     for check in checks:
         pairs = [f"{rank1:.1f}/{mean:.1f}" for rank1, mean in (check.claimed, check.found)]
         verdict = check.problem or "holds"
-        print(f"{check.cell}: claimed {pairs[0]}, found {pairs[1]} (Rank-1/mAP): {verdict}")
+        say(f"{check.cell}: claimed {pairs[0]}, found {pairs[1]} (Rank-1/mAP): {verdict}")
     wrong = [check for check in checks if check.problem]
     if wrong:
         raise BenchError(f"{len(wrong)} of {len(checks)} claims do not hold; the first: {wrong[0].problem}")
-    print(f"all {len(checks)} sampled claims hold")
+    say(f"all {len(checks)} sampled claims hold")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.data import load_data
 from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, load_suite, parse_settings, suite_option
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.text import PlainConsole, say, visible
 
 if TYPE_CHECKING:
     from reid_attack_bench.checks.result import CheckResult
@@ -38,9 +38,9 @@ def new_victim_command(file: Path, name: str) -> None:
 
     write_victim(file, name)
     victim = shlex.quote(f"{file}:{name}")
-    print(f"{file} written; it runs without changes:")
-    print(f"reid-attack-bench check-victim {victim}")
-    print(f"reid-attack-bench evaluate --victim {victim} --suite quick")
+    say(f"{file} written; it runs without changes:")
+    say(f"reid-attack-bench check-victim {victim}")
+    say(f"reid-attack-bench evaluate --victim {victim} --suite quick")
 
 
 # size: one parameter per option of the command
@@ -96,9 +96,9 @@ def check_victim_command(
         published = {place: asdict(values) for place, values in model.published.items()}
         print(json.dumps({"victim": victim, "dataset": name, "findings": findings, "published": published}))
     else:
-        Console().print(_table(results))
+        PlainConsole().print(_table(results))
         for place, values in model.published.items():
-            print(f"published on {place}: Rank-1 {values.rank1}, mAP {values.mAP}; a run on it compares them")
+            say(f"published on {place}: Rank-1 {values.rank1}, mAP {values.mAP}; a run on it compares them")
     faults = list(dict.fromkeys(result.name for result in results if result.level == "fault"))
     if faults:
         raise BenchError(f"{victim} is not ready to be attacked: {', '.join(faults)}; fix this first")
@@ -107,8 +107,8 @@ def check_victim_command(
 def _table(results: list[CheckResult]) -> Table:
     table = Table("", "check", "evidence and advice", box=None, header_style="bold")
     for result in results:
-        text = Text(result.evidence)
+        text = Text(visible(result.evidence))
         if result.advice:
-            text.append(f"\n→ {result.advice}", style=_COLOURS[result.level])
+            text.append(f"\n→ {visible(result.advice)}", style=_COLOURS[result.level])
         table.add_row(Text(result.level, style=_COLOURS[result.level]), result.name, text)
     return table

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.options import AS_JSON, Commands, bar
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.text import PlainConsole, one_line, say
 
 if TYPE_CHECKING:
     from reid_attack_bench.jobs.weights import WeightsResult
@@ -54,11 +53,9 @@ def list_command(text: str, zoo_file: Path | None, as_json: bool) -> None:
         table.add_column(title, no_wrap=title == "name")
     for entry in found:
         here = "yes" if _path(entry) else ""
-        table.add_row(
-            *map(escape, (entry.name, entry.architecture, _data(entry), _figures(entry), entry.licence, here))
-        )
-    Console().print(table)
-    print(f"weights folder: {weights_folder()}")
+        table.add_row(entry.name, entry.architecture, _data(entry), _figures(entry), entry.licence, here)
+    PlainConsole().print(table)
+    say(f"weights folder: {weights_folder()}")
 
 
 @weights_group.command("get")
@@ -119,9 +116,9 @@ def _tell(results: list[WeightsResult], as_json: bool) -> None:
         sys.exit(1 if failed else 0)
     for each in results:
         if not each.error:
-            print(f"{each.name}: {each.state}, {each.path}, SHA-256 {each.sha256}")
+            say(f"{each.name}: {each.state}, {each.path}, SHA-256 {each.sha256}")
     for line in failed:
-        print(f"error: {' '.join(line.split())}", file=sys.stderr)
+        say(f"error: {one_line(line)}", sys.stderr)
     if failed:
         sys.exit(1)
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -20,9 +19,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.steps.step import Step
+from reid_attack_bench.text import PlainConsole, one_line, visible
 
 _SLOW = 1.0
 """Duration in seconds from which a finished step is printed in a terminal."""
@@ -64,33 +65,31 @@ class RichListener(Listener):
     def begin(self, missing: Sequence[Step], total: int) -> None:
         stored = total - len(missing)
         text = f"{total} steps: {len(missing)} to do, {stored} already in the store or not needed"
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False)
         if missing:
             self.steps_total = len(missing)
             self.run = self.bars.add_task("run", total=sum(max(s.work, 1.0) for s in missing), note="")
             self._show()
 
     def start(self, step: Step) -> None:
-        self.running[step.key] = self.bars.add_task(step.label, total=None, note="")
+        self.running[step.key] = self.bars.add_task(one_line(step.label), total=None, note="")
 
     def progress(self, step: Step, done: int, total: int, note: str) -> None:
         if step.key in self.running:
-            self.bars.update(self.running[step.key], completed=done, total=total, note=note)
+            self.bars.update(self.running[step.key], completed=done, total=total, note=one_line(note))
         self._advance(step, done / max(total, 1))
 
     def finish(self, step: Step, seconds: float) -> None:
         self._end(step)
         if seconds >= _SLOW and not self.in_notebook:
-            self.console.print(f"[dim]{seconds:7.1f} s[/dim]  {escape(step.label)}", highlight=False)
+            self._say(f"{seconds:7.1f} s", "dim", f"  {one_line(step.label)}")
 
     def fail(self, step: Step, reason: str) -> None:
         self._end(step)
-        self.console.print(
-            f"[bold red]failed[/bold red]   {escape(f'{step.label}: {reason}')}", highlight=False, soft_wrap=True
-        )
+        self._say("failed", "bold red", f"   {one_line(step.label)}: {visible(reason)}")
 
     def note(self, text: str) -> None:
-        self.console.print(f"[yellow]note[/yellow]     {escape(text)}", highlight=False, soft_wrap=True)
+        self._say("note", "yellow", f"     {visible(text)}")
 
     def close(self) -> None:
         """Remove the bars."""
@@ -98,6 +97,9 @@ class RichListener(Listener):
             self._update(force=True)
         else:
             self.bars.stop()
+
+    def _say(self, word: str, style: str, text: str) -> None:
+        self.console.print(Text.assemble((word, style), text), highlight=False, soft_wrap=True)
 
     def _show(self) -> None:
         if not self.in_notebook:
@@ -161,7 +163,7 @@ class JsonListener(Listener):
 @contextmanager
 def listening(progress: bool | Listener) -> Iterator[Listener]:
     """Context manager of a listener: progress bars for True, none for False, or the given one."""
-    listener = progress if not isinstance(progress, bool) else RichListener(Console()) if progress else Listener()
+    listener = progress if not isinstance(progress, bool) else RichListener(PlainConsole()) if progress else Listener()
     try:
         yield listener
     finally:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reid_attack_bench.report.record import models
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 from reid_attack_bench.report.rows import is_missing
+from reid_attack_bench.text import one_line
 
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 
@@ -18,15 +17,6 @@ SOURCE_AXIS = "source model (attack crafted on)"
 TARGET_AXIS = "target model (evaluated)"
 
 CLEAN_ROW = "clean (no attack)"
-
-
-def file_name(*parts: str) -> str:
-    """A portable file name from labels; if characters were replaced, a short hash keeps names unique."""
-    joined = "_".join(parts)
-    plain = re.sub(r"[^A-Za-z0-9._@+=-]+", "-", joined)
-    if plain == joined:
-        return plain
-    return f"{plain}-{hashlib.sha256(joined.encode()).hexdigest()[:6]}"
 
 
 MARKS = {
@@ -127,7 +117,7 @@ def elsewhere(results: Results, epsilon: int) -> str:
 
 def markdown_text(value: object) -> str:
     """Text escaped for Markdown, on one line; empty for a missing value."""
-    line = "" if is_missing(value) else " ".join(str(value).split())
+    line = "" if is_missing(value) else one_line(value)
     for special in "\\|*_`[#":
         line = line.replace(special, f"\\{special}")
     return line.replace("<", "&lt;")

@@ -17,6 +17,7 @@ from reid_attack_bench.report.analysis.leaderboard import order_in_words
 from reid_attack_bench.report.labels import markdown_row, markdown_text
 from reid_attack_bench.report.paper import write as paper
 from reid_attack_bench.report.results import Results, Setting
+from reid_attack_bench.text import fenced
 
 PDF_NOTE = "Every plot below is also stored as a PDF with the same name."
 
@@ -81,7 +82,7 @@ def report_text(results: Results, figures: dict[str, list[Path]], concluded: Con
     lines += ["", "## Definitions", "", *(f"- {definition}" for definition in definitions(results))]
     lines += ["", "## How to reproduce", ""]
     if results.record.command:
-        lines += ["```sh", results.record.command, "```", ""]
+        lines += [*fenced([results.record.command], "sh"), ""]
     lines += [f"Seed {results.seed}. Versions, machine and times of each step are in the manifest of the run."]
     return "\n".join(lines) + "\n"
 

@@ -199,7 +199,7 @@ def read_record(folder: Path) -> RunRecord:
     """
     path = folder / MANIFEST
     try:
-        return parse_record(path.read_text(), str(path))
+        return parse_record(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise BenchError(f"{folder} is not a run: it has no {MANIFEST}") from None
     except (OSError, UnicodeDecodeError) as error:

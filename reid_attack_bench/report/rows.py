@@ -18,6 +18,7 @@ from reid_attack_bench.files import replace_file
 from reid_attack_bench.metrics.catalogue import measure_of
 from reid_attack_bench.report.record import models
 from reid_attack_bench.report.results import CellRow, CleanRow, PerQuery, Results, Setting
+from reid_attack_bench.text import csv_cell
 
 Row = dict[str, Any]
 """Row of a table, by column name."""
@@ -161,12 +162,12 @@ def write_csv(frame: pd.DataFrame, path: Path) -> Path:
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """A table as CSV, formatted by `format_value`."""
+    """A table as CSV, formatted by `format_value`; no cell begins a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(frame.columns)
+    writer.writerow(map(csv_cell, frame.columns))
     for row in rows(frame):
-        writer.writerow([format_value(column, value) for column, value in row.items()])
+        writer.writerow([csv_cell(format_value(column, value)) for column, value in row.items()])
     return text.getvalue()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from reid_attack_bench.report import labels, rows
 from reid_attack_bench.report.analysis import controls
 from reid_attack_bench.report.results import Results, Setting
 from reid_attack_bench.report.rows import Row
+from reid_attack_bench.text import visible
 
 WIDTH = 120
 """Largest width of the table in characters."""
@@ -53,7 +54,7 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
     banner = labels.banner(results, (row["dataset"] for row in board))
     title = ", ".join(filter(None, (f"Leaderboard of {results.suite}", f"seed {results.seed}", banner)))
     table = Table(
-        title=escape(f"{title} (Rank-1/mAP in %)"),
+        title=_plain(f"{title} (Rank-1/mAP in %)"),
         box=box.SIMPLE_HEAD, padding=0, show_edge=False,
     )  # fmt: skip
     columns: list[tuple[str, list[str], bool]] = [
@@ -88,12 +89,17 @@ def leaderboard_table(results: Results, leaderboard: pd.DataFrame, width: int = 
     for title, _, right in columns:
         wide = min(max(len(name) for name in [*names, "victim"]), VICTIM_WIDTH) if title == "victim" else None
         table.add_column(
-            escape(title), justify="right" if right else "left", overflow="fold", width=wide, no_wrap=wide is None
+            _plain(title), justify="right" if right else "left", overflow="fold", width=wide, no_wrap=wide is None
         )
     for i in range(len(board)):
-        table.add_row(*(escape(values[i]) for _, values, _ in columns))
-    table.caption = escape(_caption(results, board, left_out))
+        table.add_row(*(_plain(values[i]) for _, values, _ in columns))
+    table.caption = _plain(_caption(results, board, left_out))
     return table
+
+
+def _plain(text: str) -> Text:
+    """Text for any console: no markup."""
+    return Text(visible(text))
 
 
 def _caption(results: Results, board: list[Row], left_out: list[str]) -> str:

@@ -83,7 +83,7 @@ def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) 
         workspace.unfinished(step.key).unlink(missing_ok=True)
     victim = workspace.built(step, state)
     card = described(victim.to(workspace.device).eval().requires_grad_(False), workspace.device)
-    (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return card
 
 

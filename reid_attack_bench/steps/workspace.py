@@ -117,7 +117,7 @@ class Workspace:
     def randomised(self, key: str) -> bool:
         """Whether two calls of the victim of one victim step may differ, as declared or as found."""
         if key not in self._randomised:
-            card = json.loads((self.obtain(key) / "card.json").read_text())
+            card = json.loads((self.obtain(key) / "card.json").read_text(encoding="utf-8"))
             self._randomised[key] = bool(card["randomised"] or card.get("found_randomised", False))
         return self._randomised[key]
 

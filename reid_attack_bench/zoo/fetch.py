@@ -144,7 +144,7 @@ def _alone(folder: Path, entry: ZooEntry) -> Iterator[None]:
     """Let no other process get the same file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".{stem_of(entry)}.lock"
-    with path.open("w") as lock:
+    with path.open("wb") as lock:
         try:
             if fcntl is not None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,13 +7,14 @@ import json
 import pytest
 
 from reid_attack_bench.metrics import catalogue
-from reid_attack_bench.report import labels, targeted
+from reid_attack_bench.report import targeted
 from reid_attack_bench.report.analysis import leaderboard as tables
 from reid_attack_bench.report.analysis.conclude import conclude
 from reid_attack_bench.report.html.build import page
 from reid_attack_bench.report.markdown import definitions, report_text
 from reid_attack_bench.report.paper.write import write_tables
 from reid_attack_bench.report.results import Results
+from reid_attack_bench.text import file_name
 from tests.report.test_report import change_cells, make_results
 
 
@@ -62,4 +63,4 @@ def test_the_page_and_the_tables_have_them(hiding: Results, aiming: Results, tmp
     # an attack that impersonates hides too, so the worst case counts it
     assert board["worst_e8_mAP"].equals(tables.leaderboard(hiding)["worst_e8_mAP"])
     written = {path.name for path in write_tables(aiming, board, tmp_path)}
-    assert labels.file_name("matrix", "plaza", "pgd", "e8_to_random") + ".tex" in written
+    assert file_name("matrix", "plaza", "pgd", "e8_to_random") + ".tex" in written

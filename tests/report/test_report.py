@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from rich.console import Console
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.report import labels, rows, write
+from reid_attack_bench.report import rows, write
 from reid_attack_bench.report import terminal as text
 from reid_attack_bench.report.analysis import conclude
 from reid_attack_bench.report.analysis import leaderboard as tables
@@ -37,6 +37,7 @@ from reid_attack_bench.report.results import (
     clean_columns,
 )
 from reid_attack_bench.suites.suite import Suite, VictimEntry
+from reid_attack_bench.text import file_name
 
 ATTACKS = {
     "noise": 0.02,
@@ -556,8 +557,8 @@ def test_plots_are_the_same_bytes_and_name_no_version(small: Results, tmp_path: 
 
 
 def test_labels_make_portable_and_different_file_names() -> None:
-    assert labels.file_name("curve", "osnet@plaza") == "curve_osnet@plaza"
-    odd = [labels.file_name(label) for label in ("a/b", "a b", "a-b", "../a")]
+    assert file_name("curve", "osnet@plaza") == "curve_osnet@plaza"
+    odd = [file_name(label) for label in ("a/b", "a b", "a-b", "../a")]
     assert len(set(odd)) == 4
     assert not any("/" in name or " " in name for name in odd)
 

@@ -76,7 +76,7 @@ def content_of(data_set: DataSet, root: Path, reader: str, remember: Path | None
     file = None if remember is None else remember / f"data-{digest_of([reader, str(root)])}"
     if file is not None and file.is_file():
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            known = json.loads(file.read_text())
+            known = json.loads(file.read_text(encoding="utf-8"))
             if known["files"] is not None and known["files"] == _files(root, known["elsewhere"]):
                 return Content(**known["content"])
     listing = read_listing(data_set, root)

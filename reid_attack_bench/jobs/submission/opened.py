@@ -70,7 +70,7 @@ def opened(path: Path, victim: str | None, data_root: Path | None) -> Iterator[S
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _unpack(path, root)
-        record = parse_record((root / MANIFEST).read_text(), f"{path}: {MANIFEST}")
+        record = parse_record((root / MANIFEST).read_text(encoding="utf-8"), f"{path}: {MANIFEST}")
         claims = pd.read_csv(root / MATRIX)
         label = str(claims["target"].iloc[0])
         card = read_card(root / CARD)

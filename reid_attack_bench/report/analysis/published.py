@@ -61,7 +61,9 @@ class Published:
 @functools.cache
 def published() -> tuple[Published, ...]:
     """Rows of published.csv, as printed in the paper."""
-    text = (importlib.resources.files("reid_attack_bench.report.analysis") / "published.csv").read_text()
+    text = (importlib.resources.files("reid_attack_bench.report.analysis") / "published.csv").read_text(
+        encoding="utf-8"
+    )
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return tuple(_line(row) for row in csv.DictReader(lines))
 

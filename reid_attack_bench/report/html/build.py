@@ -29,6 +29,7 @@ from reid_attack_bench.report.html.prose import prose
 from reid_attack_bench.report.plots import style
 from reid_attack_bench.report.results import CellRow, Results, Setting
 from reid_attack_bench.report.rows import Row
+from reid_attack_bench.text import visible
 
 
 def page(results: Results, concluded: Conclusions, definitions: Sequence[str]) -> str:
@@ -42,7 +43,9 @@ def page(results: Results, concluded: Conclusions, definitions: Sequence[str]) -
     plan = {setting: number for number, setting in enumerate(results.settings)}
     images = examples(results, cells, plan)
     parts = importlib.resources.files("reid_attack_bench.report.html") / "template"
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_seen
+    )
     template = environment.from_string((parts / "report.html.j2").read_text(encoding="utf-8"))
     data = _data(results, concluded, cells, plan) | {"examples": images}
     return template.render(
@@ -57,8 +60,17 @@ def page(results: Results, concluded: Conclusions, definitions: Sequence[str]) -
 
 
 def _json(value: Any) -> str:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_seen(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _seen(value: Any) -> Any:
+    """`value` with all text in it `visible`; markup stays as it is."""
+    if isinstance(value, Mapping):
+        return {_seen(name): _seen(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_seen(each) for each in value]
+    return visible(value) if isinstance(value, str) and not isinstance(value, jinja2.filters.Markup) else value
 
 
 @functools.cache

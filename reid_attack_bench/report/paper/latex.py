@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reid_attack_bench.report.paper.table import Line, PaperTable, Value
+from reid_attack_bench.text import one_line
 
 TEXT_WIDTH, TEXT_HEIGHT = 340.0, 450.0
 """Largest width and height of a table in points: the text area of `article` is 345 × 550, minus the caption."""
@@ -177,7 +178,7 @@ def to_latex(table: PaperTable) -> str:
     else:
         layouts = named
     layout = next((each for each in layouts if each.height() <= TEXT_HEIGHT), layouts[-1])
-    return f"% {_ascii(table.comment)}\n% needs \\usepackage{{booktabs}}\n{layout.text()}"
+    return f"% {_ascii(one_line(table.comment))}\n% needs \\usepackage{{booktabs}}\n{layout.text()}"
 
 
 def _points(text: str) -> float:

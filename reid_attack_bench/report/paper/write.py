@@ -18,6 +18,7 @@ from reid_attack_bench.report.paper.latex import to_latex
 from reid_attack_bench.report.paper.markdown import to_markdown
 from reid_attack_bench.report.paper.table import leaderboard, matrix
 from reid_attack_bench.report.results import Results, Setting
+from reid_attack_bench.text import file_name
 
 
 def write_tables(results: Results, board: pd.DataFrame, folder: Path, compared: Controls | None = None) -> list[Path]:
@@ -70,4 +71,4 @@ def _matrices(results: Results) -> list[tuple[str, Setting]]:
 
 
 def _stem(dataset: str, setting: Setting) -> str:
-    return labels.file_name("matrix", dataset, setting.attack, setting.budget)
+    return file_name("matrix", dataset, setting.attack, setting.budget)

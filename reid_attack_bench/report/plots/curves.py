@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from reid_attack_bench.report import rows
 from reid_attack_bench.report.analysis import controls
-from reid_attack_bench.report.labels import CLEAN_ROW, METRICS, describe, file_name, run_line
+from reid_attack_bench.report.labels import CLEAN_ROW, METRICS, describe, run_line
 from reid_attack_bench.report.plots.style import (
     heading_width,
     line_styles,
@@ -22,6 +22,7 @@ from reid_attack_bench.report.plots.style import (
     text_width,
 )
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
+from reid_attack_bench.text import file_name
 
 CONTROL_COLOUR = "#777777"
 

@@ -17,7 +17,6 @@ from reid_attack_bench.report.labels import (
     METRICS,
     datasets,
     describe,
-    file_name,
     run_line,
 )
 from reid_attack_bench.report.plots.panels import Block, Look, Panel, lay_out, panels_of
@@ -27,6 +26,7 @@ from reid_attack_bench.report.plots.style import (
     text_width,
 )
 from reid_attack_bench.report.results import Results, Setting
+from reid_attack_bench.text import file_name
 
 
 def heat_map_figure(results: Results, setting: Setting, metric: str) -> Figure:

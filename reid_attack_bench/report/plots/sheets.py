@@ -11,6 +11,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.report import labels
 from reid_attack_bench.report.plots import style
 from reid_attack_bench.report.results import Results, Setting, Sheet
+from reid_attack_bench.text import file_name
 
 COLUMNS = 6
 """Maximum number of queries on a sheet."""
@@ -96,8 +97,7 @@ def write_sheets(results: Results, folder: Path) -> list[Path]:
     """Write one PNG per (source, data set) with images; returns the paths."""
     groups = sorted({(sheet.source, sheet.dataset) for sheet in results.sheets if len(sheet.clean)})
     return [
-        style.save(sheet_figure(results, *group), folder / (labels.file_name("sheet", *group) + ".png"))
-        for group in groups
+        style.save(sheet_figure(results, *group), folder / (file_name("sheet", *group) + ".png")) for group in groups
     ]
 
 

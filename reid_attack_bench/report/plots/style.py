@@ -20,6 +20,7 @@ from reid_attack_bench.files import replace_file
 from reid_attack_bench.report.analysis import controls
 from reid_attack_bench.report.labels import METRICS
 from reid_attack_bench.report.results import Results, Setting
+from reid_attack_bench.text import one_line, visible
 
 DPI = 150
 
@@ -41,6 +42,7 @@ STYLE: dict[str, Any] = {
     "grid.linewidth": 0.6,
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
+    "text.parse_math": False,  # a $ in a label is a $
     "pdf.fonttype": 42,  # TrueType, embedded: publishers refuse Type 3
     "figure.facecolor": "white",
 }
@@ -65,8 +67,8 @@ def new_figure(width: float, height: float, heading: str, line: str) -> Figure:
     """A figure of `width` × `height` inches with an Agg canvas, a heading and a line of details below it."""
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
-    figure.text(0.15 / width, 1 - 0.12 / height, heading, fontsize=12, fontweight="bold", va="top")
-    figure.text(0.15 / width, 1 - 0.40 / height, line, fontsize=8.5, va="top", color="#333333")
+    figure.text(0.15 / width, 1 - 0.12 / height, one_line(heading), fontsize=12, fontweight="bold", va="top")
+    figure.text(0.15 / width, 1 - 0.40 / height, one_line(line), fontsize=8.5, va="top", color="#333333")
     return figure
 
 
@@ -96,7 +98,8 @@ def text_width(text: str, size: float) -> float:
     """Width in inches of a line of text at `size` points."""
     if not text.strip():
         return 0.0
-    return float(TextPath((0, 0), text.replace("$", r"\$"), size=size).get_extents().width) / 72
+    with matplotlib.rc_context({"text.parse_math": False}):
+        return float(TextPath((0, 0), visible(text), size=size).get_extents().width) / 72
 
 
 def line_styles(results: Results) -> dict[Setting, tuple[str, str]]:
