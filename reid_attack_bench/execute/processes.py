@@ -32,6 +32,8 @@ from reid_attack_bench.steps.step import Step
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _SECONDS_TO_EXIT = 10.0
+_LOOK = 1.0
+"""Seconds without a message after which it is looked whether a worker has ended."""
 
 
 class LocalWorker(Worker):
@@ -46,9 +48,22 @@ class LocalWorker(Worker):
         try:
             return self.pipe.recv()
         except (EOFError, OSError):  # OSError also if it died in the middle of a message
-            status = self._exit_status()
-            self.kill()
-            return ("died", f"its process died with exit status {status}: out of memory?")
+            return self.died()
+
+    def has_ended(self) -> bool:
+        """Whether its process has ended. Its pipe may be held open by a process that a plug-in started."""
+        if isinstance(self.process, subprocess.Popen):
+            return self.process.poll() is not None
+        return self.process.exitcode is not None
+
+    def died(self) -> Message:
+        """The message that its process ended in the middle of a step."""
+        status = self._exit_status()
+        self.kill()
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name if -status in set(signal.Signals) else "unknown"
+            return ("died", f"its process died with exit status {status} ({name}): out of memory?")
+        return ("died", f"its process ended itself with exit status {status}, as os._exit in a plug-in does")
 
     def _exit_status(self) -> int | None:
         """Exit status of a process that is about to end; negative for the signal that ended it."""
@@ -99,9 +114,12 @@ class LocalTeam(Team):
 
     def messages(self) -> Iterator[tuple[Worker, Message]]:
         busy = {worker.pipe: worker for worker in self._workers if worker.step is not None}
-        for pipe in multiprocessing.connection.wait(list(busy)):
-            worker = busy[pipe]  # type: ignore[index]
-            message = worker.receive()
+        told: list[tuple[LocalWorker, Message]] = []
+        while not told:
+            ready = multiprocessing.connection.wait(list(busy), timeout=_LOOK)
+            told = [(worker, worker.receive()) for pipe, worker in busy.items() if pipe in ready]
+            told += [(worker, worker.died()) for worker in busy.values() if not ready and worker.has_ended()]
+        for worker, message in told:
             if message[0] == "died":
                 self._free.append(self._workers.pop(worker))
             yield worker, message

@@ -107,6 +107,26 @@ def test_one_worker_and_two_give_the_same_bytes_where_torch_has_two_threads(
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("", "died with exit status -9 (SIGKILL): out of memory?"),
+        ("child", "died with exit status -9 (SIGKILL): out of memory?"),
+        ("exit", "ended itself with exit status 0, as os._exit in a plug-in does"),
+    ],
+)
+def test_a_run_ends_where_the_step_that_all_others_need_ends_its_worker(
+    small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, says: str
+) -> None:
+    monkeypatch.setenv("TOY_DIES", str(tmp_path))
+    (tmp_path / "train").write_text(how)
+    outcome = executor.execute(small_plan, Store(tmp_path / "store"), CPU, workers=2)
+    assert outcome.causes == [f"train toy@plaza: its process {says}"]
+    done = {step.kind for key, step in small_plan.steps.items() if key not in outcome.failed}
+    assert done == {"data", "craft", "measure"}, "noise needs no victim"
+
+
+@pytest.mark.e2e
 def test_a_worker_makes_a_corrupt_input_again(small_plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path)
     executor.execute(small_plan, store, CPU)
