@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +161,12 @@ class _Planner:
         run = on_source(run, *source.members)
         impossible = why_impossible(run, *source.members) or self._why_unfitted(run, source)
         craft = None if impossible else self._craft(run, source, name, gate)
+        measure = craft and self.add(measure_step(craft, self.data[name], self.lpips))
         for target, row in zip(evaluated, rows, strict=True):
-            cell = self._cell(run, source, target, row)
-            yield replace(cell, impossible=impossible) if craft is None else self._filled(cell, craft, target, row)
+            if craft is None or measure is None:
+                yield self._cell(run, source, target, row, impossible=impossible)
+            else:
+                yield self._cell(run, source, target, row, **self._made(craft, measure, target, row))
 
     def _fitted_on(self, source: PlannedSource) -> str:
         """Data set that a learned attack is fitted on: the training data of the first of several sources.
@@ -191,7 +193,7 @@ class _Planner:
         data = self.data[name]
         return self.add(craft_step(run, steps, data, fit, self.passes, self.suite.batch_size, gate))
 
-    def _cell(self, run: AttackRun, source: PlannedSource, target: PlannedVictim, row: CleanRow) -> Cell:
+    def _cell(self, run: AttackRun, source: PlannedSource, target: PlannedVictim, row: CleanRow, **others: str) -> Cell:
         own = "white-box" if run.threat.sees == "gradients" else "query"
         return Cell(
             attack=run.name,
@@ -211,18 +213,18 @@ class _Planner:
             adaptive=run.adaptive,
             protocol=run.protocol,
             withdrawn=row.withdrawn,
+            **others,
         )
 
-    def _filled(self, cell: Cell, craft: Step, target: PlannedVictim, row: CleanRow) -> Cell:
-        """`cell` with the steps that measure, embed and rank the images of `craft`."""
-        data = self.data[cell.dataset]
-        measure = self.add(measure_step(craft, data, self.lpips))
+    def _made(self, craft: Step, measure: Step, target: PlannedVictim, row: CleanRow) -> dict[str, str]:
+        """Fields of the cell in which `target` embeds and ranks the images of `craft`."""
+        data = self.data[row.dataset]
         gate = (row.rank_key, *row.figure_keys)
         features = self.add(features_step(craft, target.step, data, self.passes, gate, target.randomised))
         rank = self.add(rank_step(features, self.steps[row.features_key], target.step, data))
         fitted_on = craft.parents["fit"].parents["data"].about if "fit" in craft.parents else ""
-        cell = replace(cell, craft_key=craft.key, fitted_on=fitted_on)
-        return replace(cell, measure_key=measure.key, features_key=features.key, rank_key=rank.key)
+        keys = {"craft": craft.key, "measure": measure.key, "features": features.key, "rank": rank.key}
+        return {"fitted_on": fitted_on, **{f"{name}_key": key for name, key in keys.items()}}
 
 
 class _Selection:
