@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from reid_attack_bench.suites.parse import from_json, to_json
 
 PACKAGES = ("reid-attack-bench", "torch")
 """Packages that must have one version on all machines of a run."""
+
+_PLUGINS = {"use", "layout"}
+"""Fields of a suite that name a plug-in."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,10 @@ def as_text(assignment: Assignment) -> str:
         "versions": versions(),
         "suite": suite,
         "files": {name: _shipped(path) for name, path in _files_of(suite).items()},
-        "data_root": source.data_root and str(source.data_root),
+        "data_root": source.data_root and os.path.abspath(source.data_root),
         "only": {field: list(values) for field, values in source.only.items()},
-        "remember": source.remember and str(source.remember),
-        "store": str(assignment.store.root),
+        "remember": source.remember and os.path.abspath(source.remember),
+        "store": os.path.abspath(assignment.store.root),
         "device": str(assignment.device),
         "threads": assignment.threads,
     }
@@ -71,7 +75,8 @@ def from_text(text: str) -> Assignment:
     other = [f"{name} {here[name]}, not {there}" for name, there in values["versions"].items() if here[name] != there]
     if other:
         raise BenchError(f"it has {' and '.join(other)}: install the versions of the machine that runs the command")
-    suite = json.dumps(_with_files(json.loads(values["suite"]), _placed(values["files"])))
+    placed = _placed(values["files"])
+    suite = json.dumps(_with_files(json.loads(values["suite"]), lambda name: placed.get(name, name)))
     data_root, remember = (Path(values[name]) if values[name] else None for name in ("data_root", "remember"))
     plan = make_plan(from_json(suite), data_root=data_root, only=values["only"], remember=remember)
     return Assignment(plan, Store(Path(values["store"])), torch.device(values["device"]), values["threads"])
@@ -84,29 +89,24 @@ def versions() -> dict[str, str]:
 
 def _files_of(suite: str) -> dict[str, Path]:
     """FILE.py as the suite names it → path. One that was removed meanwhile is left out: planning says so."""
-    paths = {name: Path(name).expanduser() for name in set(_files(json.loads(suite)))}
+    names: dict[str, None] = {}
+    _with_files(json.loads(suite), lambda name: str(names.setdefault(name)))
+    paths = {name: Path(name).expanduser() for name in names}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
-def _files(value: Any) -> Iterator[str]:
-    """FILE.py of every FILE.py:NAME in plain values."""
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            if name == "use" and isinstance(each, str) and each.rpartition(":")[0].endswith(".py"):
-                yield each.rpartition(":")[0]
-            yield from _files(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _files(each)
-
-
-def _with_files(value: Any, places: Mapping[str, str]) -> Any:
-    """Plain values with other paths in place of those in `places`."""
-    if isinstance(value, Mapping):
-        found = {name: _with_files(each, places) for name, each in value.items()}
-        path, _, name = str(found.get("use", "")).rpartition(":")
-        return {**found, "use": f"{places[path]}:{name}"} if path in places else found
-    return [_with_files(each, places) for each in value] if isinstance(value, list) else value
+def _with_files(value: Any, change: Callable[[str], str]) -> Any:
+    """Plain values of a suite, with `change` applied to FILE.py of every plug-in FILE.py:NAME."""
+    if isinstance(value, list):
+        return [_with_files(each, change) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    found = {name: _with_files(each, change) for name, each in value.items()}
+    for role in _PLUGINS & found.keys():
+        path, _, name = str(found[role]).rpartition(":")
+        if path.endswith(".py"):
+            found[role] = f"{change(path)}:{name}"
+    return found
 
 
 def _shipped(path: Path) -> dict[str, Any]:

@@ -7,8 +7,10 @@ that all nodes see.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -72,7 +74,7 @@ class RayTeam(Team):
 
     def __init__(self, ray: Any, assignment: Assignment) -> None:
         self._ray, self._assignment = ray, assignment
-        self._text = ray.put(as_text(assignment))
+        self._text, self._folder = ray.put(as_text(assignment)), os.getcwd()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -98,7 +100,7 @@ class RayTeam(Team):
     def give(self, worker: Worker, step: Step) -> None:
         gpu = _share(step) if self._assignment.device.type == "cuda" else 0
         options = {"num_cpus": self._assignment.threads, "num_gpus": gpu, "memory": _MEMORY, "name": step.label}
-        self._tasks[self._task.options(**options).remote(self._text, step.key, self._mailbox)] = worker
+        self._tasks[self._task.options(**options).remote(self._text, step.key, self._mailbox, self._folder)] = worker
 
     def busy(self) -> bool:
         return bool(self._tasks)
@@ -154,9 +156,14 @@ class _Mailbox:
         return taken
 
 
-def _run_step(text: str, key: str, mailbox: Any) -> list[Message]:
-    """The task: run the step with this key. Returns all messages but those about its progress."""
+def _run_step(text: str, key: str, mailbox: Any, folder: str) -> list[Message]:
+    """The task: run the step with this key. Returns all messages but those about its progress.
+
+    Relative paths of the suite are those of `folder`, if this node has it.
+    """
     place = socket.gethostname()
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
     outbox = _outbox(text, place)
     outbox.begin(mailbox)
     runner = outbox.runner
