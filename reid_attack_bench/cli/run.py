@@ -20,7 +20,6 @@ from reid_attack_bench.text import PlainConsole, one_line, say
 if TYPE_CHECKING:  # commands import on demand, so that --help and completion are fast
     from reid_attack_bench.jobs.job import Job, Settings
     from reid_attack_bench.plan.plan import Plan
-    from reid_attack_bench.store import Store
 
 
 @click.command("run")
@@ -124,12 +123,11 @@ def _prints_apart(as_json: bool) -> contextlib.AbstractContextManager[Any]:
 def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
     from reid_attack_bench.jobs import job as jobs
     from reid_attack_bench.jobs.progress import JsonListener, RichListener, listening
-    from reid_attack_bench.store import Store
 
     if dry_run:
         with _prints_apart(as_json):
             plan, todo = jobs.to_do(job)
-        _print_plan(plan, todo, Store(job.settings.store), as_json)
+        _print_plan(job, plan, todo, as_json)
         for note in plan.notes:
             say(f"note: {note}", sys.stderr if as_json else sys.stdout)
         return
@@ -145,16 +143,15 @@ def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
         raise BenchError(f"{result.failures[0]}{more}; everything else is in {result.out}")
 
 
-_RATE = 1000
-"""Image passes a second for the price of a plan, of the order of a ResNet-50 at 256×128 on one GPU."""
-
-
-def _hours(passes: float, rate: float) -> str:
-    seconds = passes / rate
+def _hours(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
 
 
-def _print_plan(plan: Plan, todo: set[str], store: Store, as_json: bool) -> None:
+def _print_plan(job: Job, plan: Plan, todo: set[str], as_json: bool) -> None:
+    from reid_attack_bench.jobs import job as jobs
+    from reid_attack_bench.store import Store
+
+    store = Store(job.settings.store)
     rows = [
         (step.kind, step.label, "to do" if key in todo else "stored" if store.has(step.kind, key) else "not needed",
          round(step.work), key)
@@ -169,6 +166,10 @@ def _print_plan(plan: Plan, todo: set[str], store: Store, as_json: bool) -> None
     ahead = sum(row[3] for row in rows if row[2] == "to do")
     say(
         f"\n{len(rows)} steps, {len(todo)} to do, {len(plan.cells)} cells of the matrix; about {ahead:,} image passes "
-        "ahead (one pass: one image once forward through a victim; third column), "
-        f"{_hours(ahead, _RATE)} at {_RATE:,} passes a second"
+        "ahead (one pass: one image once forward through a victim; third column)"
     )
+    if todo:
+        found, durations = jobs.cost(job, plan, todo)
+        listed = ", ".join(f"{_hours(seconds)} on {count}" for count, seconds in durations.items())
+        others = f", the others from {found.origin}" if found.measured < len(todo) else ""
+        say(f"calculated time: {listed} workers or GPUs; rates of {found.measured} steps from this store{others}")

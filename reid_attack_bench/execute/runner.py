@@ -82,6 +82,7 @@ class Runner:
             "config": step.config,
             "implementation": step.implementation,
             "inputs": dict(step.inputs),
+            "device": self.workspace.device.type,
         }
         with self.store.write(step.kind, step.key, manifest) as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about every operation without a deterministic kernel

@@ -22,15 +22,16 @@ def resident(step: Step) -> str:
     return next(iter(source_keys(step)), "") or step.inputs.get("victim", "")
 
 
-def work_behind(steps: Sequence[Step]) -> dict[str, float]:
-    """Work on the longest path from each step to the end of the run, including the step, in image passes.
+def work_behind(steps: Sequence[Step], cost: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Work on the longest path from each step to the end of the run, including the step.
 
     Args:
         steps: in an order that satisfies their needs.
+        cost: key → work; by default that of the step in image passes, at least one.
     """
     behind: dict[str, float] = {}
     for step in reversed(steps):
-        total = behind.get(step.key, 0.0) + max(step.work, 1.0)
+        total = behind.get(step.key, 0.0) + (max(step.work, 1.0) if cost is None else cost[step.key])
         behind[step.key] = total
         for key in needs(step):
             behind[key] = max(behind.get(key, 0.0), total)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from reid_attack_bench import registry
 from reid_attack_bench.contracts import Defence, Recipe, Victim, bound
 from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.execute.device import default_threads, resolve_device, resolve_devices
+from reid_attack_bench.execute.estimate import Estimate, estimate, simulate
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.execute.executor import execute, missing_steps, repair
 from reid_attack_bench.jobs import manifest
@@ -197,6 +200,18 @@ def to_do(job: Job) -> tuple[Plan, set[str]]:
     """The plan of a job and the keys of the steps missing from the store; nothing is written."""
     plan = plan_of(job)
     return plan, {step.key for step in missing_steps(plan, Store(job.settings.store))}
+
+
+def cost(job: Job, plan: Plan, todo: Collection[str]) -> tuple[Estimate, dict[int, float]]:
+    """Calculated seconds of the steps `todo`, and number of workers → seconds of the run.
+
+    The workers are 1, 2, 4 and 8 and what the settings say. No GPU need be here.
+    """
+    asked, steps = job.settings.device, [step for key, step in plan.steps.items() if key in todo]
+    on_gpu = asked.startswith("cuda") or (asked == "auto" and torch.cuda.is_available())
+    found = estimate(plan, steps, Store(job.settings.store), "cuda" if on_gpu else "cpu")
+    workers = sorted({1, 2, 4, 8, job.settings.workers or 1})
+    return found, {count: simulate(steps, found.seconds, count) for count in workers}
 
 
 def perform(job: Job, listener: Listener) -> Result:
