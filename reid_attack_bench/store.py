@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import functools
+import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -28,41 +30,68 @@ DEFAULT_STORE = Path("runs/store")
 
 MANIFEST = "manifest.json"
 
+_OF_SYSTEMS = (".nfs", ".DS_Store")
+"""What file systems add to folders: files that were removed while open, and views of folders."""
+
 LARGE = 2**18
 """Files of this many bytes or more are not read again after one check while their fingerprint is unchanged."""
 
 
-class CorruptArtefact(BenchError):  # noqa: N818  describes the file
-    """A stored file differs from its manifest."""
+class CorruptArtefact(BenchError):  # noqa: N818  describes the folder
+    """A stored artefact differs from what was stored.
+
+    Attributes:
+        folder: of the artefact.
+        found: the artefact and what is wrong, for a message that says what is done about it.
+    """
 
     def __init__(self, folder: Path, why: str) -> None:
-        super().__init__(f"stored artefact {folder} is corrupt ({why})")
-        self.folder = folder
+        self.folder, self.found = folder, f"stored artefact {folder} ({why}) is corrupt"
+        super().__init__(f"{self.found}: run the suite again, which makes it again")
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of artefacts: ROOT/KIND/KEY/ holds the files of one step and a manifest with their digests."""
+    """A folder of artefacts: ROOT/KIND/KEY/ holds the files of one step and a manifest with their digests.
+
+    The manifest says of which step it is, and has a seal: the digest of all else in it. One of an earlier version has
+    none; what it says besides digests is taken as it is.
+    """
 
     root: Path
 
     def folder(self, kind: str, key: str) -> Path:
         return self.root / kind / key
 
+    def occupied(self, kind: str, key: str) -> bool:
+        """Whether anything is in the place of a result, sound or not."""
+        return os.path.lexists(self.folder(kind, key))
+
     def has(self, kind: str, key: str) -> bool:
-        return (self.folder(kind, key) / MANIFEST).is_file()
+        """Whether a result is stored, by its manifest; `open` checks its files too."""
+        try:
+            self.manifest(kind, key)
+        except CorruptArtefact:
+            return False
+        return True
 
     def manifest(self, kind: str, key: str) -> dict[str, Any]:
         """The manifest of one result.
 
         Raises:
-            CorruptArtefact: it cannot be read.
+            CorruptArtefact: it cannot be read, was changed, or is of another result.
         """
         folder = self.folder(kind, key)
         try:
-            return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise CorruptArtefact(folder, f"{MANIFEST}: {error}") from error
+            whole = stat.S_ISDIR(folder.lstat().st_mode) and stat.S_ISREG((folder / MANIFEST).lstat().st_mode)
+            about = tuple(fingerprint(folder / MANIFEST))
+        except OSError as error:
+            raise CorruptArtefact(folder, f"{MANIFEST}: {error.strerror}") from error
+        if not whole:
+            raise CorruptArtefact(folder, "a link or a file is in its place")
+        # unsettled, a change may leave the fingerprint the same
+        read = _manifest if is_settled(list(about)) else _manifest.__wrapped__
+        return dict(read(folder, kind, key, about))
 
     def open(self, kind: str, key: str) -> Path:
         """The folder of one result, after checking every file against its digest.
@@ -70,23 +99,26 @@ class Store:
         A LARGE file that once matched is not read again while its fingerprint is unchanged.
 
         Raises:
-            CorruptArtefact: a file is missing or changed.
+            CorruptArtefact: a file is missing, changed, added, or replaced by a link or a folder.
         """
-        folder = self.folder(kind, key)
+        folder, files = self.folder(kind, key), self.manifest(kind, key)["files"]
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry for entry in entries if not entry.name.startswith(_OF_SYSTEMS)}
+        for name in sorted({*files, MANIFEST} ^ set(found)):
+            raise CorruptArtefact(folder, f"{name} is missing" if name in files else f"{name} was added")
         fresh: dict[str, list[Any]] = {}
         known: dict[str, list[Any]] | None = None
-        for name, expected in self.manifest(kind, key).get("files", {}).items():
+        for name, expected in files.items():
             path = folder / name
-            try:
-                stat = fingerprint(path)
-            except OSError:
-                raise CorruptArtefact(folder, f"{name} is missing") from None
-            if path.stat().st_size >= LARGE:
+            if not found[name].is_file(follow_symlinks=False):
+                raise CorruptArtefact(folder, f"{name} is a link or a folder")
+            about = fingerprint(path)
+            if about[1] >= LARGE:
                 known = self._checked(key) if known is None else known
-                if known.get(name) == [expected, *stat]:
+                if known.get(name) == [expected, *about]:
                     continue
-                if is_settled(stat):  # taken before the file is read: a change meanwhile gives another one
-                    fresh[name] = [expected, *stat]
+                if is_settled(about):  # taken before the file is read: a change meanwhile gives another one
+                    fresh[name] = [expected, *about]
             if file_digest(path) != expected:
                 raise CorruptArtefact(folder, f"{name} does not match its digest")
         if fresh:
@@ -102,7 +134,7 @@ class Store:
         """Files that matched: name → digest, followed by the fingerprint."""
         try:
             return dict(json.loads((self.checked / key).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):
             return {}
 
     def _remember(self, key: str, checked: Mapping[str, list[Any]]) -> None:
@@ -115,8 +147,9 @@ class Store:
         return self.root / "unfinished" / f"{key}.safetensors"
 
     def discard(self, kind: str, key: str) -> None:
+        """Remove a result, or whatever is in its place."""
         (self.checked / key).unlink(missing_ok=True)
-        shutil.rmtree(self.folder(kind, key), ignore_errors=True)
+        _remove(self.folder(kind, key))
 
     @contextmanager
     def write(self, kind: str, key: str, manifest: Mapping[str, Any]) -> Iterator[Path]:
@@ -124,30 +157,32 @@ class Store:
 
         `manifest` is read on exit, so the caller may add to it until then.
         """
-        pending = self.root / "pending" / f"{key}-{uuid.uuid4().hex[:8]}"
-        pending.mkdir(parents=True)
+        pending = _made(self.root / "pending") / f"{key}-{uuid.uuid4().hex[:8]}"
+        pending.mkdir()
         try:
             yield pending
-            files, checked = _sealed(pending)
-            (pending / MANIFEST).write_text(
-                json.dumps({**manifest, "files": files}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-            )
-            _sync(pending / MANIFEST)
-            _sync(pending)
-            final = self.folder(kind, key)
-            final.parent.mkdir(parents=True, exist_ok=True)
+            files, checked = _digests(pending)
+            whole = {"facts": {}, **manifest, "kind": kind, "key": key, "files": files, "seal": ""}
+            text = json.dumps(whole, indent=1, sort_keys=True) + "\n"
+            (pending / MANIFEST).write_text(text.replace(_UNSEALED, _sealed(_seal(text))), encoding="utf-8")
             if checked:
                 self._remember(key, checked)
-            try:
-                pending.rename(final)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                shutil.rmtree(pending)  # another worker stored the same result first
-            _sync(final.parent)
-        except BaseException:
+            self._place(pending, kind, key)
+        finally:
             shutil.rmtree(pending, ignore_errors=True)
-            raise
+
+    def _place(self, pending: Path, kind: str, key: str) -> None:
+        """Rename a filled folder to its place, unless the result is there: another worker was first."""
+        final = self.folder(kind, key)
+        _made(final.parent)
+        try:
+            pending.rename(final)
+        except OSError:
+            if not self.occupied(kind, key):
+                raise
+            if not self.has(kind, key):
+                _remove(final)
+                pending.rename(final)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -175,26 +210,78 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what a killed run left half written. Safe only while no other run uses the store."""
-        shutil.rmtree(self.root / "pending", ignore_errors=True)
-        for cut_short in (self.root / "unfinished").glob(".*.tmp"):
-            cut_short.unlink(missing_ok=True)
+        _remove(self.root / "pending")
+        for depth in ("", "*/"):
+            for cut_short in self.root.glob(f"{depth}.*.tmp"):
+                _remove(cut_short)
 
 
-def _sealed(folder: Path) -> tuple[dict[str, str], dict[str, list[Any]]]:
-    """Digests of the files in a finished folder; for LARGE files also [digest, *fingerprint]."""
+@functools.lru_cache(maxsize=64)  # of one result, the manifest is read several times in a row
+def _manifest(folder: Path, kind: str, key: str, about: tuple[int, ...]) -> dict[str, Any]:
+    """The manifest in `folder`, which has the fingerprint `about`, without its seal."""
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        manifest = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptArtefact(folder, f"{MANIFEST}: {error}") from error
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(name), dict) for name in ("files", "facts")):
+        raise CorruptArtefact(folder, f"{MANIFEST} is not one")
+    seal = manifest.pop("seal", None)
+    if seal is not None and seal != _seal(text.replace(_sealed(seal), _UNSEALED)):
+        raise CorruptArtefact(folder, f"{MANIFEST} was changed")
+    if (manifest.get("kind"), manifest.get("key")) != (kind, key):
+        raise CorruptArtefact(folder, f"it is of {manifest.get('kind')} {manifest.get('key')}")
+    return manifest
+
+
+def _sealed(seal: str) -> str:
+    """The line of a manifest with its seal."""
+    return f'\n "seal": "{seal}"'
+
+
+_UNSEALED = _sealed("")
+
+
+def _seal(text: str) -> str:
+    """Digest of a manifest's text without its seal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digests(folder: Path) -> tuple[dict[str, str], dict[str, list[Any]]]:
+    """Digests of the files in a finished folder; for LARGE files also [digest, *fingerprint].
+
+    Only LARGE files are forced to the disk: the others are read whenever they are opened, so what a power failure takes
+    of them is noticed.
+    """
     files: dict[str, str] = {}
     checked: dict[str, list[Any]] = {}
     for path in sorted(folder.iterdir()):
-        _sync(path)  # writes what is left in a memory map
-        stat = fingerprint(path)
         large = path.stat().st_size >= LARGE
-        if large and not is_settled(stat):
-            time.sleep(1.5e-9 * TICK)
-        settled = is_settled(stat)
+        if large:
+            _sync(path)  # writes what is left in a memory map
+        about = fingerprint(path)
         files[path.name] = file_digest(path)
-        if large and settled:
-            checked[path.name] = [files[path.name], *stat]
+        if large:
+            checked[path.name] = [files[path.name], *about]
+    while not all(is_settled(about[1:]) for about in checked.values()):  # else a change from now on may not be seen
+        time.sleep(TICK / 4e9)
     return files, checked
+
+
+def _made(folder: Path) -> Path:
+    """`folder`, made if need be, also where a file or a broken link is in its place."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _sync(path: Path) -> None:

@@ -302,6 +302,7 @@ def test_a_corrupt_artefact_is_made_again_and_said(finished: Path) -> None:
     before = (finished / "runs/tiny/matrix.csv").read_bytes()
     victim = next((finished / "runs/store/rank").iterdir()) / "ranking.safetensors"
     victim.write_bytes(b"\0" * victim.stat().st_size)
+    assert "is corrupt: run the suite again" in bench("report", "runs/tiny", cwd=finished, expect=1).stderr
     said = bench("run", "tiny.yaml", cwd=finished).stdout
     assert "corrupt; making it again" in said
     bench("report", "runs/tiny", cwd=finished)

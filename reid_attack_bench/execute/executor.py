@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -19,10 +19,10 @@ from reid_attack_bench.steps.step import Step
 from reid_attack_bench.store import CorruptArtefact, Store
 
 
-def missing_steps(plan: Plan, store: Store) -> list[Step]:
-    """Missing steps that the goals need, in order. Inputs of stored results are not needed."""
+def missing_steps(plan: Plan, store: Store, also: Iterable[str] = ()) -> list[Step]:
+    """Missing steps that the goals, and the keys `also`, need, in order. Inputs of stored results are not needed."""
     wanted: set[str] = set()
-    waiting = [key for key in plan.goals if not store.has(plan.steps[key].kind, key)]
+    waiting = [key for key in (*plan.goals, *also) if not store.has(plan.steps[key].kind, key)]
     while waiting:
         key = waiting.pop()
         if key in wanted:
@@ -66,7 +66,7 @@ def execute(
     recorder = Recorder(outcome, listener or Listener())
     with store.locked():
         store.sweep()
-        todo = missing_steps(plan, store)
+        todo = missing_steps(plan, store, repair(plan, store, recorder))
         # started before a listener starts a thread, as progress bars do
         team = _team(plan, store, devices, outcome.threads, len(todo), workers, ray)
         recorder.begin(todo, len(plan.steps))
@@ -128,17 +128,26 @@ def _run_here(todo: list[Step], runner: Runner, outcome: Outcome) -> None:
             outcome.failed.update(queue.fail(step.key, outcome.failed[step.key]))
 
 
-def repair(plan: Plan, store: Store) -> list[Step]:
-    """Check the stored goals and discard corrupt ones; returns their steps."""
+def repair(plan: Plan, store: Store, listener: Listener) -> list[str]:
+    """Check what is stored of the goals and of all that they are made from; discard what is corrupt.
+
+    Returns:
+        Keys of the discarded results.
+    """
     broken = []
-    for key in plan.goals:
+    wanted = set(plan.goals)
+    for key in reversed(list(plan.steps)):
         step = plan.steps[key]
-        if store.has(step.kind, key):
+        if key not in wanted:
+            continue
+        wanted.update(schedule.needs(step))
+        if store.occupied(step.kind, key):
             try:
                 store.open(step.kind, key)
-            except CorruptArtefact:
+            except CorruptArtefact as error:
+                listener.rebuild(step, f"{step.label}: {error.found}")
                 store.discard(step.kind, key)
-                broken.append(step)
+                broken.append(key)
     return broken
 
 

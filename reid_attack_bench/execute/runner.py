@@ -59,13 +59,13 @@ class Runner:
         step = self.steps[key]
         if key in self._checked:
             return self.store.folder(step.kind, key)
-        if self.store.has(step.kind, key):
+        if self.store.occupied(step.kind, key):
             try:
                 folder = self.store.open(step.kind, key)
                 self._checked.add(key)
                 return folder
             except CorruptArtefact as error:
-                self.listener.rebuild(step, str(error))
+                self.listener.rebuild(step, f"{step.label}: {error.found}")
                 self.store.discard(step.kind, key)
         self._run(step)
         return self.store.folder(step.kind, key)
@@ -76,8 +76,6 @@ class Runner:
         self.listener.start(step)
         begun = time.monotonic()
         manifest: dict[str, Any] = {
-            "kind": step.kind,
-            "key": step.key,
             "label": step.label,
             "config": step.config,
             "implementation": step.implementation,

@@ -15,7 +15,7 @@ from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.execute.device import default_threads, resolve_device, resolve_devices
 from reid_attack_bench.execute.estimate import Estimate, estimate, simulate
 from reid_attack_bench.execute.events import Listener, Outcome
-from reid_attack_bench.execute.executor import execute, missing_steps, repair
+from reid_attack_bench.execute.executor import execute, missing_steps
 from reid_attack_bench.jobs import manifest
 from reid_attack_bench.jobs.live import live_plugin
 from reid_attack_bench.jobs.result import Result
@@ -229,8 +229,6 @@ def perform(job: Job, listener: Listener) -> Result:
     plan = plan_of(job, remember=store.checked)
     for note in plan.notes:
         listener.note(note)
-    for step in repair(plan, store):
-        listener.note(f"stored artefact '{step.label}' was corrupt; making it again")
     earlier = manifest.read(job.out)
     begun = Outcome(threads=settings.threads or default_threads(devices[0]))
     planned = manifest.describe(plan, store, begun, devices, job.command, finished=False)
@@ -241,7 +239,7 @@ def perform(job: Job, listener: Listener) -> Result:
     record = replace(planned, finished=True)
     if outcome.seconds or outcome.failed or outcome.rebuilt:  # else nothing changed: do not read the store again
         record = manifest.describe(plan, store, outcome, devices, job.command)
-    if earlier is not None and manifest.is_reported(record, earlier, job.out):
+    if earlier is not None and not outcome.rebuilt and manifest.is_reported(record, earlier, job.out):
         record = earlier
     else:
         untouched = False

@@ -14,7 +14,7 @@ from reid_attack_bench import registry
 from reid_attack_bench.contracts import Attack, LearnedAttack, Recipe, State, ThreatModel, Victim, craft_threat
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.events import Listener
-from reid_attack_bench.execute.executor import execute, repair
+from reid_attack_bench.execute.executor import execute
 from reid_attack_bench.jobs import attack_file
 from reid_attack_bench.jobs.attack_file import AttackFile
 from reid_attack_bench.jobs.folder import ReadyAttack
@@ -71,7 +71,6 @@ class SingleAttack:
         Raises:
             BenchError: a step failed; the message gives its name and the reason.
         """
-        repair(self.laid_out.plan, self.store)
         outcome = execute(self.laid_out.plan, self.store, self.device, listener)
         if outcome.causes:
             raise BenchError(outcome.causes[0])

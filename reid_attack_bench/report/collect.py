@@ -202,7 +202,7 @@ class _Collector:
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
         """Facts of a stored step, after checking its files; None if it is not stored."""
         if key not in self.facts:
-            if key in self.failures or not self.store.has(kind, key):
+            if key in self.failures or not self.store.occupied(kind, key):
                 return None
             if kind != "victim":  # a report does not read the weights of victims
                 self.store.open(kind, key)
@@ -211,7 +211,7 @@ class _Collector:
 
     def unchecked(self, kind: str, key: str) -> dict[str, Any] | None:
         """What a stored step says of itself, without reading its files; None where it is not stored."""
-        if not key or key in self.failures or not self.store.has(kind, key):
+        if not key or key in self.failures or not self.store.occupied(kind, key):
             return None
         return dict(self.store.manifest(kind, key)["facts"])
 
@@ -226,7 +226,7 @@ class _Collector:
     def data(self) -> dict[str, str]:
         found = {}
         for step in self.record.steps:
-            if step.kind == "data" and self.store.has("data", step.key):
+            if step.kind == "data" and self.store.occupied("data", step.key):
                 config = dict(self.store.manifest("data", step.key)["config"])
                 if "content" in config:  # the queries are the same at any size, unless they are rendered
                     config.pop("size", None)
@@ -245,16 +245,16 @@ class _Collector:
                 or not on_training_data
                 or place in made
                 or key in self.failures
-                or not self.store.has("craft", key)
+                or not self.store.occupied("craft", key)
             ):
                 continue
             same = (cell.attack, cell.threat, cell.source, cell.dataset)
             if same in shown:
                 continue
             crafted = read_crafted(self.store.open("craft", key)).get("query")
-            if crafted is None or not self.store.has("data", cell.data_key):
+            if crafted is None or not self.store.occupied("data", cell.data_key):
                 continue
-            clean = read_splits(self.store.folder("data", cell.data_key))["query"].images
+            clean = read_splits(self.store.open("data", cell.data_key))["query"].images
             chosen = np.unique(np.linspace(0, len(clean) - 1, _SHEET_QUERIES).astype(int))
             shown.add(same)
             made[place] = Sheet(

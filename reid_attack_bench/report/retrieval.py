@@ -40,26 +40,26 @@ def find(
     galleries: dict[str, np.ndarray] = {}
     # one target after another, so that only one embedded gallery is in memory
     for row in record.clean:
-        if row.rank_key not in ranked or not store.has("clean", row.features_key):
+        if row.rank_key not in ranked or not store.occupied("clean", row.features_key):
             continue
         gallery: _Gallery | None = None
         before: dict[tuple[int, ...], np.ndarray] = {}
         for cell in record.cells:
             here = (cell.target, cell.dataset) == (row.victim, row.dataset) and cell.rank_key in ranked
-            if not here or cell.craft_key not in chosen or not store.has("features", cell.features_key):
+            if not here or cell.craft_key not in chosen or not store.occupied("features", cell.features_key):
                 continue
             if gallery is None:
-                splits = read_splits(store.folder("data", cell.data_key))
+                splits = read_splits(store.open("data", cell.data_key))
                 distance = store.manifest("victim", row.victim_key)["facts"]["distance"]
                 protocol = store.manifest("clean-rank", row.rank_key)["config"]["protocol"]
-                gallery = _Gallery(store.folder("clean", row.features_key), splits, distance, protocol)
+                gallery = _Gallery(store.open("clean", row.features_key), splits, distance, protocol)
                 galleries.setdefault(row.dataset, splits["gallery"].images)
             queries = chosen[cell.craft_key]
             if tuple(queries) not in before:
-                stored = read_nearest(store.folder("clean-rank", row.rank_key))
+                stored = read_nearest(store.open("clean-rank", row.rank_key))
                 before[tuple(queries)] = gallery.nearest(gallery.folder, queries, stored)
-            stored = read_nearest(store.folder("rank", cell.rank_key))
-            after = gallery.nearest(store.folder("features", cell.features_key), queries, stored)
+            stored = read_nearest(store.open("rank", cell.rank_key))
+            after = gallery.nearest(store.open("features", cell.features_key), queries, stored)
             nearest = before[tuple(queries)], after
             found[cell.rank_key] = Retrieved(*nearest, *(gallery.correct(each, queries) for each in nearest))
     return found, galleries

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -125,8 +127,39 @@ def read_outcome(folder: Path) -> dict[str, np.ndarray]:
 
 
 def new_images(folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:
-    """New uint8 array of `shape`, memory-mapped to the file of `part` in `folder`."""
-    return np.lib.format.open_memmap(folder / f"{part}.npy", mode="w+", dtype=np.uint8, shape=shape)
+    """New uint8 array of `shape`, memory-mapped to the file of `part` in `folder`.
+
+    Raises:
+        OSError: the disk has no room for it. Writing to the map would end the process instead.
+    """
+    path = folder / f"{part}.npy"
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    reserve(path)
+    return images
+
+
+def reserve(path: Path) -> None:
+    """Have the disk keep room for all of a sparse file of zeros.
+
+    Raises:
+        OSError: it has none.
+    """
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
+        # macOS, and file systems that cannot reserve: the header and the zeros are written
+        block = 1 << 20
+        for place in range(0, size, block):
+            file.seek(place)
+            content = file.read(min(block, size - place))
+            file.seek(place)
+            file.write(content)
 
 
 def read_crafted(folder: Path) -> dict[str, np.ndarray]:

@@ -13,6 +13,10 @@ from tests.conftest import TOY, tiny_document
 
 @pytest.fixture
 def small_plan() -> Plan:
+    return small()
+
+
+def small() -> Plan:
     """One victim, one data set, two attacks."""
     document = tiny_document()
     del document["datasets"]["station"]
