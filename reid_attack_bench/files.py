@@ -24,6 +24,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with ~ expanded; as it is where there is no such home folder, as in a container without users."""
+    return Path(os.path.expanduser(path))
+
+
 TICK = 20_000_000
 """Nanoseconds. Two changes of a file within one tick of the kernel's clock may leave it the same times."""
 

@@ -31,6 +31,7 @@ from reid_attack_bench.contracts import (
     Victim,
 )
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.files import expanded
 from reid_attack_bench.validation import checked_options
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -138,7 +139,7 @@ def find(kind: str, key: str) -> Plugin:
     """
     path, separator, name = key.rpartition(":")
     if separator and path.endswith(".py"):
-        return _from_file(kind, Path(path).expanduser(), name)
+        return _from_file(kind, expanded(path), name)
     if key.endswith(".py"):
         raise BenchError(f"'{key}' is only a file name: write FILE.py:NAME, where NAME is the class of the {kind}")
     entries = available(kind)

@@ -60,16 +60,26 @@ def file_name(*parts: str) -> str:
     return f"{plain[: _LONGEST - 7]}-{hashlib.sha256(os.fsencode(joined)).hexdigest()[:6]}"
 
 
-def no_file_name(text: str) -> str:
-    """Why a text cannot be the name of a file or folder on every system; empty if it can."""
+def folder_name(text: str) -> str:
+    """A text as the name of a folder or file: as it is if it can be one, else a `file_name`."""
+    return file_name(text) if no_file_name(text) else text
+
+
+def no_label(text: str) -> str:
+    """Why a text cannot be a label in tables and plots; empty if it can."""
     if not text.strip():
         return "is empty"
+    if one_line(text) != text:
+        return "has control characters, or white space at its ends"
+    return f"is longer than {_LONGEST} bytes" if len(text.encode()) > _LONGEST else ""
+
+
+def no_file_name(text: str) -> str:
+    """Why a text cannot be the name of a file or folder on every system; empty if it can."""
     if "/" in text or "\\" in text or text in (".", ".."):
         return "is a path"
-    if one_line(text) != text:
-        return "has control characters or white space at its ends"
-    if len(text.encode()) > _LONGEST:
-        return f"is longer than {_LONGEST} bytes"
+    if mistake := no_label(text):
+        return mistake
     if text.startswith((".", "~", "-")) or text.endswith("."):
         return "begins with a dot, ~ or -, or ends with a dot"
     if re.fullmatch(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", text, re.IGNORECASE):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from reid_attack_bench.contracts import State
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.files import expanded
 from reid_attack_bench.zoo.formats import kind_of, suffix_of
 
 from .prefixes import beside, without_prefix
@@ -42,7 +43,7 @@ def existing(file: str | Path, what: str = "weights file") -> Path:
     Raises:
         BenchError: there is no such file.
     """
-    path = Path(file).expanduser()
+    path = expanded(file)
     if not path.is_file():
         raise BenchError(
             f"{what} {path.absolute()} does not exist; nothing is downloaded: give the path of a local file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 import click
@@ -28,6 +29,7 @@ _INTERRUPTED = "interrupted. Finished steps are kept; run the same command to re
 def main() -> None:
     """Run the command line. A BenchError is printed as one line on standard error; the exit status is 1."""
     _print_anything()
+    _settle()
     try:
         cli(standalone_mode=False, complete_var=VARIABLE)
     except BenchError as error:
@@ -54,6 +56,13 @@ def _print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _settle() -> None:
+    """What libraries read from the environment when they are imported, also in worker processes."""
+    os.environ["MPLBACKEND"] = "agg"  # that of a notebook, which its shells inherit, does not exist here
+    if not os.path.isabs(os.path.expanduser("~")):  # a container that runs as a number without a name
+        os.environ["HOME"] = "/nonexistent"
 
 
 def _complain(text: str) -> None:

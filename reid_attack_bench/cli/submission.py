@@ -8,7 +8,7 @@ import click
 
 from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, MOVED_STORE
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.text import PlainConsole, say
+from reid_attack_bench.text import PlainConsole, folder_name, say
 
 
 @click.command("submit")
@@ -37,7 +37,7 @@ def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, sto
     if not card.exists():
         replace_file(card, card_template(results, victim).encode())
         raise BenchError(f"wrote {card}, because there was no card: fill it in, then run the same command")
-    target = pack(results, Store(result.store), victim, card, out or Path(f"{victim}.zip"))
+    target = pack(results, Store(result.store), victim, card, out or Path(f"{folder_name(victim)}.zip"))
     say(f"{target}: {target.stat().st_size / 2**20:.1f} MiB; check it with reid-attack-bench verify {target}")
 
 

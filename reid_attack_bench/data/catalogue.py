@@ -17,7 +17,7 @@ from reid_attack_bench.data.source import DataSource, OnDisk
 from reid_attack_bench.data.split import Allocate, Progress, Split
 from reid_attack_bench.data.synthetic import DOMAINS, RENDERER_VERSION, render_domain
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.files import canonical, plain
+from reid_attack_bench.files import canonical, expanded, plain
 
 _SYNTHETIC_DEFAULTS: dict[str, int] = {
     "train_identities": 96,
@@ -144,7 +144,7 @@ def _root(name: str, options: Mapping[str, Any], data_set: DataSet, data_root: P
         return _below(name, data_set, name if LAYOUT in options else data_set.folder or name, data_root)
     if not isinstance(given, str) or not given:
         raise BenchError(f"data set {name}: root must be a folder or a list of images, not {given!r}")
-    root = Path(os.path.abspath(Path(given).expanduser()))  # without "..", as the paths of its images
+    root = Path(os.path.abspath(expanded(given)))  # without "..", as the paths of its images
     if not root.exists():
         raise BenchError(f"data set {name}: its root {root} is missing")
     return root
@@ -180,7 +180,7 @@ def _below(name: str, data_set: DataSet, folder: str, data_root: Path | None) ->
             f"data set {name} is read from disk: give --data-root DIR, where DIR contains {folder}, or its own folder "
             f"as root in the suite{get}"
         )
-    base = Path(os.path.abspath(Path(data_root).expanduser()))
+    base = Path(os.path.abspath(expanded(data_root)))
     if (base / folder).exists():
         return base / folder
     if (base / f"{folder}.csv").is_file():

@@ -12,6 +12,7 @@ from reid_attack_bench.contracts import DataSet, RankingProtocol
 from reid_attack_bench.data.readers.content import PARTS, Content
 from reid_attack_bench.data.split import Allocate, Progress, Split
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.files import expanded
 
 _NAMED = 3
 """Files that a note names for each reason."""
@@ -111,7 +112,8 @@ class OnDisk:
 
 def _from_home(path: Path) -> str:
     """A path as reports show it, which are passed on: without the name of the user."""
-    return f"~/{path.relative_to(Path.home()).as_posix()}" if Path.home() in path.parents else str(path)
+    home = expanded("~")
+    return f"~/{path.relative_to(home).as_posix()}" if home in path.parents else str(path)
 
 
 def _shown(counts: Mapping[str, int]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.files import expanded
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.plugin_file import code_of, modules_beside
@@ -91,7 +92,7 @@ def _files_of(suite: str) -> dict[str, Path]:
     """FILE.py as the suite names it → path. One that was removed meanwhile is left out: planning says so."""
     names: dict[str, None] = {}
     _with_files(json.loads(suite), lambda name: str(names.setdefault(name)))
-    paths = {name: Path(name).expanduser() for name in names}
+    paths = {name: expanded(name) for name in names}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
@@ -127,7 +128,7 @@ def _placed(files: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """
     moved = {}
     for name, sent in files.items():
-        path = Path(name).expanduser()
+        path = expanded(name)
         if not path.is_file():
             folder = Path(tempfile.mkdtemp(prefix="reid-attack-bench-"))  # a name that nobody else can take
             for part, content in sent["parts"].items():

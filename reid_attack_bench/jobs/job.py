@@ -19,13 +19,16 @@ from reid_attack_bench.execute.executor import execute, missing_steps
 from reid_attack_bench.jobs import manifest
 from reid_attack_bench.jobs.live import live_plugin
 from reid_attack_bench.jobs.result import Result
+from reid_attack_bench.mistakes import shown
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.registry import Plugin
+from reid_attack_bench.report.ready import check_report
 from reid_attack_bench.steps.examine import examine
 from reid_attack_bench.store import DEFAULT_STORE, Store
 from reid_attack_bench.suites import parse
 from reid_attack_bench.suites.suite import PRECISIONS, Suite, VictimEntry
+from reid_attack_bench.text import folder_name, no_file_name
 
 Only = Mapping[str, str | Sequence[str]]
 
@@ -126,7 +129,12 @@ def run_job(
         chosen = suite
     else:
         chosen = parse.load(str(suite), full=full, data=data)
-    folder = "+".join([chosen.name, *["full"] * full, *data])
+    if mistake := no_file_name(chosen.name):
+        raise BenchError(
+            f"the name of the suite, {shown(chosen.name)}, {mistake}: its results go into a folder of that name; "
+            "give it another with name"
+        )
+    folder = folder_name("+".join([chosen.name, *["full"] * full, *data]))
     return Job(settings.apply(chosen), settings.out or Path("runs") / folder, settings, command=command)
 
 
@@ -177,7 +185,7 @@ def live_job(victim: Victim, suite: str | Path | Suite, settings: Settings, name
 
 
 def _with_victim(base: Job, entry: VictimEntry) -> Job:
-    out = base.settings.out or Path("runs") / f"{base.suite.name}+{entry.label}"
+    out = base.settings.out or Path("runs") / folder_name(f"{base.suite.name}+{entry.label}")
     return replace(base, suite=base.suite.with_victim(entry), out=out)
 
 
@@ -234,6 +242,7 @@ def perform(job: Job, listener: Listener) -> Result:
     planned = manifest.describe(plan, store, begun, devices, job.command, finished=False)
     untouched = manifest.is_reported(planned, earlier, job.out)
     if not untouched:
+        check_report(job.out)
         manifest.write(planned, job.out)  # so that a killed run can be reported
     outcome = execute(plan, store, devices, listener, settings.workers, settings.ray, settings.threads)
     record = replace(planned, finished=True)

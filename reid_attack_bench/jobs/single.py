@@ -15,6 +15,7 @@ from reid_attack_bench.contracts import Attack, LearnedAttack, Recipe, State, Th
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.execute.executor import execute
+from reid_attack_bench.files import expanded
 from reid_attack_bench.jobs import attack_file
 from reid_attack_bench.jobs.attack_file import AttackFile
 from reid_attack_bench.jobs.folder import ReadyAttack
@@ -125,7 +126,7 @@ class SingleAttack:
         entry, plan = self.laid_out.entry, self.laid_out.plan
         path, colon, name = entry.use.rpartition(":")
         # absolute, so that it is found from any folder
-        use = f"{Path(path).expanduser().resolve()}:{name}" if colon and path.endswith(".py") else entry.use
+        use = f"{expanded(path).resolve()}:{name}" if colon and path.endswith(".py") else entry.use
         return AttackFile(
             use=use,
             code=fit.implementation["code"],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.files import file_digest
+from reid_attack_bench.files import expanded, file_digest
 from reid_attack_bench.metrics.ssim import check_pair
 from reid_attack_bench.zoo.folder import file_of
 
@@ -70,7 +70,7 @@ def find_lpips_weights() -> Path | None:
     """
     named = os.environ.get(LPIPS_VARIABLE)
     if named:
-        path = Path(named).expanduser()
+        path = expanded(named)
         if not path.is_file():
             raise BenchError(f"{LPIPS_VARIABLE} names {path}, which is not a file: correct or unset it")
         return path

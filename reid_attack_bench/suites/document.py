@@ -90,10 +90,12 @@ def _no_query(access: Any) -> Any:
     return access
 
 
-_LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
+_LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}"
 Label = Annotated[
     str,
-    AfterValidator(pattern(_LABEL, "a label of letters, digits and _ . + - that starts with a letter or digit")),
+    AfterValidator(
+        pattern(_LABEL, "a label of at most 128 letters, digits and _ . + - that starts with a letter or digit")
+    ),
     WithJsonSchema({"type": "string", "pattern": f"^{_LABEL}$"}),
 ]
 Options = Annotated[dict[str, Any], OrNothing()]

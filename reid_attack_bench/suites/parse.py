@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import BenchError, nearest
+from reid_attack_bench.files import expanded
 from reid_attack_bench.suites import protocols
 from reid_attack_bench.suites.compose import compose
 from reid_attack_bench.suites.document import (
@@ -150,7 +151,7 @@ def read_epsilons(text: str) -> tuple[int, ...]:
 
 def _path(name_or_file: str) -> Path:
     if name_or_file.endswith((".yaml", ".yml")):
-        return Path(name_or_file).expanduser()
+        return expanded(name_or_file)
     known = shipped()
     if name_or_file not in known:
         raise BenchError(f"unknown suite '{name_or_file}': {nearest(name_or_file, known)} (or give a .yaml file)")

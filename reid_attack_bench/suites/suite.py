@@ -9,6 +9,8 @@ from typing import Any
 
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.mistakes import shown
+from reid_attack_bench.text import no_label
 
 RELATIONS = ("white-box", "cross-dataset", "cross-model", "cross-both")
 """Relation between target and source of a cell, on the data set that the target was trained on: the same model; the
@@ -165,6 +167,8 @@ class Suite:
         return replace(self, seed=seed)
 
     def with_victim(self, victim: VictimEntry) -> Suite:
+        if mistake := no_label(victim.label):
+            raise BenchError(f"the label {shown(victim.label)} of the victim {mistake}: choose another name")
         if victim.label in {v.label for v in self.victims}:
             raise BenchError(f"suite {self.name} already has a victim '{victim.label}': choose another name")
         return replace(self, victims=(*self.victims, victim))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from reid_attack_bench.errors import BenchError, nearest
-from reid_attack_bench.files import plain
+from reid_attack_bench.files import expanded, plain
 from reid_attack_bench.validation import Document, OneOrMany, Positive, checked, mistake, pattern, read_yaml
 
 WITHDRAWN = frozenset({"dukemtmc-reid", "dukemtmc-videoreid", "occluded-duke", "p-dukemtmc"})
@@ -185,7 +185,7 @@ def models(zoo_file: str | Path | None = None) -> dict[str, ZooEntry]:
     """
     if zoo_file is None:
         return dict(shipped())
-    path = Path(zoo_file).expanduser()
+    path = expanded(zoo_file)
     own = {
         name: ZooEntry(**{**vars(entry), "zoo_file": path, "stands_in": name in shipped()})
         for name, entry in read_zoo(path).items()

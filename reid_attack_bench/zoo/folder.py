@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.files import replace_file
+from reid_attack_bench.files import expanded, replace_file
 from reid_attack_bench.zoo.catalogue import ZooEntry
 
 WEIGHTS_VARIABLE = "REID_ATTACK_BENCH_WEIGHTS"
@@ -38,8 +38,10 @@ def weights_folder() -> Path:
     """$REID_ATTACK_BENCH_WEIGHTS, else reid-attack-bench/weights in $XDG_CACHE_HOME or ~/.cache."""
     named = os.environ.get(WEIGHTS_VARIABLE)
     if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reid-attack-bench" / "weights"
+        return expanded(named)
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    # without a home there is no such folder, and none is made where the bench happens to run
+    return (cache if cache.is_absolute() else Path("/nonexistent")) / "reid-attack-bench" / "weights"
 
 
 def stem_of(entry: ZooEntry) -> str:
@@ -54,7 +56,7 @@ def find_file(entry: ZooEntry, folder: Path | None = None) -> Path | None:
         BenchError: the zoo file names a file that is not there.
     """
     if entry.file:
-        path = Path(entry.file).expanduser()
+        path = expanded(entry.file)
         path = path if path.is_absolute() or entry.zoo_file is None else entry.zoo_file.parent / path
         if not path.is_file():
             raise BenchError(f"{entry.zoo_file}: models.{entry.name}.file: {path.absolute()} does not exist")
