@@ -143,12 +143,9 @@ def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
         raise BenchError(f"{result.failures[0]}{more}; everything else is in {result.out}")
 
 
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
-
-
 def _print_plan(job: Job, plan: Plan, todo: set[str], as_json: bool) -> None:
     from reid_attack_bench.jobs import job as jobs
+    from reid_attack_bench.jobs.time_left import in_words
     from reid_attack_bench.store import Store
 
     store = Store(job.settings.store)
@@ -170,6 +167,6 @@ def _print_plan(job: Job, plan: Plan, todo: set[str], as_json: bool) -> None:
     )
     if todo:
         found, durations = jobs.cost(job, plan, todo)
-        listed = ", ".join(f"{_hours(seconds)} on {count}" for count, seconds in durations.items())
+        listed = ", ".join(f"{in_words(seconds)} on {count}" for count, seconds in durations.items())
         others = f", the others from {found.origin}" if found.measured < len(todo) else ""
         say(f"calculated time: {listed} workers or GPUs; rates of {found.measured} steps from this store{others}")

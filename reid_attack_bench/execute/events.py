@@ -17,6 +17,9 @@ class Listener:
     def start(self, step: Step) -> None:
         """A step starts."""
 
+    def place(self, step: Step, place: str) -> None:
+        """The step that started runs at `place`: a worker, GPU or node; not said without workers."""
+
     def progress(self, step: Step, done: int, total: int, note: str) -> None:
         """A step has done `done` of `total` units; `note` is a few words, e.g. a loss."""
 
@@ -65,6 +68,9 @@ class Recorder(Listener):
 
     def start(self, step: Step) -> None:
         self.listener.start(step)
+
+    def place(self, step: Step, place: str) -> None:
+        self.listener.place(step, place)
 
     def progress(self, step: Step, done: int, total: int, note: str) -> None:
         self.listener.progress(step, done, total, note)

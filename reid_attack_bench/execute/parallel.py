@@ -25,9 +25,12 @@ class Worker:
     """A worker of a team.
 
     Attributes:
+        place: its name, see Listener.place; empty if its messages say where it is.
         step: the step that it runs; None if it is idle.
         loaded: keys of the victims that it has in memory, the last used at the end.
     """
+
+    place: str = ""
 
     def __init__(self) -> None:
         self.step: Step | None = None
@@ -105,6 +108,8 @@ def _receive(worker: Worker, message: Message, queue: Queue, recorder: Recorder,
         return
     if name not in ("idle", "died", "lost"):
         getattr(recorder, name)(steps[values[0]], *values[1:])
+        if name == "start" and worker.place:
+            recorder.place(steps[values[0]], worker.place)
         return
     step, worker.step = worker.step, None
     assert step is not None

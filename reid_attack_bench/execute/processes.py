@@ -90,7 +90,7 @@ class LocalTeam(Team):
 
     def __init__(self, jobs: Sequence[Assignment], start: Callable[[Assignment], LocalWorker]) -> None:
         self._start = start
-        self._free = list(reversed(jobs))
+        self._free = [(_place(job, i), job) for i, job in enumerate(jobs, start=1)][::-1]
         self._workers: dict[LocalWorker, Assignment] = {}
 
     def idle(self) -> LocalWorker | None:
@@ -99,8 +99,9 @@ class LocalTeam(Team):
                 return worker
         if not self._free:
             return None
-        job = self._free.pop()
+        place, job = self._free.pop()
         worker = self._start(job)
+        worker.place = place
         self._workers[worker] = job
         return worker
 
@@ -121,12 +122,16 @@ class LocalTeam(Team):
             told += [(worker, worker.died()) for worker in busy.values() if not ready and worker.has_ended()]
         for worker, message in told:
             if message[0] == "died":
-                self._free.append(self._workers.pop(worker))
+                self._free.append((worker.place, self._workers.pop(worker)))
             yield worker, message
 
     def dismiss(self) -> None:
         for worker in self._workers:
             worker.kill()
+
+
+def _place(job: Assignment, number: int) -> str:
+    return str(job.device) if job.device.type == "cuda" else f"worker {number}"
 
 
 def worker_starter(plan: Plan, devices: Sequence[torch.device]) -> Callable[[Assignment], LocalWorker] | None:

@@ -193,9 +193,10 @@ class _Outbox:
             if time.monotonic() - self._told < _PROGRESS:
                 return
             self._told = time.monotonic()
-            message = (name, *values[:-1], f"{self.place}: {values[-1]}".removesuffix(": "))
         if name in ("start", "progress"):
             self._mailbox.put.remote(message)
+            if name == "start":
+                self._mailbox.put.remote(("place", values[0], f"node {self.place}{_gpus()}"))
         else:
             self.kept.append((name, values[0], f"node {self.place}: {values[1]}") if name == "fail" else message)
 
@@ -212,6 +213,11 @@ def _outbox(text: str, place: str) -> _Outbox:
         )
     settings_of_a_worker(assignment.threads)
     return _Outbox(assignment, place)
+
+
+def _gpus() -> str:
+    """GPUs of this task, for people."""
+    return "".join(f" cuda:{number}" for number in _ray().get_gpu_ids())
 
 
 def _share(step: Step) -> float:

@@ -17,11 +17,11 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
 from reid_attack_bench.execute.events import Listener
+from reid_attack_bench.jobs.time_left import TimeLeft, in_words
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.text import PlainConsole, one_line, visible
 
@@ -33,9 +33,10 @@ _REFRESH = 0.5
 
 
 class RichListener(Listener):
-    """Progress bars for the run and each running step. In a terminal, finished slow steps are printed too.
+    """A table of what runs where, with a bar for the run and one for each running step, and what is left of the run.
 
-    In a notebook the bars are one output, updated by the events of the run without a thread or widget.
+    Slow steps are also printed when they are finished: where, and without a terminal with the time left. In a notebook
+    the table is one output, updated by the events of the run without a thread or widget.
     """
 
     def __init__(self, console: Console) -> None:
@@ -45,20 +46,19 @@ class RichListener(Listener):
         self.updated = 0.0
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[place]}", style="cyan", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             transient=True,
-            speed_estimate_period=600,
             auto_refresh=not self.in_notebook,
         )
         self.run: TaskID | None = None
         self.running: dict[str, TaskID] = {}
-        self.done, self.done_of = 0.0, dict[str, float]()  # in passes, of the run and of each step
+        self.places: dict[str, str] = {}
+        self.time = TimeLeft([])
         self.steps_total = 0
         self.steps_done = 0
 
@@ -68,24 +68,37 @@ class RichListener(Listener):
         self.console.print(text, highlight=False, markup=False)
         if missing:
             self.steps_total = len(missing)
-            self.run = self.bars.add_task("run", total=sum(max(s.work, 1.0) for s in missing), note="")
+            self.time = TimeLeft(missing)
+            self.run = self.bars.add_task("run", total=self.time.total, note="", place="")
             self._show()
 
     def start(self, step: Step) -> None:
-        self.running[step.key] = self.bars.add_task(one_line(step.label), total=None, note="")
+        self._forget(step)  # its worker may have been lost
+        self.running[step.key] = self.bars.add_task(one_line(step.label), total=None, note="", place="")
+        self.time.start(step)
+
+    def place(self, step: Step, place: str) -> None:
+        self.places[step.key] = place
+        if step.key in self.running:
+            self.bars.update(self.running[step.key], place=one_line(place))
 
     def progress(self, step: Step, done: int, total: int, note: str) -> None:
         if step.key in self.running:
             self.bars.update(self.running[step.key], completed=done, total=total, note=one_line(note))
-        self._advance(step, done / max(total, 1))
+        self.time.progress(step, done / max(total, 1))
+        self._show_run()
 
     def finish(self, step: Step, seconds: float) -> None:
-        self._end(step)
+        place = self.places.get(step.key, "")
+        self._end(step, seconds)
         if seconds >= _SLOW and not self.in_notebook:
-            self._say(f"{seconds:7.1f} s", "dim", f"  {one_line(step.label)}")
+            more = [place] if place else []
+            more += [] if self.console.is_terminal else [self._state()]
+            text = f"{step.label} ({'; '.join(more)})" if more else step.label
+            self._say(f"{seconds:7.1f} s", "dim", f"  {one_line(text)}")
 
     def fail(self, step: Step, reason: str) -> None:
-        self._end(step)
+        self._end(step, None)
         self._say("failed", "bold red", f"   {one_line(step.label)}: {visible(reason)}")
 
     def note(self, text: str) -> None:
@@ -115,19 +128,26 @@ class RichListener(Listener):
             self.updated = now
             self.output.update(self.bars)
 
-    def _end(self, step: Step) -> None:
+    def _end(self, step: Step, seconds: float | None) -> None:
         self.steps_done += 1
-        self._advance(step, 1.0)
+        self.time.end(step, seconds)
+        self._forget(step)
+        self._show_run()
+
+    def _forget(self, step: Step) -> None:
+        self.places.pop(step.key, None)
         if step.key in self.running:
             self.bars.remove_task(self.running.pop(step.key))
 
-    def _advance(self, step: Step, share: float) -> None:
+    def _state(self) -> str:
+        """What is left of the run."""
+        seconds = self.time.seconds()
+        left = "" if seconds is None else f", about {in_words(seconds)} left"
+        return f"{self.steps_done} of {self.steps_total} steps{left}"
+
+    def _show_run(self) -> None:
         if self.run is not None:
-            done = share * max(step.work, 1.0)
-            self.done += done - self.done_of.get(step.key, 0.0)
-            self.done_of[step.key] = done
-            note = f"{self.steps_done} of {self.steps_total} steps"
-            self.bars.update(self.run, completed=self.done, note=note)
+            self.bars.update(self.run, completed=self.time.total - self.time.left, note=self._state())
             self._update()
 
 
@@ -147,8 +167,8 @@ class JsonListener(Listener):
     def start(self, step: Step) -> None:
         self._say("start", kind=step.kind, label=step.label, key=step.key)
 
-    def progress(self, step: Step, done: int, total: int, note: str) -> None:
-        pass
+    def place(self, step: Step, place: str) -> None:
+        self._say("place", kind=step.kind, label=step.label, key=step.key, place=place)
 
     def finish(self, step: Step, seconds: float) -> None:
         self._say("done", kind=step.kind, label=step.label, key=step.key, seconds=round(seconds, 3))

@@ -21,6 +21,7 @@ from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
+from reid_attack_bench.steps.step import Step
 from reid_attack_bench.store import Store
 from tests.conftest import tiny_document
 from tests.execute.conftest import results
@@ -208,7 +209,14 @@ def test_each_of_several_devices_has_a_worker_and_the_results_are_those_of_one(
     monkeypatch.setattr(processes, "worker_starter", lambda plan, given: fork)
     one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
     assert executor.execute(small_plan, one, CPU).causes == []
-    outcome = executor.execute(small_plan, two, devices, threads=1)
+    places: set[str] = set()
+
+    class Heard(Listener):
+        def place(self, step: Step, place: str) -> None:
+            places.add(place)
+
+    outcome = executor.execute(small_plan, two, devices, Heard(), threads=1)
+    assert places == {"worker 1", "worker 2"}
     assert outcome.causes == []
     assert [job.device for job in started] == devices
     assert [job.threads for job in started] == [1, 1]
