@@ -77,6 +77,7 @@ def run_options(function: Any) -> Any:
                 "--threads", type=click.IntRange(min=1),
                 help="Threads of each step.  [default: 1; with GPUs, the cores divided by their number]",
             ),
+            click.option("--memory-limit", metavar="4GiB", help="Memory of a step; one that uses more fails."),
             click.option(
                 "--ray", is_flag=False, flag_value="auto", metavar="[ADDRESS]",
                 help="Run the steps on a Ray cluster: of this address, or the running one, or a new one here.",

@@ -101,6 +101,7 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
         "device",
         "workers",
         "threads",
+        "memory_limit",
         "ray",
         "precision",
         "compile",

@@ -37,12 +37,14 @@ class Assignment:
         store: store of the results.
         device: compute device of this worker.
         threads: number of threads of torch and OpenCV.
+        memory_limit: bytes that a worker may use, see `execute.memory`; None for no limit.
     """
 
     plan: Plan
     store: Store
     device: torch.device
     threads: int
+    memory_limit: int | None = None
 
 
 def as_text(assignment: Assignment) -> str:
@@ -60,6 +62,7 @@ def as_text(assignment: Assignment) -> str:
         "store": os.path.abspath(assignment.store.root),
         "device": str(assignment.device),
         "threads": assignment.threads,
+        "memory_limit": assignment.memory_limit,
     }
     return json.dumps(values)
 
@@ -80,7 +83,9 @@ def from_text(text: str) -> Assignment:
     suite = json.dumps(_with_files(json.loads(values["suite"]), lambda name: placed.get(name, name)))
     data_root, remember = (Path(values[name]) if values[name] else None for name in ("data_root", "remember"))
     plan = make_plan(from_json(suite), data_root=data_root, only=values["only"], remember=remember)
-    return Assignment(plan, Store(Path(values["store"])), torch.device(values["device"]), values["threads"])
+    return Assignment(
+        plan, Store(Path(values["store"])), torch.device(values["device"]), values["threads"], values["memory_limit"]
+    )
 
 
 def versions() -> dict[str, str]:

@@ -89,11 +89,11 @@ def default_threads(device: torch.device) -> int:
     return max(1, cpu_count() // torch.cuda.device_count()) if device.type == "cuda" else 1
 
 
-def default_workers(device: torch.device, threads: int = 1) -> int:
-    """Steps to run at once: one per GPU, otherwise one per so many cores and 3 GiB of memory, at most 8."""
+def default_workers(device: torch.device, threads: int = 1, memory: float = MEMORY_PER_WORKER) -> int:
+    """Steps to run at once: one per GPU, otherwise one per so many cores and GiB of memory, at most 8."""
     if device.type == "cuda":
         return 1
-    return max(1, min(cpu_count() // threads, int(memory_size() / MEMORY_PER_WORKER), _MOST_WORKERS))
+    return max(1, min(cpu_count() // threads, int(memory_size() / memory), _MOST_WORKERS))
 
 
 def use_deterministic_kernels() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -10,7 +11,14 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import processes, schedule
 from reid_attack_bench.execute import ray as ray_tasks
 from reid_attack_bench.execute.assignment import Assignment
-from reid_attack_bench.execute.device import Devices, default_threads, default_workers, each_of, settings_for_a_run
+from reid_attack_bench.execute.device import (
+    MEMORY_PER_WORKER,
+    Devices,
+    default_threads,
+    default_workers,
+    each_of,
+    settings_for_a_run,
+)
 from reid_attack_bench.execute.events import Listener, Outcome, Recorder
 from reid_attack_bench.execute.parallel import Team, run_in_parallel
 from reid_attack_bench.execute.runner import Runner
@@ -33,6 +41,7 @@ def missing_steps(plan: Plan, store: Store, also: Iterable[str] = ()) -> list[St
     return [step for key, step in plan.steps.items() if key in wanted]
 
 
+# size: settings of a run, named by its callers
 def execute(
     plan: Plan,
     store: Store,
@@ -41,6 +50,7 @@ def execute(
     workers: int | None = 1,
     ray: str | None = None,
     threads: int | None = None,
+    memory_limit: int | None = None,
 ) -> Outcome:
     """Run all missing steps of `plan`.
 
@@ -56,6 +66,8 @@ def execute(
             settings and random states are restored at the end; more run in their own processes. None for as many as
             cores and memory allow.
         threads: number of threads of torch and OpenCV of each step; None for `device.default_threads`.
+        memory_limit: bytes of memory that a step may use, with its process; one that uses more fails. Steps then run in
+            worker processes, also if there is one worker.
         ray: address of a Ray cluster that runs the steps, or "local", see `execute.ray`; `workers` is then ignored.
 
     Raises:
@@ -68,7 +80,8 @@ def execute(
         store.sweep()
         todo = missing_steps(plan, store, repair(plan, store, recorder))
         # started before a listener starts a thread, as progress bars do
-        team = _team(plan, store, devices, outcome.threads, len(todo), workers, ray)
+        assignment = Assignment(plan, store, devices[0], outcome.threads, memory_limit)
+        team = _team(assignment, devices, len(todo), workers, ray)
         recorder.begin(todo, len(plan.steps))
         if not todo:
             return outcome
@@ -81,15 +94,8 @@ def execute(
     return outcome
 
 
-# size: settings of `execute`
 def _team(
-    plan: Plan,
-    store: Store,
-    devices: Sequence[torch.device],
-    threads: int,
-    steps: int,
-    workers: int | None,
-    ray: str | None,
+    assignment: Assignment, devices: Sequence[torch.device], steps: int, workers: int | None, ray: str | None
 ) -> Team | None:
     """Workers for a number of steps; None to run them in this process.
 
@@ -99,17 +105,20 @@ def _team(
     if not steps:
         return None
     if ray is not None:
-        if plan.source is None:
+        if assignment.plan.source is None:
             raise BenchError("what exists only in memory cannot be sent to another machine: leave out ray")
-        return ray_tasks.start(Assignment(plan, store, torch.device(devices[0].type), threads), ray)
-    asked = max(len(devices), default_workers(devices[0], threads) if workers is None else workers)
-    if asked == 1 or steps == 1:
+        return ray_tasks.start(replace(assignment, device=torch.device(devices[0].type)), ray)
+    limit = assignment.memory_limit
+    memory = MEMORY_PER_WORKER if limit is None else limit / 2**30
+    usual = default_workers(devices[0], assignment.threads, memory)
+    asked = max(len(devices), usual if workers is None else workers)
+    if limit is None and (asked == 1 or steps == 1):
         return None
-    start = processes.worker_starter(plan, devices)
+    start = processes.worker_starter(assignment.plan, devices)
     if start is not None:
-        return processes.LocalTeam(
-            [Assignment(plan, store, devices[i % len(devices)], threads) for i in range(asked)], start
-        )
+        return processes.LocalTeam([replace(assignment, device=devices[i % len(devices)]) for i in range(asked)], start)
+    if limit is not None:
+        raise BenchError("a memory limit needs a worker process, which is not possible here: leave it out")
     if workers is None and len(devices) == 1:
         return None
     raise BenchError(

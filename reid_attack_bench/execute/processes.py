@@ -16,13 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 import torch
 
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute import memory
 from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
 from reid_attack_bench.execute.device import settings_of_a_worker, stop_threads
 from reid_attack_bench.execute.parallel import Message, Sender, Team, Worker
@@ -56,8 +57,11 @@ class LocalWorker(Worker):
             return self.process.poll() is not None
         return self.process.exitcode is not None
 
-    def died(self) -> Message:
-        """The message that its process ended in the middle of a step."""
+    def died(self, reason: str = "") -> Message:
+        """The message that its process ended in the middle of a step, or is ended now for a reason."""
+        if reason:
+            self.kill()
+            return ("died", reason)
         status = self._exit_status()
         self.kill()
         if status is not None and status < 0:
@@ -92,6 +96,7 @@ class LocalTeam(Team):
         self._start = start
         self._free = [(_place(job, i), job) for i, job in enumerate(jobs, start=1)][::-1]
         self._workers: dict[LocalWorker, Assignment] = {}
+        self._limit, self._looked = jobs[0].memory_limit, time.monotonic()
 
     def idle(self) -> LocalWorker | None:
         for worker in self._workers:
@@ -117,13 +122,22 @@ class LocalTeam(Team):
         busy = {worker.pipe: worker for worker in self._workers if worker.step is not None}
         told: list[tuple[LocalWorker, Message]] = []
         while not told:
-            ready = multiprocessing.connection.wait(list(busy), timeout=_LOOK)
+            ready = multiprocessing.connection.wait(list(busy), timeout=_LOOK if self._limit is None else memory.LOOK)
             told = [(worker, worker.receive()) for pipe, worker in busy.items() if pipe in ready]
             told += [(worker, worker.died()) for worker in busy.values() if not ready and worker.has_ended()]
+            told += self._over([worker for pipe, worker in busy.items() if pipe not in ready and not pipe.closed])
         for worker, message in told:
             if message[0] == "died":
                 self._free.append((worker.place, self._workers.pop(worker)))
             yield worker, message
+
+    def _over(self, workers: Iterable[LocalWorker]) -> list[tuple[LocalWorker, Message]]:
+        """End the workers that are over the memory limit, if it is time to look."""
+        if self._limit is None or time.monotonic() < self._looked + memory.LOOK:
+            return []
+        self._looked = time.monotonic()
+        reasons = [(worker, memory.why_over(worker.process.pid or 0, self._limit)) for worker in workers]
+        return [(worker, worker.died(reason)) for worker, reason in reasons if reason]
 
     def dismiss(self) -> None:
         for worker in self._workers:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.execute import memory
 from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
 from reid_attack_bench.execute.device import MEMORY_PER_WORKER, settings_of_a_worker
 from reid_attack_bench.execute.parallel import Message, Sender, Team, Worker
@@ -30,7 +31,7 @@ _GPU_SHARE = {"victim": 1.0, "fit": 1.0, "craft": 1.0, "check": 1.0, "clean": 0.
 _OTHERS_SHARE = 0.25
 
 _MEMORY = int(MEMORY_PER_WORKER * 2**30)
-"""Memory that Ray reserves for a step, in bytes."""
+"""Memory that Ray reserves for a step without a limit, in bytes."""
 
 _RETRIES = 2
 """Times that a step is run again after its worker or node was lost."""
@@ -83,6 +84,8 @@ class RayTeam(Team):
         self._task = ray.remote(max_retries=0)(_run_step)
         self._tasks: dict[Any, Worker] = {}
         self._losses: dict[str, int] = {}
+        self._memory = assignment.memory_limit or _MEMORY
+        self._over: dict[str, str] = {}
 
     def idle(self) -> Worker | None:
         return Worker() if self._free() else None
@@ -90,7 +93,7 @@ class RayTeam(Team):
     def _free(self) -> bool:
         """Whether the cluster, which may have grown or shrunk, has room for a task. At least one always runs."""
         total = self._ray.cluster_resources()
-        rooms = [total.get("CPU", 0.0) / self._assignment.threads, total.get("memory", _MEMORY) / _MEMORY]
+        rooms = [total.get("CPU", 0.0) / self._assignment.threads, total.get("memory", self._memory) / self._memory]
         used = float(len(self._tasks))
         if self._assignment.device.type == "cuda":
             shares = sum(_share(worker.step) for worker in self._tasks.values() if worker.step is not None)
@@ -99,7 +102,7 @@ class RayTeam(Team):
 
     def give(self, worker: Worker, step: Step) -> None:
         gpu = _share(step) if self._assignment.device.type == "cuda" else 0
-        options = {"num_cpus": self._assignment.threads, "num_gpus": gpu, "memory": _MEMORY, "name": step.label}
+        options = {"num_cpus": self._assignment.threads, "num_gpus": gpu, "memory": self._memory, "name": step.label}
         self._tasks[self._task.options(**options).remote(self._text, step.key, self._mailbox, self._folder)] = worker
 
     def busy(self) -> bool:
@@ -113,7 +116,9 @@ class RayTeam(Team):
             told = self._ray.get(self._mailbox.take.remote())
         running = {worker.step.key: worker for worker in self._tasks.values() if worker.step is not None}
         for message in told:
-            if message[1] in running:  # else of a task that is over
+            if message[0] == "over":  # just before its task ends
+                self._over[message[1]] = message[2]
+            elif message[1] in running:  # else of a task that is over
                 yield running[message[1]], message
         for task in done:
             worker = self._tasks.pop(task)
@@ -131,6 +136,8 @@ class RayTeam(Team):
         except errors.RayTaskError as error:
             return [("fatal", _line(error.cause or error))]
         except errors.RayError as error:  # a worker or a node was lost
+            if step.key in self._over:
+                return [("died", self._over.pop(step.key))]
             self._losses[step.key] = self._losses.get(step.key, 0) + 1
             if self._losses[step.key] <= _RETRIES:
                 return [("lost", f"a worker or node was lost ({_line(error)})")]
@@ -165,7 +172,7 @@ def _run_step(text: str, key: str, mailbox: Any, folder: str) -> list[Message]:
     with contextlib.suppress(OSError):
         os.chdir(folder)
     outbox = _outbox(text, place)
-    outbox.begin(mailbox)
+    outbox.begin(mailbox, key)
     runner = outbox.runner
     if key not in runner.steps:
         return [("fatal", f"node {place} plans other steps: the suite or a plug-in file changed, or the data differ")]
@@ -183,9 +190,16 @@ class _Outbox:
         self.place = place
         self.runner = Runner(assignment.plan.steps, assignment.store, assignment.device, Sender(self._send))
         self.kept: list[Message] = []
+        self.key = ""
+        memory.watch(os.getpid(), assignment.memory_limit, self._end)
 
-    def begin(self, mailbox: Any) -> None:
-        self.kept, self._mailbox, self._told = [], mailbox, 0.0
+    def begin(self, mailbox: Any, key: str) -> None:
+        self.kept, self._mailbox, self._told, self.key = [], mailbox, 0.0, key
+
+    def _end(self, reason: str) -> None:
+        """End this process for a reason."""
+        _ray().get(self._mailbox.put.remote(("over", self.key, f"node {self.place}: {reason}")))
+        os._exit(1)
 
     def _send(self, message: Message) -> None:
         name, *values = message

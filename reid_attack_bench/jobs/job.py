@@ -16,6 +16,7 @@ from reid_attack_bench.execute.device import default_threads, resolve_device, re
 from reid_attack_bench.execute.estimate import Estimate, estimate, simulate
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.execute.executor import execute, missing_steps
+from reid_attack_bench.execute.memory import read_limit
 from reid_attack_bench.jobs import manifest
 from reid_attack_bench.jobs.live import live_plugin
 from reid_attack_bench.jobs.result import Result
@@ -49,6 +50,7 @@ class Settings:
             memory allow. There is at least one per GPU.
         threads: number of threads of each step, whatever the number of workers; None for 1 on a CPU, and with GPUs the
             cores divided by their number. Rounding depends on it.
+        memory_limit: memory that a step may use, such as "4GiB", see `execute.memory`; one that uses more fails.
         ray: address of a Ray cluster that runs the steps, "auto" or "local", see `execute.ray.start`; None to run them
             on this machine.
         precision: "float32" or "bfloat16", for victims while they are attacked and evaluated.
@@ -65,6 +67,7 @@ class Settings:
     device: str = "auto"
     workers: int | None = 1
     threads: int | None = None
+    memory_limit: str | None = None
     ray: str | None = None
     precision: str | None = None
     compile: bool = False
@@ -231,6 +234,7 @@ def perform(job: Job, listener: Listener) -> Result:
     settings, store = job.settings, Store(job.settings.store)
     if settings.threads is not None and settings.threads < 1:
         raise BenchError(f"threads must be at least 1, not {settings.threads}")
+    limit = None if settings.memory_limit is None else read_limit(settings.memory_limit)
     devices = resolve_devices(settings.device)
     if job.live:  # what exists only in memory cannot be sent to another process
         devices = devices[:1]
@@ -244,7 +248,7 @@ def perform(job: Job, listener: Listener) -> Result:
     if not untouched:
         check_report(job.out)
         manifest.write(planned, job.out)  # so that a killed run can be reported
-    outcome = execute(plan, store, devices, listener, settings.workers, settings.ray, settings.threads)
+    outcome = execute(plan, store, devices, listener, settings.workers, settings.ray, settings.threads, limit)
     record = replace(planned, finished=True)
     if outcome.seconds or outcome.failed or outcome.rebuilt:  # else nothing changed: do not read the store again
         record = manifest.describe(plan, store, outcome, devices, job.command)

@@ -34,6 +34,7 @@ def run(
     device: str = "auto",
     workers: int | None = 1,
     threads: int | None = None,
+    memory_limit: str | None = None,
     ray: str | None = None,
     precision: str | None = None,
     compile: bool = False,
@@ -49,8 +50,8 @@ def run(
         suite: name of a shipped suite, a YAML file, or a Suite.
         full: at the size of the paper, if the suite has one.
         data: data sets that replace those of the suite, in its order.
-        seed, epsilon, only, out, store, data_root, device, workers, threads, ray, precision, compile, protocol: see
-            Settings.
+        seed, epsilon, only, out, store, data_root, device, workers, threads, memory_limit, ray, precision, compile,
+            protocol: see Settings.
         progress: True for bars in the terminal or notebook, False for silence, or a listener.
 
     Returns:
@@ -61,7 +62,8 @@ def run(
     """
     settings = Settings.of(
         seed=seed, epsilon=epsilon, only=only, out=out, store=store, data_root=data_root, device=device,
-        workers=workers, threads=threads, ray=ray, precision=precision, compile=compile, protocol=protocol,
+        workers=workers, threads=threads, memory_limit=memory_limit, ray=ray, precision=precision,
+        compile=compile, protocol=protocol,
     )  # fmt: skip
     job = run_job(suite, settings, full=full, data=data, command=f"reid_attack_bench.run({_shown(suite)})")
     return _perform(job, progress)
@@ -95,6 +97,7 @@ def evaluate(
     device: str = "auto",
     workers: int | None = 1,
     threads: int | None = None,
+    memory_limit: str | None = None,
     ray: str | None = None,
     precision: str | None = None,
     compile: bool = False,
@@ -124,8 +127,8 @@ def evaluate(
         options: settings of a named victim.
         train_on: training data sets of a recipe; by default all of the suite.
         defends: label of the suite's victim that a defence is applied to.
-        seed, epsilon, only, out, store, data_root, device, workers, threads, ray, precision, compile, protocol: see
-            Settings.
+        seed, epsilon, only, out, store, data_root, device, workers, threads, memory_limit, ray, precision, compile,
+            protocol: see Settings.
         progress: True for bars in the terminal or notebook, False for silence, or a listener.
 
     Returns:
@@ -136,7 +139,8 @@ def evaluate(
     """
     settings = Settings.of(
         seed=seed, epsilon=epsilon, only=only, out=out, store=store, data_root=data_root, device=device,
-        workers=workers, threads=threads, ray=ray, precision=precision, compile=compile, protocol=protocol,
+        workers=workers, threads=threads, memory_limit=memory_limit, ray=ray, precision=precision,
+        compile=compile, protocol=protocol,
     )  # fmt: skip
     of_module = {
         "input_size": input_size, "mean": mean, "std": std, "distance": distance, "feature": feature, "pool": pool,
