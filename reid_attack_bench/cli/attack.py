@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import click
 from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, STORE, bar, load_suite, parse_settings, suite_option
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.text import PlainConsole, say
+from reid_attack_bench.text import PlainConsole, one_line, say
 
 if TYPE_CHECKING:
     from reid_attack_bench.jobs.single import SingleAttack
@@ -92,9 +93,7 @@ def fit_command(attack: str, source: str, out: Path, **options: Any) -> None:
     "--attack", required=True, metavar="FILE|NAME", shell_complete=complete.attacks,
     help="File written by `fit`, or the name of an attack.",
 )  # fmt: skip
-@click.option(
-    "--images", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of PNG and JPEG images."
-)
+@click.option("--images", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of images.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for PNGs and measures.csv."
 )
@@ -106,7 +105,8 @@ def fit_command(attack: str, source: str, out: Path, **options: Any) -> None:
 def craft_command(attack: str, images: Path, out: Path, source: str | None, **options: Any) -> None:
     """Attack a folder of images and write adversarial PNGs.
 
-    Image sizes are kept; measures.csv gives the visibility of each perturbation.
+    Image sizes are kept; measures.csv gives the visibility of each perturbation. What cannot be read is named and left
+    out; the exit status is then 1.
     """
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs import attack_file
@@ -129,13 +129,20 @@ def craft_command(attack: str, images: Path, out: Path, source: str | None, **op
     device = resolve_device(chosen.device)
     with bar("craft") as progress:
         seed = ready.seed if chosen.seed is None else chosen.seed
-        table = craft_folder(ready, images, out, seed=seed, device=device, progress=progress)
+        made = craft_folder(ready, images, out, seed=seed, device=device, progress=progress)
+    table = made.table
+    for note in made.notes:
+        say(f"note: {note}", sys.stderr)
     if ready.source is not None and ready.source.uses_cameras:
         say(f"{ready.source.name} uses cameras, and images of a folder have none: it took them for unknown (-1)")
     say(
         f"{len(table)} images in {out}: epsilon {ready.threat.epsilon}/255, largest change "
         f"{table['linf'].max():.0f}/255, mean SSIM {table['ssim'].mean():.3f}; each in measures.csv"
     )
+    for line in made.failed[:-1]:
+        say(f"error: {one_line(line)}", sys.stderr)
+    if made.failed:
+        raise BenchError(f"{made.failed[-1]} ({len(made.failed)} of {len(made.failed) + len(table)} images left out)")
 
 
 def _do_single(attack: str, source: str, options: SingleOptions) -> SingleAttack:

@@ -191,7 +191,7 @@ def test_misranking_and_gap_craft_from_their_files_without_their_source(
         (["craft", "--attack", "plain.safetensors", "--images", "mine", "--out", "adv"], "is not a fitted attack"),
         (["craft", "--attack", "noise", "--source", READY, "--images", "none", "--out", "adv"], "none is not a folder"),
         (["craft", "--attack", "noise", "--source", READY, "--images", "mine", "--out", "mine"], "be overwritten"),
-        (["craft", "--attack", "noise", "--source", READY, "--images", ".", "--out", "adv"], "holds no PNG or JPEG"),
+        (["craft", "--attack", "noise", "--source", READY, "--images", ".", "--out", "adv"], "holds no image, only"),
         (
             ["craft", "--attack", "metric_pgd", "--option", "references=same_identity", "--source", READY,
              "--images", "mine", "--out", "adv"],

@@ -79,14 +79,18 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
     """One file as uint8 H×W×3; `size` is Pillow's (W, H)."""
     try:
         with Image.open(path) as file:
+            if file.mode.startswith(("I", "F")):  # Pillow would cut off what does not fit into 8 bits
+                raise ValueError("more than 8 bits per channel")
             image = file.convert("RGB")
     except FileNotFoundError as error:
         raise BenchError(
             f"{path} is missing, although the data set lists it: restore it from the archive of the data set"
         ) from error
     # the type that Pillow raises depends on the format and on what is corrupt
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BenchError(f"{path} cannot be decoded ({error}): restore it from the archive of the data set") from error
+    except Exception as error:
+        raise BenchError(
+            f"{path} cannot be decoded ({error or type(error).__name__}): restore it from the archive of the data set"
+        ) from error
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(image)
