@@ -188,13 +188,70 @@ def read_yaml(path: Path, what: str) -> Any:
         BenchError: no such file, no YAML, or a key that stands twice in one mapping.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        return parse_yaml(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise BenchError(f"{what} {path} does not exist") from None
+    except OSError as error:
+        raise BenchError(f"{what} {path} cannot be read: {error.strerror or error}") from error
+
+
+def parse_yaml(text: bytes, where: str) -> Any:
+    """The content of YAML in UTF-8; `where` names it in messages.
+
+    Raises:
+        BenchError: no YAML, a key that stands twice in one mapping, or aliases that expand to too much.
+    """
+    try:
+        content = yaml.load(text.decode("utf-8-sig"), _UniqueKeys)
+        size = _expanded(content, {})
     except _DuplicateKeyError as error:
-        raise BenchError(f"{path}, {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise BenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise BenchError(f"{where}, {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        words = " ".join(str(error).split())
+        raise BenchError(f"{where} is not valid YAML: {words[:500]}") from error
+    if size > MOST_VALUES:
+        raise BenchError(f"{where}: its YAML aliases expand to more than {MOST_VALUES:,} values: write them out")
+    return content
+
+
+MOST_VALUES = 200_000
+"""Values in a YAML file, with aliases written out."""
+
+
+def _expanded(value: Any, known: dict[int, int]) -> int:
+    """Number of values in `value` with aliases written out; of one that contains itself as if it did not."""
+    if not isinstance(value, (dict, list, set, tuple)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 1
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_expanded(part, known) for part in parts)
+    return known[id(value)]
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The content of JSON as the standard has it; `where` names it in messages.
+
+    Raises:
+        BenchError: no JSON, a key that stands twice in one object, NaN or infinity, or nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BenchError(f"{where} is not valid JSON ({' '.join(str(error).split())[:500]})") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"'{twice[:60]}' is given twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 class _DuplicateKeyError(Exception):

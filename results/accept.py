@@ -1,8 +1,8 @@
 """Accept a submission: python results/accept.py MyModel.zip --victim my_model.py:MyModel
 
-Every claim is recomputed. If all hold, the row, matrix, record, report and card are written to submissions/NAME, where
-NAME is the victim's on its card, and README.md is written again. Otherwise nothing is changed. The code of the
-submitted model is run: read it first.
+It is verified as by reid-attack-bench verify. If all holds, the row, matrix, record, report and card are written to
+submissions/NAME, where NAME is the victim's on its card, and README.md is written again. Otherwise nothing is changed.
+The code of the submitted model is run: read it first.
 """
 
 from __future__ import annotations
@@ -16,15 +16,21 @@ import click
 from publish import HERE, SUBMISSIONS, index, publish
 
 from reid_attack_bench.cli.options import DATA_ROOT, DEVICE
+from reid_attack_bench.cli.submission import NAMED, named, refusal
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.device import resolve_device
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.jobs.progress import RichListener, listening
 from reid_attack_bench.jobs.submission.accept import accept
+from reid_attack_bench.jobs.submission.archive import CARD
 from reid_attack_bench.jobs.submission.opened import card_of
+<<<<<<< HEAD
 from reid_attack_bench.jobs.submission.pack import CARD
 from reid_attack_bench.text import PlainConsole, one_line, say
+=======
+from reid_attack_bench.jobs.submission.trusted import Given
+>>>>>>> ca68335 (verify runs nothing that is not named, recomputes every table and crafts images again; archives have limits)
 
 NAME = re.compile(r"\w[\w.@+-]*", re.ASCII)
 
@@ -33,7 +39,7 @@ def accepted(
     submission: Path,
     *,
     here: Path = HERE,
-    victim: str | None = None,
+    given: Given | None = None,
     data_root: Path | None = None,
     device: str = "auto",
     replace: bool = False,
@@ -52,14 +58,12 @@ def accepted(
         raise BenchError(f"{place} is there already: --replace puts this submission in its place")
     with tempfile.TemporaryDirectory(prefix=".accept-", dir=here) as temporary:
         whole, small = Path(temporary) / "whole" / name, Path(temporary) / "small"
-        checks = accept(
-            submission, whole, victim=victim, data_root=data_root, device=resolve_device(device),
+        found = accept(
+            submission, whole, given=given or Given(), data_root=data_root, device=resolve_device(device),
             listener=listener or Listener(),
         )  # fmt: skip
-        wrong = [check for check in checks if check.problem]
-        if wrong:
-            first = f"{wrong[0].cell}: {wrong[0].problem}"
-            raise BenchError(f"{len(wrong)} of {len(checks)} claims do not hold; the first: {first}")
+        if found.wrong:
+            raise BenchError(refusal(submission, found))
         made = publish(whole, small)
         shutil.copyfile(whole / CARD, made / CARD)
         _put(made, place, here, Path(temporary) / "former")
@@ -83,16 +87,20 @@ def _put(made: Path, place: Path, here: Path, former: Path) -> None:
 
 @click.command(help=__doc__)
 @click.argument("submission", type=click.Path(path_type=Path))
-@click.option("--victim", metavar="FILE.py:NAME", help="The submitted model, if it is a file. Its code is run.")
+@NAMED
 @DATA_ROOT
 @DEVICE
 @click.option("--replace", is_flag=True, help="Replace the accepted submission of that name.")
-def main(submission: Path, victim: str | None, data_root: Path | None, device: str, replace: bool) -> None:
+def main(
+    submission: Path, data_root: Path | None, device: str, replace: bool,
+    victim: tuple[str, ...], attack: tuple[str, ...], trust: bool,
+) -> None:  # fmt: skip
     try:
         with listening(RichListener(PlainConsole(stderr=True))) as listener:
             place = accepted(
-                submission, victim=victim, data_root=data_root, device=device, replace=replace, listener=listener
-            )
+                submission, given=named(victim, attack, trust), data_root=data_root, device=device, replace=replace,
+                listener=listener,
+            )  # fmt: skip
     except BenchError as error:
         raise click.ClickException(one_line(error)) from error
     say(f"{place}: add it and results/README.md to a commit")

@@ -8,7 +8,9 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,7 +57,7 @@ def describe(
 ) -> RunRecord:
     """The record of a run on one or several devices. Before its first step, a run writes one with `finished` False."""
     devices = each_of(device)
-    seconds = seconds_stored(plan, store)
+    seconds, rows = seconds_stored(plan, store), rows_of(plan)
     return RunRecord(
         suite=plan.suite,
         bench=__version__,
@@ -70,13 +72,23 @@ def describe(
         notes=tuple(notes(plan, outcome)),
         failures=dict(outcome.failed),
         rebuilt=tuple(outcome.rebuilt),
-        clean=tuple(CleanRecord(**vars(row)) for row in plan.clean),
-        cells=tuple(CellRecord(**vars(cell)) for cell in plan.cells),
+        clean=rows["clean"],
+        cells=rows["cells"],
         steps=tuple(
-            StepRecord(step.kind, step.label, key, dict(step.inputs), seconds.get(key), key in outcome.seconds)
-            for key, step in plan.steps.items()
+            replace(step, seconds=seconds.get(step.key), done_in_this_run=step.key in outcome.seconds)
+            for step in rows["steps"]
         ),
-        datasets=tuple(
+        datasets=rows["datasets"],
+    )
+
+
+def rows_of(plan: Plan) -> dict[str, tuple[Any, ...]]:
+    """What a record says of a plan, by field: clean, cells, steps (without their times) and datasets."""
+    return {
+        "clean": tuple(CleanRecord(**vars(row)) for row in plan.clean),
+        "cells": tuple(CellRecord(**vars(cell)) for cell in plan.cells),
+        "steps": tuple(StepRecord(step.kind, step.label, key, dict(step.inputs)) for key, step in plan.steps.items()),
+        "datasets": tuple(
             DataRecord(
                 source.name,
                 source.title,
@@ -88,7 +100,7 @@ def describe(
             )
             for source in sources(plan)
         ),
-    )
+    }
 
 
 def sources(plan: Plan) -> list[DataSource]:

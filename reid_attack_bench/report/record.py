@@ -11,7 +11,7 @@ from typing import Any
 from reid_attack_bench.contracts import ThreatModel
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.suites.suite import Suite
-from reid_attack_bench.validation import checked
+from reid_attack_bench.validation import checked, parse_json
 
 MANIFEST = "manifest.json"
 
@@ -213,8 +213,10 @@ def parse_record(text: str, where: str) -> RunRecord:
         BenchError: `text` is not the record of a run.
     """
     try:
-        return checked(RunRecord, json.loads(text), where, noun="field")
-    except ValueError as error:
-        raise BenchError(f"{where} is not valid JSON ({error}); run the suite again") from error
+        content = parse_json(text, where)
+    except BenchError as error:
+        raise BenchError(f"{error}; run the suite again") from error
+    try:
+        return checked(RunRecord, content, where, noun="field")
     except BenchError as error:
         raise BenchError(f"{where} is not the manifest of a run: {error}; run the suite again") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +84,43 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
     crafting = _Crafting(step, workspace)
     if crafting.targets is not None:
         write_targets(out, crafting.targets)
+    stored: dict[str, np.ndarray] = {}
+    for part, first, adversarial in _batches(step, workspace, crafting):
+        total = crafting.splits[part].images.shape
+        if part not in stored:
+            stored[part] = new_images(out, part, total)
+        stored[part][first : first + len(adversarial)] = adversarial
+        progress(first + len(adversarial), total[0], "")
+    note_lost_cameras(step, crafting.cost, workspace.note)
+    return crafting.facts()
+
+
+def first_batch(step: Step, workspace: Workspace) -> tuple[str, np.ndarray]:
+    """What `run_craft` makes first: "query" or "gallery", and the first images of that part, uint8 N×H×W×3."""
+    part, _, adversarial = next(_batches(step, workspace, _Crafting(step, workspace)))
+    return part, adversarial
+
+
+def targets_of(step: Step, workspace: Workspace) -> np.ndarray | None:
+    """Target identities of the queries, int64 N, of an attack that impersonates; None of one that hides."""
+    return _Crafting(step, workspace).targets if threat_of(step).impersonate else None
+
+
+def _batches(step: Step, workspace: Workspace, crafting: _Crafting) -> Iterator[tuple[str, int, np.ndarray]]:
+    """(part, index of the first image, adversarial images uint8 N×H×W×3) of each batch, in order."""
     size = max_batch = int(step.implementation["batch_size"])
     for part in ("query", "gallery") if crafting.threat.perturbs == "both" else (crafting.threat.perturbs,):
         images = crafting.splits[part].images
-        stored = new_images(out, part, images.shape)
         for first in range(0, len(images), size):
             rows = slice(first, first + size)
             crafted = functools.partial(crafting.crafted, part, rows, crafting.generator.get_state())
             adversarial, max_batch = with_smaller_batches(crafted, max_batch, step.label, workspace.note)
             clean = np.asarray(images[rows])
-            stored[rows] = budget.enforce(adversarial, clean, crafting.threat, attack=crafting.name, first_index=first)
-            progress(first + len(clean), len(images), "")
-    note_lost_cameras(step, crafting.cost, workspace.note)
-    return crafting.facts()
+            yield (
+                part,
+                first,
+                budget.enforce(adversarial, clean, crafting.threat, attack=crafting.name, first_index=first),
+            )
 
 
 class _Crafting:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.report.results import CleanRow, Results
-from reid_attack_bench.validation import Document, checked, json_schema, mistake, pattern, read_yaml
+from reid_attack_bench.validation import Document, checked, json_schema, mistake, parse_yaml, pattern, read_yaml
 
 _BLANK = "FILL IN"
 Text = Annotated[
@@ -79,11 +79,23 @@ def read_card(path: Path) -> Card:
     Raises:
         BenchError: not valid YAML, or a field is missing, unknown, of the wrong type or not filled in.
     """
-    content = read_yaml(path, "card")
+    return _card(read_yaml(path, "card"), f"card {path}")
+
+
+def parse_card(text: bytes, where: str) -> Card:
+    """A card from its text; `where` names it in messages.
+
+    Raises:
+        BenchError: as `read_card`.
+    """
+    return _card(parse_yaml(text, where), where)
+
+
+def _card(content: Any, where: str) -> Card:
     try:
         return checked(Card, content, "it", noun="field")
     except BenchError as error:
-        raise BenchError(f"card {path}: {error}") from error
+        raise BenchError(f"{where}: {error}") from error
 
 
 def card_schema() -> dict[str, Any]:

@@ -11,15 +11,11 @@ from pathlib import Path
 from reid_attack_bench.data.catalogue import without_roots
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
+from reid_attack_bench.jobs.submission.archive import CARD, MANIFEST, STORED, place
 from reid_attack_bench.jobs.submission.card import clean_row, read_card
-from reid_attack_bench.report import rows
-from reid_attack_bench.report.analysis import audit
-from reid_attack_bench.report.analysis import leaderboard as tables
-from reid_attack_bench.report.record import MANIFEST
-from reid_attack_bench.report.results import CellRow, Results
+from reid_attack_bench.jobs.submission.tables import tables_of
+from reid_attack_bench.report.results import NOT_APPLICABLE, CellRow, Results
 from reid_attack_bench.store import Store
-
-CARD, MATRIX, CLEAN, BOARD = "card.yaml", "matrix.csv", "clean.csv", "leaderboard.csv"
 
 
 def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path) -> Path:
@@ -32,32 +28,33 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
     for field, given, expected in (("name", card.name, victim), ("weights", card.weights, row.weights)):
         if given != expected:
             raise BenchError(f"card {card_path}: {field} is {given}, but the run evaluated {expected}")
-    cells = [cell for cell in results.cells if cell.target == victim and cell.ok]
-    if not cells:
+    cells = [cell for cell in results.cells if cell.target == victim]
+    if not any(cell.ok for cell in cells):
         raise BenchError(f"the run has no results of {victim} under attack: nothing to submit")
-    flags = audit.audit(results)
-    board = tables.leaderboard(results, audit.unverified(flags), audit.doubtful(flags))
-    mine = replace(results, cells=cells, clean=[row for row in results.clean if row.victim == victim])
+    lacking = [cell for cell in cells if not cell.ok and not cell.status.startswith(NOT_APPLICABLE)]
+    if lacking:
+        first = f"{lacking[0].setting.variant} from {lacking[0].source}: {lacking[0].status}"
+        raise BenchError(
+            f"{len(lacking)} of {len(cells)} cells of {victim} have no results, and all must; the first: {first}"
+        )
     suite = replace(results.record.suite, datasets=without_roots(results.record.suite.datasets))
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(card_path, CARD)
         archive.writestr(MANIFEST, replace(results.record, suite=suite, store="").to_json())
-        for name, frame in (
-            (MATRIX, tables.matrix(mine)),
-            (CLEAN, tables.clean(mine)),
-            (BOARD, board[board["victim"] == victim]),
-        ):
-            archive.writestr(name, rows.csv_text(frame))
+        for name, text in tables_of(results, victim).items():
+            archive.writestr(name, text)
         for kind, key in carried(results, victim, cells):
-            for path in sorted(store.open(kind, key).iterdir()):
-                archive.write(path, f"store/{kind}/{key}/{path.name}")
+            folder = store.open(kind, key)
+            for name in STORED[kind]:
+                if (folder / name).is_file():
+                    archive.write(folder / name, place(kind, key, name))
     return replace_file(out, content.getvalue())
 
 
 def carried(results: Results, victim: str, cells: Iterable[CellRow]) -> list[tuple[str, str]]:
     """(kind, key) of the artefacts in a submission: its crafts, the victim and the victims that it is made of."""
-    keys = {("craft", cell.craft_key) for cell in cells}
+    keys = {("craft", cell.craft_key) for cell in cells if cell.craft_key}
     wanted = [row.victim_key for row in results.record.clean if row.victim == victim][:1]
     inputs = {step.key: step.inputs for step in results.record.steps}
     while wanted:
