@@ -25,12 +25,8 @@ from reid_attack_bench.jobs.progress import RichListener, listening
 from reid_attack_bench.jobs.submission.accept import accept
 from reid_attack_bench.jobs.submission.archive import CARD
 from reid_attack_bench.jobs.submission.opened import card_of
-<<<<<<< HEAD
-from reid_attack_bench.jobs.submission.pack import CARD
-from reid_attack_bench.text import PlainConsole, one_line, say
-=======
 from reid_attack_bench.jobs.submission.trusted import Given
->>>>>>> ca68335 (verify runs nothing that is not named, recomputes every table and crafts images again; archives have limits)
+from reid_attack_bench.text import PlainConsole, one_line, say
 
 NAME = re.compile(r"\w[\w.@+-]*", re.ASCII)
 

@@ -86,6 +86,7 @@ def _labelled(flag: str, text: str) -> tuple[str, str]:
     return label, value
 
 
+# size: each parameter is an option
 @click.command("verify")
 @click.argument("submission", type=click.Path(path_type=Path))
 @NAMED

@@ -18,7 +18,7 @@ import torch
 from reid_attack_bench.adversary import budget
 from reid_attack_bench.contracts import unbound, weights_digest
 from reid_attack_bench.errors import BudgetError
-from reid_attack_bench.execute.device import settings_for_a_run
+from reid_attack_bench.execute.device import default_threads, settings_for_a_run
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.execute.executor import execute
 from reid_attack_bench.execute.runner import Runner
@@ -131,7 +131,7 @@ def verified(
     runner = Runner(submission.plan.steps, submission.store, device, listener)
     over: dict[str, str] = {}
     again: tuple[Again, ...] = ()
-    with settings_for_a_run():
+    with settings_for_a_run(default_threads(device)):
         problems = _taken_weights(submission, runner)
         if not problems:
             over = _taken_images(submission, runner)
