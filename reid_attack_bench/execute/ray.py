@@ -55,6 +55,7 @@ def start(assignment: Assignment, address: str) -> RayTeam:
         BenchError: Ray is not installed, there is no cluster at the address, or it has no such device.
     """
     ray = _ray()
+    ours = not ray.is_initialized()  # else it is that of the program that calls this
     try:
         ray.init(
             address=None if address == "auto" else address, log_to_driver=False, logging_level="error",
@@ -64,17 +65,18 @@ def start(assignment: Assignment, address: str) -> RayTeam:
         raise BenchError(f"--ray {address}: {' '.join(str(error).split())}") from error
     if assignment.device.type == "cuda" and not ray.cluster_resources().get("GPU"):
         raise BenchError(f"--ray {address}: the cluster has no GPU: use --device cpu")
-    return RayTeam(ray, assignment)
+    return RayTeam(ray, assignment, ours)
 
 
 class RayTeam(Team):
     """Tasks of a Ray cluster, as many at once as its resources allow.
 
-    A worker of the team is a place for one task; Ray decides which process runs it.
+    A worker of the team is a place for one task; Ray decides which process runs it. The connection is closed at the end
+    if it is `ours`.
     """
 
-    def __init__(self, ray: Any, assignment: Assignment) -> None:
-        self._ray, self._assignment = ray, assignment
+    def __init__(self, ray: Any, assignment: Assignment, ours: bool = True) -> None:
+        self._ray, self._assignment, self._ours = ray, assignment, ours
         self._text, self._folder = ray.put(as_text(assignment)), os.getcwd()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -146,7 +148,8 @@ class RayTeam(Team):
     def dismiss(self) -> None:
         for task in self._tasks:
             self._ray.cancel(task, force=True)
-        self._ray.shutdown()
+        if self._ours:
+            self._ray.shutdown()
 
 
 class _Mailbox:

@@ -27,4 +27,8 @@ def small() -> Plan:
 
 def results(plan: Plan, store: Store) -> dict[str, dict[str, str]]:
     """Label → digests of the files that the step made."""
-    return {step.label: store.manifest(step.kind, key)["files"] for key, step in plan.steps.items()}
+    return {
+        step.label: store.manifest(step.kind, key)["files"]
+        for key, step in plan.steps.items()
+        if store.has(step.kind, key)
+    }

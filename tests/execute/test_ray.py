@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from reid_attack_bench.execute import ray as tasks
 from reid_attack_bench.execute.assignment import Assignment
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.plan.plan import Plan
+from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.store import Store
+from reid_attack_bench.suites import parse
+from tests.conftest import TOY, tiny_document
 from tests.execute.conftest import results
 
 CPU = torch.device("cpu")
@@ -30,17 +34,51 @@ class Heard(Listener):
     def __init__(self) -> None:
         self.started: list[str] = []
         self.notes: list[str] = []
+        self.places: set[str] = set()
 
     def start(self, step: Step) -> None:
         self.started.append(step.key)
+
+    def place(self, step: Step, place: str) -> None:
+        self.places.add(place)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
 
 @needs_ray
+@pytest.mark.e2e
+def test_one_node_gives_the_same_bytes_and_a_failure_names_it(tmp_path: Path) -> None:
+    """As little as shows it: one core, one worker, and a cluster without its other services."""
+    import ray
+
+    document = tiny_document()
+    del document["datasets"]["station"]
+    document["victims"]["toy"]["train_on"] = ["plaza"]
+    document["attacks"] = {"noise": {"epsilon": [8]}, "cheat": {"use": f"{TOY}:Cheat", "epsilon": [8]}}
+    plan = make_plan(parse.parse(document))
+    alone, node, heard = Store(tmp_path / "alone"), Store(tmp_path / "node"), Heard()
+    failed = executor.execute(plan, alone, CPU)
+    ray.init(
+        "local", num_cpus=1, object_store_memory=2**27, include_dashboard=False, log_to_driver=False,
+        logging_level="error",
+    )  # fmt: skip
+    try:
+        outcome = executor.execute(plan, node, CPU, heard, ray="auto")
+        assert ray.is_initialized(), "it is ours, and goes on"
+    finally:
+        ray.shutdown()
+    assert set(heard.started) == set(outcome.seconds) | {key for key in outcome.failed if key in heard.started}
+    assert heard.places == {f"node {socket.gethostname()}"}
+    (cause,), (expected,) = outcome.causes, failed.causes
+    assert cause == expected.replace(": ", f": node {socket.gethostname()}: ", 1)
+    assert set(outcome.failed) == set(failed.failed)
+    assert results(plan, node) == results(plan, alone)
+
+
+@needs_ray
 @pytest.mark.slow
-def test_one_node_gives_the_same_bytes_and_a_failure_names_it(
+def test_a_step_whose_worker_died_is_run_again(
     small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone, cluster, heard = Store(tmp_path / "alone"), Store(tmp_path / "cluster"), Heard()
