@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,3 +55,13 @@ class Split:
         if victim is None or not victim.uses_cameras:
             return self.images
         return with_cameras(self.images, self.cameras if self.cameras_known else np.full_like(self.cameras, UNKNOWN))
+
+    def lent(self) -> Split:
+        """The same to hand to a plug-in: what it writes there reaches neither this split nor the file of its images."""
+        images = self.images
+        if isinstance(images, np.memmap) and images.filename is not None:
+            at = (images.filename, images.dtype, "c", images.offset, images.shape)
+            images = np.memmap(*at)  # type: ignore[call-overload]  # pages that are written become its own
+        else:
+            images = images.copy()
+        return replace(self, images=images, identities=self.identities.copy(), cameras=self.cameras.copy())

@@ -7,7 +7,6 @@ import functools
 import os
 import shutil
 import time
-import traceback
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute.events import Listener
+from reid_attack_bench.execute.surroundings import undisturbed, where
 from reid_attack_bench.steps import kinds
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.steps.workspace import Workspace
@@ -52,7 +52,7 @@ class Runner:
                     f"the disk of {self.store.root} is full ({free:.0f} MiB free) at step '{step.label}'; "
                     "finished steps are kept: free some space and run the same command again"
                 ) from error
-            self.listener.fail(step, f"{_where(error)}{type(error).__name__}: {error}")
+            self.listener.fail(step, f"{where(error)}{type(error).__name__}: {error}")
 
     def obtain(self, key: str) -> Path:
         """The verified folder of a step's result; the step is run again if it is missing or corrupt."""
@@ -82,9 +82,10 @@ class Runner:
             "inputs": dict(step.inputs),
             "device": self.workspace.device.type,
         }
-        with self.store.write(step.kind, step.key, manifest) as folder, warnings.catch_warnings():
+        with self.store.write(step.kind, step.key, manifest) as folder, undisturbed() as streams:
             warnings.simplefilter("ignore")  # torch warns about every operation without a deterministic kernel
-            progress = functools.partial(self.listener.progress, step)
+            progress = streams.outside(functools.partial(self.listener.progress, step))
+            self.workspace.note = streams.outside(self.listener.note)
             manifest["facts"] = kinds.run(step, self.workspace, folder, progress)
             seconds = time.monotonic() - begun
             manifest["seconds"] = round(seconds, 3)
@@ -96,9 +97,3 @@ def _disk_is_full(error: BaseException) -> bool:
     # safetensors raises its own error class, which contains the system's message
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
     return full or os.strerror(errno.ENOSPC) in str(error)
-
-
-def _where(error: BaseException) -> str:
-    """Location "FILE:LINE: " of the innermost frame."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""

@@ -9,6 +9,7 @@ from reid_attack_bench.checks.check import check
 from reid_attack_bench.checks.result import CheckResult, not_checked
 from reid_attack_bench.checks.subject import images_at, sample
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.steps.loan import as_it_was
 from reid_attack_bench.steps.passes import with_smaller_batches
 from reid_attack_bench.steps.step import Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace
@@ -51,7 +52,8 @@ def run_check(step: Step, workspace: Workspace, out: Path, progress: Progress) -
         )
 
     try:
-        made, _ = with_smaller_batches(results, step.implementation["batch_size"], step.label, workspace.note)
+        with as_it_was(victim):
+            made, _ = with_smaller_batches(results, step.implementation["batch_size"], step.label, workspace.note)
     except BenchError as error:  # the data cannot be ranked, or one image does not fit into memory
         made = [not_checked(str(error))]
     return {"results": [asdict(result) for result in made]}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from reid_attack_bench.metrics.ranking import compared_rows
 from reid_attack_bench.steps.artefacts import new_images, write_targets
 from reid_attack_bench.steps.attack_run import AttackRun, note_lost_cameras
 from reid_attack_bench.steps.data import images_attacked
+from reid_attack_bench.steps.loan import on_loan
 from reid_attack_bench.steps.passes import Chunked, with_smaller_batches
 from reid_attack_bench.steps.step import (
     Facts,
@@ -39,6 +42,7 @@ from reid_attack_bench.steps.step import (
     source_keys,
     source_names,
     source_parents,
+    sources_of,
     threat_of,
 )
 from reid_attack_bench.steps.targets import Compare, choose_targets
@@ -85,19 +89,22 @@ def run_craft(step: Step, workspace: Workspace, out: Path, progress: Progress) -
     if crafting.targets is not None:
         write_targets(out, crafting.targets)
     stored: dict[str, np.ndarray] = {}
-    for part, first, adversarial in _batches(step, workspace, crafting):
-        total = crafting.splits[part].images.shape
-        if part not in stored:
-            stored[part] = new_images(out, part, total)
-        stored[part][first : first + len(adversarial)] = adversarial
-        progress(first + len(adversarial), total[0], "")
+    with crafting.on_loan(step):
+        for part, first, adversarial in _batches(step, workspace, crafting):
+            total = crafting.splits[part].images.shape
+            if part not in stored:
+                stored[part] = new_images(out, part, total)
+            stored[part][first : first + len(adversarial)] = adversarial
+            progress(first + len(adversarial), total[0], "")
     note_lost_cameras(step, crafting.cost, workspace.note)
     return crafting.facts()
 
 
 def first_batch(step: Step, workspace: Workspace) -> tuple[str, np.ndarray]:
     """What `run_craft` makes first: "query" or "gallery", and the first images of that part, uint8 N×H×W×3."""
-    part, _, adversarial = next(_batches(step, workspace, _Crafting(step, workspace)))
+    crafting = _Crafting(step, workspace)
+    with crafting.on_loan(step):
+        part, _, adversarial = next(_batches(step, workspace, crafting))
     return part, adversarial
 
 
@@ -108,19 +115,16 @@ def targets_of(step: Step, workspace: Workspace) -> np.ndarray | None:
 
 def _batches(step: Step, workspace: Workspace, crafting: _Crafting) -> Iterator[tuple[str, int, np.ndarray]]:
     """(part, index of the first image, adversarial images uint8 N×H×W×3) of each batch, in order."""
+    threat = threat_of(step)  # another object than that of the attack
     size = max_batch = int(step.implementation["batch_size"])
-    for part in ("query", "gallery") if crafting.threat.perturbs == "both" else (crafting.threat.perturbs,):
+    for part in ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,):
         images = crafting.splits[part].images
         for first in range(0, len(images), size):
             rows = slice(first, first + size)
             crafted = functools.partial(crafting.crafted, part, rows, crafting.generator.get_state())
             adversarial, max_batch = with_smaller_batches(crafted, max_batch, step.label, workspace.note)
             clean = np.asarray(images[rows])
-            yield (
-                part,
-                first,
-                budget.enforce(adversarial, clean, crafting.threat, attack=crafting.name, first_index=first),
-            )
+            yield part, first, budget.enforce(adversarial, clean, threat, attack=crafting.name, first_index=first)
 
 
 class _Crafting:
@@ -130,6 +134,7 @@ class _Crafting:
         self.attack: Attack = step.plugin
         self.name, self.threat = str(step.config["attack"]), threat_of(step)
         self.splits = workspace.splits(step.inputs["data"])
+        self.lent = {part: self.splits[part].lent() for part in ("query", "gallery")}
         self.device = workspace.device
         self.generator = torch.Generator().manual_seed(step.seed)
         self.cost, self.images, self.queries = Cost(), 0, 0
@@ -137,7 +142,7 @@ class _Crafting:
         embedded = functools.partial(self._embedded_gallery, step) if sees_lists else None
         self.source = workspace.source(step, self.cost, embedded) if source_keys(step) else None
         # one object for all batches, with which an attack keeps their embeddings
-        self.references = {part: _references(self.splits[part], self.source) for part in ("query", "gallery")}
+        self.references = {part: _references(split, self.source) for part, split in self.lent.items()}
         self.chunked: dict[int, Victim] = {}
         self.targets: np.ndarray | None = None
         if self.threat.impersonate:
@@ -151,7 +156,8 @@ class _Crafting:
         if isinstance(self.attack, QueryAttack):
             # embedded by the system that answers, at no cost of the attack
             system, size = self._system(step, workspace)
-            self.gallery = Gallery(self.references["gallery"], lambda images: _embed(system, images, size, self.device))
+            gallery = _references(self.splits["gallery"], self.source)
+            self.gallery = Gallery(gallery, lambda images: _embed(system, images, size, self.device))
 
     def _embedded_gallery(self, step: Step, victim: Victim) -> torch.Tensor:
         images = self.splits["gallery"].images_for(victim)
@@ -177,25 +183,35 @@ class _Crafting:
         self.images += len(batch.images)
         if source is not None and max_batch < len(batch.images):
             source = self.chunked.setdefault(max_batch, each_member(source, lambda member: Chunked(member, max_batch)))
+        threat = replace(self.threat)
         if not isinstance(self.attack, QueryAttack):
-            return self.attack.craft(source, batch, self.threat, self.generator, **self.learned)  # type: ignore[arg-type]
+            return self.attack.craft(source, batch, threat, self.generator, **self.learned)  # type: ignore[arg-type]
         assert source is not None
         split = self.splits[part]
-        asker = Asker(self.name, torch.from_numpy(split.identities[rows]), torch.from_numpy(split.cameras[rows]))
+        labels = (torch.from_numpy(values[rows].copy()) for values in (split.identities, split.cameras))
+        asker = Asker(self.name, *labels)
         oracle = Counted(source, self.threat, asker, self.gallery, labels="labels" in self.attack.needs)
-        adversarial = self.attack.search(oracle, batch, self.threat, self.generator)
+        adversarial = self.attack.search(oracle, batch, threat, self.generator)
         self.queries += int(oracle.asked.sum())
         return adversarial
 
     def _batch(self, part: str, rows: slice) -> Batch:
-        split, other = self.splits[part], self.references["gallery" if part == "query" else "query"]
-        needs = self.attack.needs
+        split, other = self.lent[part], self.references["gallery" if part == "query" else "query"]
+        needs, targets = self.attack.needs, None
+        if self.targets is not None:
+            targets = Targets(torch.from_numpy(self.targets[rows].copy()), self.references["query"])
         return Batch(
-            to_float(split.images_for(self.source)[rows], self.device),
+            to_float(self.splits[part].images_for(self.source)[rows], self.device),
             torch.from_numpy(split.identities[rows]) if "labels" in needs else None,
             other if "gallery" in needs else None,
-            None if self.targets is None else Targets(torch.from_numpy(self.targets[rows]), self.references["query"]),
+            targets,
         )
+
+    def on_loan(self, step: Step) -> AbstractContextManager[None]:
+        """Context in which the attack has its source."""
+        if self.source is None:
+            return nullcontext()
+        return on_loan(self.source, f"attack {self.name}", source_names(sources_of(step)))
 
     def facts(self) -> Facts:
         """Mean cost of one image: passes through the source, and queries. Empty for an attack that uses no source."""

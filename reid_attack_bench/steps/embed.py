@@ -17,6 +17,7 @@ from reid_attack_bench.data.split import Split
 from reid_attack_bench.errors import VictimError
 from reid_attack_bench.steps.artefacts import REFUSED, read_crafted, write_draws
 from reid_attack_bench.steps.data import images_attacked, source_of
+from reid_attack_bench.steps.loan import as_it_was
 from reid_attack_bench.steps.passes import Note, inference, with_smaller_batches
 from reid_attack_bench.steps.step import Facts, Progress, Step, perturbs_of
 from reid_attack_bench.steps.workspace import Workspace
@@ -85,17 +86,19 @@ def _embed_sides(
     label, device, note = step.parents["victim"].about, workspace.device, workspace.note
     source = source_of(step.parents["data"])
     count = DRAWS if workspace.randomised(step.inputs["victim"]) else 1
-    draws: list[State] = []
-    for draw in range(count):
+
+    def drawn(draw: int) -> State:
         of_draw = progress if count == 1 else _noted(progress, f"draw {draw + 1} of {count}")
-        drawn = {part: values for part, values in images.items() if not (draw and part in once)}
         state = {
             part: _embed_all(victim, values, label, device, of_draw, note, functools.partial(source.image_name, part))
-            for part, values in drawn.items()
+            for part, values in images.items()
+            if not (draw and part in once)
         }
         refused = _refusals(victim, images["query"], label, device, note) if "query" in images else None
-        draws.append(state if refused is None else {**state, REFUSED: refused})
-    return draws
+        return state if refused is None else {**state, REFUSED: refused}
+
+    with as_it_was(victim):
+        return [drawn(draw) for draw in range(count)]
 
 
 def _noted(progress: Progress, text: str) -> Progress:

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from reid_attack_bench.adversary.cost import Cost
 from reid_attack_bench.contracts import LearnedAttack, fit_threat, to_cpu
 from reid_attack_bench.steps.attack_run import AttackRun, note_lost_cameras
-from reid_attack_bench.steps.step import Facts, Progress, Step, source_names, source_parents, threat_of
+from reid_attack_bench.steps.loan import on_loan
+from reid_attack_bench.steps.step import Facts, Progress, Step, source_names, source_parents, sources_of, threat_of
 from reid_attack_bench.steps.workspace import Workspace, fit_context
 
 VERSION = 2
@@ -39,7 +40,8 @@ def run_fit(step: Step, workspace: Workspace, out: Path, progress: Progress) -> 
     cost = Cost()
     source = workspace.source(step, cost)
     data = workspace.training_data(step.inputs["data"], source)
-    state = step.plugin.fit(source, data, threat_of(step), fit_context(step, workspace, progress))
+    with on_loan(source, f"attack {step.config['attack']}", source_names(sources_of(step))):
+        state = step.plugin.fit(source, data, threat_of(step), fit_context(step, workspace, progress))
     save_file(to_cpu(state), out / "state.safetensors")
     workspace.unfinished(step.key).unlink(missing_ok=True)
     note_lost_cameras(step, cost, workspace.note)

@@ -34,6 +34,7 @@ from torch.utils._pytree import tree_leaves
 from reid_attack_bench.contracts import Victim, bound, with_cameras
 from reid_attack_bench.contracts.cameras import UNKNOWN
 from reid_attack_bench.files import digest_of
+from reid_attack_bench.steps.loan import as_it_was
 
 STEP = 0.05
 """Width of a step, in standard deviations of a projection."""
@@ -56,7 +57,7 @@ DIFFERS = "differs"
 def probe(victim: Victim) -> str:
     """Digest of what a victim answers to fixed images, or `DIFFERS`; empty if it fails on them.
 
-    The victim is put in eval mode; where its tensors are and the random numbers of the process stay as they were.
+    The victim is put in eval mode; else it and the random numbers of the process stay as they were.
     """
     try:
         victim = bound(victim)
@@ -155,7 +156,8 @@ def _alone(victim: Victim) -> Iterator[None]:
             torch.set_num_threads(1)
             if device.type != "cpu":
                 victim.to("cpu")
-            yield
+            with as_it_was(victim):
+                yield
     finally:
         torch.set_num_threads(threads)
         np.random.set_state(numpy_state)

@@ -104,7 +104,12 @@ def source_parents(sources: Sequence[Step]) -> dict[str, Step]:
 
 def source_keys(step: Step) -> list[str]:
     """Keys of the sources of a fit or craft step, in order; empty for one that uses none."""
-    return [key for role, key in step.inputs.items() if role == SOURCE or role.startswith(f"{SOURCE}_")]
+    return [source.key for source in sources_of(step)]
+
+
+def sources_of(step: Step) -> list[Step]:
+    """The sources of a fit or craft step, in order; none for one that uses none."""
+    return [parent for role, parent in step.parents.items() if role == SOURCE or role.startswith(f"{SOURCE}_")]
 
 
 def source_names(sources: Sequence[Step]) -> str:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from reid_attack_bench.contracts import Defence, LearnedDefence, Recipe, State, Victim, unbound, weights_digest
 from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.examine import examine
+from reid_attack_bench.steps.loan import as_it_was, on_loan
 from reid_attack_bench.steps.probe import probe
 from reid_attack_bench.steps.step import Configured, Facts, Progress, Step
 from reid_attack_bench.steps.workspace import Workspace, fit_context
@@ -89,7 +90,8 @@ def run_victim(step: Step, workspace: Workspace, out: Path, progress: Progress) 
 
 def described(victim: Victim, device: torch.device) -> Facts:
     """What a victim on `device` declares of itself and `examine` finds, as stored with it."""
-    found = examine(victim, device)
+    with as_it_was(victim):
+        found = examine(victim, device)
     return {
         "name": victim.name or type(victim).__name__,
         "distance": OWN if victim.own_comparison else victim.distance,
@@ -111,5 +113,6 @@ def _fitted(step: Step, workspace: Workspace, progress: Progress) -> State | Non
     if isinstance(step.plugin, LearnedDefence):
         inner = workspace.victim(step.inputs["victim"])
         data = workspace.training_data(step.inputs["data"], inner)
-        return step.plugin.fit(inner, data, fit_context(step, workspace, progress))
+        with on_loan(inner, f"defence {step.about}", step.parents["victim"].about):
+            return step.plugin.fit(inner, data, fit_context(step, workspace, progress))
     return None

@@ -25,6 +25,7 @@ from reid_attack_bench.errors import VictimError
 from reid_attack_bench.files import replace_file
 from reid_attack_bench.steps.artefacts import read_splits
 from reid_attack_bench.steps.examine import examine
+from reid_attack_bench.steps.loan import on_loan
 from reid_attack_bench.steps.passes import MixedPrecision, Note, compiled
 from reid_attack_bench.steps.step import Progress, Step, source_keys
 
@@ -61,7 +62,7 @@ class Workspace:
 
     def training_data(self, key: str, victim: Victim | None = None) -> TrainingData:
         """The training split of one data step, for an attack on `victim` or a defence of it."""
-        train = self.splits(key)["train"]
+        train = self.splits(key)["train"].lent()
         labels = np.unique(train.identities, return_inverse=True)[1].astype(np.int64)
         return TrainingData(self.steps[key].about, train.images_for(victim), labels, train.cameras)
 
@@ -85,7 +86,8 @@ class Workspace:
             return bound(step.plugin)
         if isinstance(step.plugin, Defence):
             inner = self.victim(step.inputs["victim"])
-            victim = step.plugin.defend(inner, state)
+            with on_loan(inner, f"defence {step.about}", self.steps[step.inputs["victim"]].about):
+                victim = step.plugin.defend(inner, state)
             victim.trained_on = victim.trained_on or inner.trained_on
             return bound(victim)
         recipe: Recipe = step.plugin
