@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import click
 
@@ -23,15 +27,32 @@ from reid_attack_bench.cli.weights import weights_group
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.text import one_line, say
 
+_SECONDS_FOR_A_THREAD = 1.0
 _INTERRUPTED = "interrupted. Finished steps are kept; run the same command to resume."
 
 
 def main() -> None:
-    """Run the command line. A BenchError is printed as one line on standard error; the exit status is 1."""
+    """Run the command line. A BenchError is printed as one line on standard error; the exit status is 1.
+
+    It is not 0 either where a plug-in ends the program. Threads that plug-ins left are not waited for.
+    """
+    threads = set(threading.enumerate())
+    try:
+        _invoke()
+    except SystemExit as ended:
+        _leave(ended.code, threads)
+        raise
+    _leave(0, threads)
+
+
+def _invoke() -> None:
     _print_anything()
     _settle()
     try:
-        cli(standalone_mode=False, complete_var=VARIABLE)
+        with _finishing():
+            status = cli(standalone_mode=False, complete_var=VARIABLE)
+        if status:  # of click.exceptions.Exit
+            sys.exit(status)
     except BenchError as error:
         _complain(str(error))
         sys.exit(1)
@@ -49,6 +70,45 @@ def main() -> None:
     except OSError as error:
         _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         sys.exit(1)
+
+
+def _leave(status: Any, threads: set[threading.Thread]) -> None:
+    """End this process where threads other than `threads` would keep it from ending."""
+    left = [each for each in threading.enumerate() if each not in threads and not each.daemon]
+    for thread in left:
+        thread.join(_SECONDS_FOR_A_THREAD)
+    if any(thread.is_alive() for thread in left):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+@contextlib.contextmanager
+def _finishing() -> Iterator[None]:
+    """Context of a command that ends with sys.exit and os._exit, and whatever else a plug-in raises, as an error does.
+
+    Raises:
+        BenchError: something was raised that is to end a program, and is not of ours.
+    """
+    leave, process = os._exit, os.getpid()
+
+    def ended(status: int) -> NoReturn:
+        if status == 0 and os.getpid() == process:  # and not a process that this one forked
+            _complain("os._exit(0) was called by a plug-in: the command is not finished")
+            leave(1)
+        leave(status)
+
+    os._exit = ended
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        from reid_attack_bench.execute.surroundings import ending
+
+        raise BenchError(f"{ending(error)} by a plug-in: the command is not finished") from error
+    finally:
+        os._exit = leave
 
 
 def _print_anything() -> None:

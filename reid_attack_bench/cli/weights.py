@@ -113,14 +113,14 @@ def _tell(results: list[WeightsResult], as_json: bool) -> None:
     failed = [each.error for each in results if each.error]
     if as_json:
         print(json.dumps([asdict(each) for each in results]))
-        sys.exit(1 if failed else 0)
-    for each in results:
-        if not each.error:
-            say(f"{each.name}: {each.state}, {each.path}, SHA-256 {each.sha256}")
-    for line in failed:
-        say(f"error: {one_line(line)}", sys.stderr)
+    else:
+        for each in results:
+            if not each.error:
+                say(f"{each.name}: {each.state}, {each.path}, SHA-256 {each.sha256}")
+        for line in failed:
+            say(f"error: {one_line(line)}", sys.stderr)
     if failed:
-        sys.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _plain(entry: ZooEntry) -> dict[str, Any]:

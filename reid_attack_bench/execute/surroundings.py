@@ -80,7 +80,7 @@ def undisturbed() -> Iterator[Streams]:
         if not pressed and isinstance(error, Exception):
             raise
         if not pressed:
-            raise BenchError(f"{where(error)}{_ending(error)}: a plug-in returns, or raises an Exception") from error
+            raise BenchError(f"{ending(error)}: a plug-in returns, or raises an Exception") from error
     finally:
         for put, value in before:
             put(value)
@@ -94,10 +94,13 @@ def where(error: BaseException) -> str:
     return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
 
 
-def _ending(error: BaseException) -> str:
+def ending(error: BaseException) -> str:
+    """For people: "FILE:LINE: sys.exit(0) was called"."""
     if isinstance(error, SystemExit):
-        return f"sys.exit({'' if error.code is None else error.code}) was called"
-    return f"{error} was called" if isinstance(error, _Exit) else f"{type(error).__name__} was raised"
+        said = f"sys.exit({'' if error.code is None else error.code}) was called"
+    else:
+        said = f"{error} was called" if isinstance(error, _Exit) else f"{type(error).__name__} was raised"
+    return where(error) + said
 
 
 class _Stream:
