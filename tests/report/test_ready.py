@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.jobs.run import evaluate
 from reid_attack_bench.report.ready import check_report
 from tests.plugins import toy
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_folder_that_can_be_written_is_left_as_it_is(tmp_path):
@@ -73,3 +76,23 @@ def test_a_command_in_a_shell_of_a_notebook_without_a_home_can_report(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "weights folder: /" in done.stdout
+
+
+@pytest.mark.e2e
+def test_a_report_is_written_under_a_limit_on_address_space_without_the_charts_that_need_more(tmp_path):
+    code = f"""if True:
+        import resource
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # ulimit -v, as batch systems set it
+        from pathlib import Path
+        from reid_attack_bench.report.write import write_report
+        from tests.report.test_report import make_results
+        write_report(make_results(("osnet_x0_25",), ("plaza",), ("pgd",), (8,), images=1), Path({str(tmp_path)!r}))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "ulimit -v" in page
+    assert "vegaEmbed=" not in page
+    assert list((tmp_path / "plots").glob("*.pdf"))

@@ -31,6 +31,14 @@ from reid_attack_bench.report.results import CellRow, Results, Setting
 from reid_attack_bench.report.rows import Row
 from reid_attack_bench.text import visible
 
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+_ENGINE = 2**41
+"""Address space in bytes."""
+
 
 def page(results: Results, concluded: Conclusions, definitions: Sequence[str]) -> str:
     """The report as one HTML page; equal results give equal text.
@@ -73,9 +81,22 @@ def _seen(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, jinja2.filters.Markup) else value
 
 
+def _is_address_space_limited() -> bool:
+    """Whether the limit on address space (ulimit -v) is below what the engine that makes the script reserves.
+
+    It ends the process where it does not get it, and it was seen to at 64 GiB.
+    """
+    if resource is None:
+        return False
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return limit != resource.RLIM_INFINITY and limit < _ENGINE
+
+
 @functools.cache
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script."""
+    """Vega, Vega-Lite and Vega-Embed in one script; empty where it cannot be made."""
+    if _is_address_space_limited():
+        return ""
     bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # required by its type stub only
     return str(bundle).replace("</script", "<\\/script")
 

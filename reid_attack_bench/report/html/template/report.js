@@ -578,6 +578,7 @@
 
   const views = {};
   async function chart(id, spec, datasetsOf, titles, label) {
+    if (!window.vegaEmbed) return;
     const copy = structuredClone(spec);
     copy.datasets = datasetsOf;
     const style = getComputedStyle(document.documentElement);
