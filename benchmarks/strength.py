@@ -117,11 +117,11 @@ class Trial:
         """
         plan = make_plan(parse.parse(SUITE))
         opened = Store(store)
-        with opened.locked():
-            workspace = Runner(plan.steps, opened, device, Listener()).workspace
-            key = next(k for k, step in plan.steps.items() if step.kind == "victim" and step.about == f"{name}@plaza")
-            splits = workspace.splits(next(k for k, step in plan.steps.items() if step.kind == "data"))
-            victim = workspace.victim(key)
+        opened.prepare()
+        workspace = Runner(plan.steps, opened, device, Listener()).workspace
+        key = next(k for k, step in plan.steps.items() if step.kind == "victim" and step.about == f"{name}@plaza")
+        splits = workspace.splits(next(k for k, step in plan.steps.items() if step.kind == "data"))
+        victim = workspace.victim(key)
         seen = adapt(victim, samples, randomised=victim.randomised) if samples else victim
         draws = f", EOT of {samples}" if samples > 1 else ""
         how = f"{name}{f' (adaptive{draws})' if samples else ''}"

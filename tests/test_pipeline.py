@@ -476,17 +476,6 @@ def test_a_full_disk_is_said_and_keeps_what_is_done(tiny, tmp_path: Path, monkey
         run_here(tiny, tmp_path)
 
 
-def test_two_runs_cannot_share_a_store_at_once(tiny, tmp_path: Path) -> None:
-    import fcntl
-
-    from reid_attack_bench.errors import BenchError
-
-    with (tmp_path / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BenchError, match="another run is using the store"):
-            run_here(tiny, tmp_path)
-
-
 def test_an_exported_domain_runs_as_market1501(tiny, write_suite, tmp_path: Path) -> None:
     root = tmp_path / "data"
     tiny["attacks"] = {"pgd": {"options": {"steps": 2}}}

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from reid_attack_bench import files
-from reid_attack_bench import store as store_module
 from reid_attack_bench.files import digest_of
 from reid_attack_bench.store import LARGE, CorruptArtefact, Store
+from reid_attack_bench.store import local as store_module
 
 
 def fill(store: Store, key: str = "k1", text: str = "hello") -> None:
@@ -166,12 +166,14 @@ def test_what_systems_add_to_folders_is_not_damage(tmp_path) -> None:
 def test_leftovers_of_a_killed_write_are_swept_anywhere(tmp_path) -> None:
     store = Store(tmp_path)
     fill(store)
+    (tmp_path / "pending" / "k1-of-an-earlier-version").mkdir()
     for folder in ("", "checked", "unfinished", "data"):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / ".k1.123.tmp").write_bytes(b"cut short")
     (tmp_path / "checked" / "k9").write_text("5")
-    store.sweep()
+    store.prepare()
     assert list(tmp_path.rglob("*.tmp")) == []
+    assert list((tmp_path / "pending").iterdir()) == []
     store.open("data", "k1")
 
 

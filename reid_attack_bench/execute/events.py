@@ -26,6 +26,9 @@ class Listener:
     def finish(self, step: Step, seconds: float) -> None:
         """A step is stored."""
 
+    def found(self, step: Step) -> None:
+        """Another run on the same store has stored a step that was missing."""
+
     def fail(self, step: Step, reason: str) -> None:
         """A step failed; `reason` is one line."""
 
@@ -78,6 +81,9 @@ class Recorder(Listener):
     def finish(self, step: Step, seconds: float) -> None:
         self.outcome.seconds[step.key] = seconds
         self.listener.finish(step, seconds)
+
+    def found(self, step: Step) -> None:
+        self.listener.found(step)
 
     def fail(self, step: Step, reason: str) -> None:
         line = " ".join(reason.split())

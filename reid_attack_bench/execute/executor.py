@@ -20,7 +20,7 @@ from reid_attack_bench.execute.device import (
     settings_for_a_run,
 )
 from reid_attack_bench.execute.events import Listener, Outcome, Recorder
-from reid_attack_bench.execute.parallel import Team, run_in_parallel
+from reid_attack_bench.execute.parallel import Pause, Team, run_in_parallel
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.steps.step import Step
@@ -55,7 +55,8 @@ def execute(
     """Run all missing steps of `plan`.
 
     A failed step fails its dependents only. A run can be killed at any moment; the next one resumes with the unfinished
-    steps. Results do not depend on where steps run, since each has the same number of threads.
+    steps. Results do not depend on where steps run, since each has the same number of threads. Several runs may use one
+    store: each does the steps that no other is doing, and takes the results of the others.
 
     Args:
         plan: the steps and the goals.
@@ -71,25 +72,24 @@ def execute(
         ray: address of a Ray cluster that runs the steps, or "local", see `execute.ray`; `workers` is then ignored.
 
     Raises:
-        BenchError: another run uses the store, the disk is full, or several workers are not possible here.
+        BenchError: the store cannot be written to, the disk is full, or several workers are not possible here.
     """
     devices = each_of(device)
     outcome = Outcome(threads=threads or default_threads(devices[0]))
     recorder = Recorder(outcome, listener or Listener())
-    with store.locked():
-        store.sweep()
-        todo = missing_steps(plan, store, repair(plan, store, recorder))
-        # started before a listener starts a thread, as progress bars do
-        assignment = Assignment(plan, store, devices[0], outcome.threads, memory_limit)
-        team = _team(assignment, devices, len(todo), workers, ray)
-        recorder.begin(todo, len(plan.steps))
-        if not todo:
-            return outcome
-        with settings_for_a_run(outcome.threads):
-            if team is None:
-                _run_here(todo, Runner(plan.steps, store, devices[0], recorder), outcome)
-            else:
-                run_in_parallel(todo, recorder, team, plan.steps)
+    store.prepare()
+    todo = missing_steps(plan, store, repair(plan, store, recorder))
+    # started before a listener starts a thread, as progress bars do
+    assignment = Assignment(plan, store, devices[0], outcome.threads, memory_limit)
+    team = _team(assignment, devices, len(todo), workers, ray)
+    recorder.begin(todo, len(plan.steps))
+    if not todo:
+        return outcome
+    with settings_for_a_run(outcome.threads):
+        if team is None:
+            _run_here(todo, Runner(plan.steps, store, devices[0], recorder), outcome)
+        else:
+            run_in_parallel(todo, recorder, team, plan.steps, store)
     outcome.failed.update(schedule.behind_gates(plan.steps.values(), outcome.failed))
     return outcome
 
@@ -128,13 +128,19 @@ def _team(
 
 
 def _run_here(todo: list[Step], runner: Runner, outcome: Outcome) -> None:
-    queue = schedule.Queue(todo)
-    for step in todo:  # in the order of the plan, which keeps what belongs together in memory
-        if step.key in outcome.failed:
-            continue
-        runner.run(step)
-        if step.key in outcome.failed:
-            outcome.failed.update(queue.fail(step.key, outcome.failed[step.key]))
+    queue, pause = schedule.Queue(todo), Pause(runner.listener)
+    while todo:
+        held: dict[str, Step] = {}  # what another run does, and what waits for it
+        for step in todo:  # in the order of the plan, which keeps what belongs together in memory
+            if step.key in outcome.failed:
+                continue
+            if not held.keys().isdisjoint(schedule.needs(step)) or not runner.run(step):
+                held[step.key] = step
+            if step.key in outcome.failed:
+                outcome.failed.update(queue.fail(step.key, outcome.failed[step.key]))
+        if len(held) == len(todo):
+            pause.wait(len(held))
+        todo = list(held.values())
 
 
 def repair(plan: Plan, store: Store, listener: Listener) -> list[str]:

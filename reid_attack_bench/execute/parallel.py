@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +13,14 @@ from reid_attack_bench.execute.events import Listener, Recorder
 from reid_attack_bench.execute.schedule import Queue, resident
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.steps.workspace import VICTIMS_IN_MEMORY
+from reid_attack_bench.store import Store
 
 Message = tuple[Any, ...]
 """An event of a worker, with the keys of steps in place of steps: the name of a method of Listener and its arguments.
 
-Besides, "idle" ends a step; "died" with a reason says that the worker ended in the middle of one, and "lost" that it
-did so for a reason outside the step, which is then given to another worker; "fatal" with a reason ends the run.
+Besides, "idle" ends a step; "held" says that another run is doing it; "died" with a reason says that the worker ended
+in the middle of one, and "lost" that it did so for a reason outside the step, which is then given to another worker;
+"fatal" with a reason ends the run.
 """
 
 
@@ -63,14 +66,20 @@ class Team(ABC):
 
     @abstractmethod
     def messages(self) -> Iterable[tuple[Worker, Message]]:
-        """Messages of the busy workers, at least one; waits for it."""
+        """Messages of the busy workers; waits a moment for one."""
 
     @abstractmethod
     def dismiss(self) -> None:
         """End all workers."""
 
 
-def run_in_parallel(todo: Sequence[Step], recorder: Recorder, team: Team, steps: Mapping[str, Step]) -> None:
+AGAIN = 1.0
+"""Seconds between two looks at what another run is doing."""
+
+
+def run_in_parallel(
+    todo: Sequence[Step], recorder: Recorder, team: Team, steps: Mapping[str, Step], store: Store
+) -> None:
     """Run the steps `todo` on `team`, each when the steps it needs are done. All workers are ended at the end.
 
     A step fails if its worker dies, and fails those that depend on it.
@@ -79,24 +88,64 @@ def run_in_parallel(todo: Sequence[Step], recorder: Recorder, team: Team, steps:
         todo: steps in an order that satisfies their needs; needs that are not among them are stored.
         recorder: receives all events, in this process.
         steps: key → step, for all steps that may be run, including inputs that turn out corrupt.
+        store: where other runs may store steps too.
 
     Raises:
         BenchError: no further step can succeed, e.g. because the disk is full.
     """
     queue = Queue(todo)
+    held: list[Step] = []
+    looked, pause = time.monotonic(), Pause(recorder)
     try:
         while True:
+            if held and time.monotonic() - looked >= AGAIN:
+                looked = time.monotonic()
+                held = _still_held(held, queue, recorder, store)
             while queue and (worker := team.idle()) is not None:
                 step = queue.take(worker.loaded)
                 worker.begin(step)
                 team.give(worker, step)
             if not team.busy():
-                break
+                if not held:
+                    break
+                pause.wait(len(queue) + len(held))
+                continue
             for worker, message in team.messages():
-                _receive(worker, message, queue, recorder, steps)
+                if message[0] == "held":
+                    held += [worker.step] if worker.step else []
+                    worker.step = None
+                else:
+                    _receive(worker, message, queue, recorder, steps)
     finally:
         team.dismiss()
     assert not len(queue), "a step was neither run nor failed"
+
+
+class Pause:
+    """Waits a moment for what another run is doing, and says so the first time."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener, self._said = listener, False
+
+    def wait(self, steps: int) -> None:
+        if not self._said:
+            self._listener.note(f"waiting for another run on this store, which does what {steps} steps need")
+        self._said = True
+        time.sleep(AGAIN)
+
+
+def _still_held(held: list[Step], queue: Queue, recorder: Recorder, store: Store) -> list[Step]:
+    """Those of `held` that another run is still doing; the others are done, or go back to the queue."""
+    left = []
+    for step in held:
+        if store.has(step.kind, step.key):
+            recorder.found(step)
+            queue.finish(step.key)
+        elif store.claims.holder(step.key):
+            left.append(step)
+        else:
+            queue.put_back(step)
+    return left
 
 
 def _receive(worker: Worker, message: Message, queue: Queue, recorder: Recorder, steps: Mapping[str, Step]) -> None:
@@ -142,6 +191,9 @@ class Sender(Listener):
 
     def finish(self, step: Step, seconds: float) -> None:
         self._send(("finish", step.key, seconds))
+
+    def found(self, step: Step) -> None:
+        self._send(("found", step.key))
 
     def fail(self, step: Step, reason: str) -> None:
         self._send(("fail", step.key, reason))

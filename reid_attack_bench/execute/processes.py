@@ -120,12 +120,10 @@ class LocalTeam(Team):
 
     def messages(self) -> Iterator[tuple[Worker, Message]]:
         busy = {worker.pipe: worker for worker in self._workers if worker.step is not None}
-        told: list[tuple[LocalWorker, Message]] = []
-        while not told:
-            ready = multiprocessing.connection.wait(list(busy), timeout=_LOOK if self._limit is None else memory.LOOK)
-            told = [(worker, worker.receive()) for pipe, worker in busy.items() if pipe in ready]
-            told += [(worker, worker.died()) for worker in busy.values() if not ready and worker.has_ended()]
-            told += self._over([worker for pipe, worker in busy.items() if pipe not in ready and not pipe.closed])
+        ready = multiprocessing.connection.wait(list(busy), timeout=_LOOK if self._limit is None else memory.LOOK)
+        told = [(worker, worker.receive()) for pipe, worker in busy.items() if pipe in ready]
+        told += [(worker, worker.died()) for worker in busy.values() if not ready and worker.has_ended()]
+        told += self._over([worker for pipe, worker in busy.items() if pipe not in ready and not pipe.closed])
         for worker, message in told:
             if message[0] == "died":
                 self._free.append((worker.place, self._workers.pop(worker)))
@@ -230,11 +228,12 @@ def _work(pipe: Connection, job: Assignment) -> None:
         if key not in job.plan.steps:
             pipe.send(("fatal", "the suite or a plug-in file changed while it ran: run the same command again"))
             return
+        over = True
         try:
-            runner.run(job.plan.steps[key])
+            over = runner.run(job.plan.steps[key])
         except BenchError as error:
             pipe.send(("fatal", str(error)))
-        pipe.send(("idle",))
+        pipe.send(("idle",) if over else ("held",))
 
 
 def _end_with(parent: int) -> None:

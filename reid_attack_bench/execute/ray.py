@@ -39,6 +39,9 @@ _RETRIES = 2
 _POLL = 0.05
 """Seconds between two looks at the mailbox."""
 
+_LOOKS = 20
+"""Looks at the mailbox before other work is seen to."""
+
 _PROGRESS = 0.5
 """Seconds between two messages about the progress of a step."""
 
@@ -113,7 +116,9 @@ class RayTeam(Team):
     def messages(self) -> Iterator[tuple[Worker, Message]]:
         done: list[Any] = []
         told: list[Message] = []
-        while not (done or told):
+        for _look in range(_LOOKS):
+            if done or told:
+                break
             done, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=_POLL)
             told = self._ray.get(self._mailbox.take.remote())
         running = {worker.step.key: worker for worker in self._tasks.values() if worker.step is not None}
@@ -132,7 +137,7 @@ class RayTeam(Team):
         errors, step = self._ray.exceptions, worker.step
         assert step is not None
         try:
-            return [*self._ray.get(task), ("idle",)]
+            return self._ray.get(task)
         except errors.OutOfMemoryError as error:
             return [("died", f"out of memory: {_line(error)}")]
         except errors.RayTaskError as error:
@@ -180,10 +185,10 @@ def _run_step(text: str, key: str, mailbox: Any, folder: str) -> list[Message]:
     if key not in runner.steps:
         return [("fatal", f"node {place} plans other steps: the suite or a plug-in file changed, or the data differ")]
     try:
-        runner.run(runner.steps[key])
+        over = runner.run(runner.steps[key])
     except BenchError as error:
         return [*outbox.kept, ("fatal", f"node {place}: {error}")]
-    return outbox.kept
+    return [*outbox.kept, ("idle",) if over else ("held",)]
 
 
 class _Outbox:

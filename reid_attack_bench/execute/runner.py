@@ -20,7 +20,7 @@ from reid_attack_bench.execute.surroundings import undisturbed, where
 from reid_attack_bench.steps import kinds
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.steps.workspace import Workspace
-from reid_attack_bench.store import CorruptArtefact, Store
+from reid_attack_bench.store import CorruptArtefact, Held, Store
 
 
 class Runner:
@@ -31,14 +31,19 @@ class Runner:
         self.workspace = Workspace(self.obtain, steps, device, store.unfinished, listener.note)
         self._checked: set[str] = set()
 
-    def run(self, step: Step) -> None:
+    def run(self, step: Step) -> bool:
         """Run `step`; a failure is reported to the listener.
+
+        Returns:
+            Whether it is over; False if another run is doing it, or making one of its inputs.
 
         Raises:
             BenchError: the disk is full, so no other step can succeed either.
         """
         try:
-            self._run(step)
+            self._make(step)
+        except Held:
+            return False
         except BenchError as error:
             self.listener.fail(step, str(error))
         except torch.cuda.OutOfMemoryError:
@@ -53,6 +58,7 @@ class Runner:
                     "finished steps are kept: free some space and run the same command again"
                 ) from error
             self.listener.fail(step, f"{where(error)}{type(error).__name__}: {error}")
+        return True
 
     def obtain(self, key: str) -> Path:
         """The verified folder of a step's result; the step is run again if it is missing or corrupt."""
@@ -67,8 +73,20 @@ class Runner:
             except CorruptArtefact as error:
                 self.listener.rebuild(step, f"{step.label}: {error.found}")
                 self.store.discard(step.kind, key)
-        self._run(step)
-        return self.store.folder(step.kind, key)
+        self._make(step)
+        return self.store.open(step.kind, key)
+
+    def _make(self, step: Step) -> None:
+        """Run `step`, unless another run has stored its result meanwhile.
+
+        Raises:
+            Held: another run is doing it.
+        """
+        with self.store.claims.claim(step.key):
+            if self.store.has(step.kind, step.key):
+                self.listener.found(step)
+            else:
+                self._run(step)
 
     def _run(self, step: Step) -> None:
         for key in step.inputs.values():

@@ -97,6 +97,9 @@ class RichListener(Listener):
             text = f"{step.label} ({'; '.join(more)})" if more else step.label
             self._say(f"{seconds:7.1f} s", "dim", f"  {one_line(text)}")
 
+    def found(self, step: Step) -> None:
+        self._end(step, None)
+
     def fail(self, step: Step, reason: str) -> None:
         self._end(step, None)
         self._say("failed", "bold red", f"   {one_line(step.label)}: {visible(reason)}")

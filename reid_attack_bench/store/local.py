@@ -1,4 +1,4 @@
-"""The store: results of steps, addressed by what made them. Written atomically, checked when read."""
+"""The store as a folder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,7 @@ from typing import Any
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import TICK, file_digest, fingerprint, is_settled, replace_file
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
+from reid_attack_bench.store.claims import Claims, is_gone, owner
 
 DEFAULT_STORE = Path("runs/store")
 """Store of every command and function that is not given another."""
@@ -157,7 +153,7 @@ class Store:
 
         `manifest` is read on exit, so the caller may add to it until then.
         """
-        pending = _made(self.root / "pending") / f"{key}-{uuid.uuid4().hex[:8]}"
+        pending = _made(self.root / "pending") / f"{key}~{owner()}~{uuid.uuid4().hex[:8]}"
         pending.mkdir()
         try:
             yield pending
@@ -184,36 +180,38 @@ class Store:
                 _remove(final)
                 pending.rename(final)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other runs out of this store; without effect where the system has no file locks.
+    @property
+    def claims(self) -> Claims:
+        """Which steps are being done, and by whom."""
+        return Claims(self.root / "claims")
+
+    def prepare(self) -> None:
+        """Make the folder ready for a run: what killed runs left half written is removed, that of living ones is not.
 
         Raises:
-            BenchError: another run uses the store, or it cannot be written to.
+            BenchError: it cannot be written to.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / "lock").open("ab")
+            for name in ("claims", "pending", "unfinished", "checked"):
+                _made(self.root / name)
+            self.claims.now()
         except OSError as error:
             raise BenchError(
                 f"cannot write to the store {self.root}: {error.strerror}; choose another with --store"
             ) from error
-        with lock:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise BenchError(
-                    f"another run is using the store {self.root}; wait for it, or choose another with --store"
-                ) from None
-            yield
-
-    def sweep(self) -> None:
-        """Remove what a killed run left half written. Safe only while no other run uses the store."""
-        _remove(self.root / "pending")
+        self.claims.sweep()
+        for pending in (self.root / "pending").iterdir():
+            key, _, rest = pending.name.partition("~")
+            name = rest.partition("~")[0]
+            gone = is_gone(name) if name else True
+            if gone is None:  # a process elsewhere: it keeps its claim while it works
+                gone = self.claims.holder(key) != name
+            if gone:
+                _remove(pending)
         for depth in ("", "*/"):
             for cut_short in self.root.glob(f"{depth}.*.tmp"):
-                _remove(cut_short)
+                if not self.claims.holder(cut_short.name[1:].partition(".")[0]):
+                    _remove(cut_short)
 
 
 @functools.lru_cache(maxsize=64)  # of one result, the manifest is read several times in a row

@@ -1,0 +1,6 @@
+"""The store: results of steps, addressed by what made them. Written atomically, checked when read."""
+
+from reid_attack_bench.store.claims import Held
+from reid_attack_bench.store.local import DEFAULT_STORE, LARGE, CorruptArtefact, Store
+
+__all__ = ["DEFAULT_STORE", "LARGE", "CorruptArtefact", "Held", "Store"]
