@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from reid_attack_bench.contracts import Distance, RankingProtocol
 from reid_attack_bench.errors import BenchError
+from reid_attack_bench.metrics.blocks import as_floats
 from reid_attack_bench.metrics.bootstrap import intervals
 from reid_attack_bench.metrics.pairs import SameIdentity
 
@@ -318,9 +319,7 @@ def _blocks(
                 f"of shape {tuple(given.shape)} starts at row {start}"
             )
         for offset in range(0, len(given), rows):
-            block = given[offset : offset + rows]
-            if isinstance(block, Tensor) and block.device.type == "cpu":
-                block = block.numpy()
+            block = as_floats(given[offset : offset + rows])
             if np.isnan(float(block.min())):  # a minimum keeps NaN: one pass without a copy
                 row = start + int(np.isnan(_fetched(block)).any(axis=1).argmax())
                 raise BenchError(f"the distances of query {row} contain NaN: check the embeddings of the victim")

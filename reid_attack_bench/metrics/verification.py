@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
+from reid_attack_bench.metrics.blocks import as_floats
 from reid_attack_bench.metrics.pairs import SameIdentity
 
 RATES = {"tpr_fpr1e3": 1000, "tpr_fpr1e2": 100}
@@ -44,7 +45,7 @@ class PairDistances:
         """The blocks as they are, each after its distances were taken."""
         start = 0
         for given in blocks:
-            block = given.numpy() if isinstance(given, Tensor) and given.device.type == "cpu" else given
+            block = as_floats(given)
             rows, columns = self._same.pairs(start, len(block))
             kept = ~self._same.junk(start + rows, columns)
             self._genuine.append(_fetched(block[rows[kept], columns[kept]]))
