@@ -98,8 +98,10 @@ class _Collector:
         self.outdated = False
         self.facts: dict[str, dict[str, Any]] = {}
         self.facts_of = functools.cache(self.unchecked)
+        self.thresholds = functools.cache(lambda key: read_pairs(store.folder("clean-rank", key), "thresholds"))
 
     def results(self) -> Results:
+        self.success = self.success_rates()
         cells = [self.cell(cell) for cell in self.record.cells]
         notes = list(self.record.notes)
         if not self.record.finished:
@@ -181,18 +183,30 @@ class _Collector:
 
     def beside_clean(self, cell: CellRecord) -> dict[str, float | None]:
         """Measures of two rankings: that of a cell, and the clean one of its target."""
-        before, after = self.per_query[cell.clean_rank_key], self.per_query[cell.rank_key]
-        hits = [
-            {1: each.hit[before.valid], 10: each.hit10[before.valid]}
-            for each in (before, after)
-            if len(each.hit10) == len(before.valid)
-        ]
-        found = success_rates(hits[0], hits[1], before.identities[before.valid]) if len(hits) == 2 else {}
+        found = self.success.get((cell.clean_rank_key, cell.rank_key), {})
         genuine = read_pairs(self.store.folder("rank", cell.rank_key), "genuine")
-        thresholds = read_pairs(self.store.folder("clean-rank", cell.clean_rank_key), "thresholds")
+        thresholds = self.thresholds(cell.clean_rank_key)
         if genuine is None or thresholds is None:
             return found
         return found | true_positive_rates(genuine, thresholds)
+
+    def success_rates(self) -> dict[tuple[str, str], dict[str, float | None]]:
+        """Clean ranking and ranking → success rates; those of one clean ranking from the same resamples."""
+        groups: dict[str, dict[str, None]] = {}
+        for cell in self.record.cells:
+            if cell.rank_key and None not in (
+                self.ranking("clean-rank", cell.clean_rank_key),
+                self.ranking("rank", cell.rank_key),
+            ):
+                groups.setdefault(cell.clean_rank_key, {})[cell.rank_key] = None
+        found: dict[tuple[str, str], dict[str, float | None]] = {}
+        for clean_key, keys in groups.items():
+            before = self.per_query[clean_key]
+            known = [key for key in keys if len(self.per_query[key].hit10) == len(before.valid) == len(before.hit10)]
+            clean, *attacked = (_hits(self.per_query[key], before.valid) for key in (clean_key, *known))
+            rates = success_rates(clean, attacked, before.identities[before.valid]) if known else []
+            found |= {(clean_key, key): each for key, each in zip(known, rates, strict=True)}
+        return found
 
     def status(self, key: str, facts: Mapping[str, Any] | None) -> str:
         if facts is not None:
@@ -267,3 +281,8 @@ class _Collector:
                 key,
             )
         return list(made.values())
+
+
+def _hits(outcome: PerQuery, valid: np.ndarray) -> dict[int, np.ndarray]:
+    """k → hits of the valid queries; none for an outcome of a version that did not store those at 10."""
+    return {1: outcome.hit[valid], 10: outcome.hit10[valid]} if len(outcome.hit10) else {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -170,7 +171,7 @@ class CellRow:
             return "transfer"
         return "query" if self.access == "query" else "whitebox"
 
-    @property
+    @functools.cached_property
     def setting(self) -> Setting:
         return Setting.of_row(self)
 
@@ -224,7 +225,7 @@ class CleanRow:
 
 
 def _fields(row: CellRow | CleanRow) -> dict[str, Any]:
-    return {name: value for name, value in vars(row).items() if name not in ("values", "checks")}
+    return {each.name: getattr(row, each.name) for each in fields(row) if each.name not in ("values", "checks")}
 
 
 @dataclass(frozen=True)
@@ -325,7 +326,7 @@ class Results:
     data: dict[str, str] = field(default_factory=dict)
     costs: Sequence[CostRow] = ()
 
-    @property
+    @functools.cached_property
     def settings(self) -> list[Setting]:
         """Attack settings of the run, sorted, including those without a successful cell."""
         return sorted({cell.setting for cell in self.cells})

@@ -15,7 +15,7 @@ import pandas as pd
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import replace_file
-from reid_attack_bench.metrics.catalogue import measure_of
+from reid_attack_bench.metrics.catalogue import Measure, measure_of
 from reid_attack_bench.report.record import models
 from reid_attack_bench.report.results import CellRow, CleanRow, PerQuery, Results, Setting
 from reid_attack_bench.text import csv_cell
@@ -143,11 +143,14 @@ def contenders(results: Results) -> list[CleanRow]:
 
 def format_value(column: str, value: Any) -> str:
     """A value as in the CSV files: percentages with 2 decimals, visibility measures with 4, missing values empty."""
+    return _formatted(measure_of(column), value)
+
+
+def _formatted(measure: Measure | None, value: Any) -> str:
     if is_missing(value):
         return ""
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
-    measure = measure_of(column)
     if measure is not None:
         text = f"{float(value):.{measure.csv_digits}f}"
         return text[1:] if text.startswith("-") and not text.strip("-0.") else text  # no "-0.00"
@@ -166,8 +169,10 @@ def csv_text(frame: pd.DataFrame) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(csv_cell, frame.columns))
+    measures = [measure_of(str(column)) for column in frame.columns]
     for row in rows(frame):
-        writer.writerow([csv_cell(format_value(column, value)) for column, value in row.items()])
+        texts = (_formatted(measure, value) for measure, value in zip(measures, row.values(), strict=True))
+        writer.writerow(map(csv_cell, texts))
     return text.getvalue()
 
 

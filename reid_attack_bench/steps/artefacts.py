@@ -117,13 +117,12 @@ def read_outcome(folder: Path) -> dict[str, np.ndarray]:
 
     Those of earlier versions lack identities, and count a refused query as its clean version.
     """
-    arrays = {name: values.numpy() for name, values in load_file(folder / _RANKING).items()}
-    names = ("ap", "valid", "identities", "hit_as_clean", "ap_as_clean")
-    return {
-        "hit": arrays["hits"][:, 0],
-        "hit10": arrays["hits"][:, 9],
-        **{name: arrays[name] for name in names if name in arrays},
-    }
+    with safe_open(folder / _RANKING, framework="np") as file:
+        stored = set(file.keys())
+        names = ("ap", "valid", "identities", "hit_as_clean", "ap_as_clean")
+        arrays = {name: file.get_tensor(name) for name in names if name in stored}
+        hits = file.get_tensor("hits")
+    return {"hit": hits[:, 0].copy(), "hit10": hits[:, 9].copy(), **arrays}
 
 
 def new_images(folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,7 +13,7 @@ from reid_attack_bench.metrics.evasion import relative_drop, success_rates
 def test_success_is_of_the_queries_that_were_found() -> None:
     before = {1: np.array([1.0, 1, 1, 0, 0]), 10: np.array([1.0, 1, 1, 1, 0])}
     after = {1: np.array([0.0, 0, 1, 1, 0]), 10: np.array([0.0, 1, 1, 1, 1])}
-    found = success_rates(before, after)
+    [found] = success_rates(before, [after])
     assert found["success1"] == pytest.approx(200 / 3), "the fourth was not found before, and does not count"
     assert found["success10"] == pytest.approx(25.0)
     assert found["success1_low"] <= found["success1"] <= found["success1_high"]  # type: ignore[operator]
@@ -24,23 +24,34 @@ def test_success_is_of_the_queries_that_were_found() -> None:
 
 def test_nobody_found_before_is_no_success() -> None:
     none = {1: np.zeros(3), 10: np.zeros(3)}
-    assert success_rates(none, none) == dict.fromkeys(("success1", "success1_low", "success1_high", "success10"))
+    names = ("success1", "success1_low", "success1_high", "success10")
+    assert success_rates(none, [none]) == [dict.fromkeys(names)]
 
 
 def test_the_interval_of_success_resamples_identities_of_the_queries_that_were_found() -> None:
     rng = np.random.default_rng(0)
     identities = rng.integers(0, 12, 90)
     before, after = (rng.integers(0, 2, 90).astype(np.float32) for _ in "ab")
-    found = success_rates({1: before, 10: before}, {1: after, 10: after}, identities)
+    [found] = success_rates({1: before, 10: before}, [{1: after, 10: after}], identities)
     kept = before == 1
     expected = interval(1.0 - after[kept], identities[kept], seed=0)
     assert (found["success1_low"], found["success1_high"]) == pytest.approx(tuple(100 * end for end in expected))
     assert expected != interval(1.0 - after[kept], seed=0)
 
 
+def test_many_attacks_at_once_are_as_one_after_the_other() -> None:
+    rng = np.random.default_rng(2)
+    identities, before = rng.integers(0, 9, 60), rng.integers(0, 2, 60).astype(np.float32)
+    attacks = [{k: rng.integers(0, 2, 60).astype(np.float32) for k in (1, 10)} for _ in range(20)]
+    clean = {1: before, 10: np.maximum(before, attacks[0][10])}
+    assert success_rates(clean, []) == []
+    for each, alone in zip(success_rates(clean, attacks, identities), attacks, strict=True):
+        assert each == pytest.approx(success_rates(clean, [alone], identities)[0], abs=1e-9)
+
+
 def test_a_randomised_victim_counts_by_the_share_of_draws() -> None:
     before, after = {1: np.array([1.0, 0.5]), 10: np.ones(2)}, {1: np.array([0.2, 0.0]), 10: np.ones(2)}
-    found = success_rates(before, after)
+    [found] = success_rates(before, [after])
     assert found["success1"] == pytest.approx(100 * (0.8 + 0.5) / 1.5)
     assert found["success10"] == 0.0
 

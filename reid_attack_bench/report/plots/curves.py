@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -27,24 +28,40 @@ from reid_attack_bench.text import file_name
 CONTROL_COLOUR = "#777777"
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """Contents of a run that all its curves show: cells by (target, data set), looks of attacks, best controls."""
+
+    cells: Mapping[tuple[str, str], Sequence[CellRow]]
+    looks: Mapping[Setting, tuple[str, str]]
+    controls: Mapping[controls.Budget, CellRow]
+
+    @classmethod
+    def of(cls, results: Results) -> _Shared:
+        cells: dict[tuple[str, str], list[CellRow]] = {}
+        for cell in results.cells:
+            cells.setdefault((cell.target, cell.dataset), []).append(cell)
+        shown = {replace(setting, epsilon=0) for setting in controls.without_controls(results)}
+        looks = {variant: look for variant, look in line_styles(results).items() if variant in shown}
+        return cls(cells, looks, controls.best_controls(results))
+
+
 # size: one figure drawn top to bottom
-def curves_figure(results: Results, victim: str, dataset: str) -> Figure:
+def curves_figure(results: Results, victim: str, dataset: str, shared: _Shared | None = None) -> Figure:
     """Rank-1 and mAP of one victim on one data set against epsilon, with the 95 % intervals of the cells as bands.
 
     Solid: source = target; dashed: transfer from the other source with the lowest mAP at that epsilon; dotted, for all
     controls: the best one at that epsilon. Epsilon 0 is the clean value. A missing cell breaks its line.
     """
     with styled():
-        reached = (c for c in results.cells if c.target == victim and c.dataset == dataset)
-        here = rows.over_seeds(reached)
+        shared = shared or _Shared.of(results)
+        looks, here = shared.looks, rows.over_seeds(shared.cells.get((victim, dataset), ()))
         without_attack = [r for r in results.clean if r.victim == victim and r.dataset == dataset]
         start = next((row for row in without_attack if row.ok), None)
         epsilons = sorted({cell.epsilon for cell in here} | {0})
-        shown = {replace(setting, epsilon=0) for setting in controls.without_controls(results)}
-        looks = {variant: look for variant, look in line_styles(results).items() if variant in shown}
         best = {
             epsilon: control
-            for (target, place, epsilon, pixels, perturbs), control in controls.best_controls(results).items()
+            for (target, place, epsilon, pixels, perturbs), control in shared.controls.items()
             if (target, place, pixels, perturbs) == (victim, dataset, None, "query")
         }
         names = {variant: variant.variant for variant in looks}
@@ -116,11 +133,12 @@ def _point(here: list[CellRow], setting: Setting, own: bool) -> CellRow | None:
 
 def curves(results: Results, folder: Path) -> list[Path]:
     """Write the curves of every victim on its training data set; victims without a successful cell are left out."""
-    reached = {(cell.target, cell.dataset) for cell in results.cells if cell.ok and cell.epsilon > 0}
+    shared = _Shared.of(results)
+    reached = {place for place, cells in shared.cells.items() if any(cell.ok and cell.epsilon > 0 for cell in cells)}
     places = [(row.victim, row.dataset) for row in rows.training_data_rows(results)]
     return [
         path
         for place in places
         if place in reached
-        for path in save_plot(curves_figure(results, *place), folder / (file_name("curve", *place) + ".png"))
+        for path in save_plot(curves_figure(results, *place, shared), folder / (file_name("curve", *place) + ".png"))
     ]

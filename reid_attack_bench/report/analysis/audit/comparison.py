@@ -78,7 +78,8 @@ def _queries(subject: Subject, best: Arm, epsilon: int, pixels: int) -> Iterator
 
 def _transferred(subject: Subject, best: Arm, epsilon: int, pixels: int) -> Iterator[Found]:
     for arm in within(subject.arms, epsilon, pixels):
-        transferred = arm.by_gradients and not arm.cells[0].own
+        # an interval of every transferred attack would take most of the time of an audit
+        transferred = arm.by_gradients and not arm.cells[0].own and best.mean_ap > arm.mean_ap
         gain = difference(subject.results, best, arm) if transferred else None
         if gain is not None and gain.positive:
             what = f"{arm.name} from {arm.source} is stronger than {best.name} white-box: {gain.text}"
