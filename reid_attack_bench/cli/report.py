@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 @click.command("report")
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @MOVED_STORE
+@click.option("--every-plot", is_flag=True, help="Draw heat maps and curves also of a run with thousands of cells.")
 @AS_JSON
-def report_command(run_dir: Path, store: Path | None, as_json: bool) -> None:
+def report_command(run_dir: Path, store: Path | None, every_plot: bool, as_json: bool) -> None:
     """Write the report of a run again, from the store.
 
     No model is run. For an interrupted or running run, the finished steps are reported.
     """
     from reid_attack_bench.jobs.result import Result
 
-    write_and_show(Result.load(run_dir, store), as_json)
+    write_and_show(Result.load(run_dir, store), as_json, every_plot=every_plot)
 
 
 @click.command("compare")
@@ -83,12 +84,12 @@ def compare_command(run_a: Path, run_b: Path, store: Path | None, outs: tuple[Pa
         say(line)
 
 
-def write_and_show(result: Result, as_json: bool) -> None:
+def write_and_show(result: Result, as_json: bool, *, every_plot: bool = False) -> None:
     """Write the report of a run and print its leaderboard."""
     from reid_attack_bench.report.terminal import leaderboard_table
 
     with bar("report", quiet=as_json) as progress:
-        written = result.write_report(progress)
+        written = result.write_report(progress, every_plot=every_plot)
     if as_json:
         print(json.dumps({"event": "report", "out": str(result.out), "files": [str(path) for path in written]}))
         return

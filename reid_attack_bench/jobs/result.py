@@ -121,11 +121,20 @@ class Result:
             self.write_report(progress)
         return self.out / "report.html"
 
-    def write_report(self, progress: Callable[[int, int, str], None] = lambda done, total, note: None) -> list[Path]:
-        """Write every table, plot and page into `out`; returns their paths."""
+    def write_report(
+        self, progress: Callable[[int, int, str], None] = lambda done, total, note: None, *, every_plot: bool = False
+    ) -> list[Path]:
+        """Write tables, plots and pages into `out`; returns their paths.
+
+        Args:
+            progress: called as progress(done, total, note) after every part.
+            every_plot: draw heat maps and curves also of a run with thousands of cells, which takes minutes.
+        """
         from reid_attack_bench.report.write import write_report
 
-        written = write_report(self.results, self.out, progress=progress, concluded=self.conclusions)
+        written = write_report(
+            self.results, self.out, progress=progress, concluded=self.conclusions, every_plot=every_plot
+        )
         if self.record.finished:  # the report of an unfinished run is written again later
             names = tuple(str(path.relative_to(self.out)) for path in written)
             manifest.write(replace(self.record, files=names), self.out)

@@ -51,8 +51,8 @@ def definitions(results: Results | None = None) -> list[str]:
     return [*_TERMS, *(f"**{measure.label}**: {measure.description}." for measure in measures)]
 
 
-def report_text(results: Results, figures: dict[str, list[Path]], concluded: Conclusions) -> str:
-    """Text of report.md; figures: title → paths relative to the report."""
+def report_text(results: Results, figures: dict[str, list[Path]], concluded: Conclusions, not_drawn: str = "") -> str:
+    """Text of report.md; figures: title → paths relative to the report; not_drawn: what is missing among them."""
     lines = [f"# {markdown_text(results.suite)}: robustness of re-identification models", ""]
     for mark, heading in labels.banners(results).items():
         lines += [f"> **{markdown_text(heading)}.** {labels.MARKS[mark]}", ""]
@@ -73,7 +73,7 @@ def report_text(results: Results, figures: dict[str, list[Path]], concluded: Con
     lines += _attack_lines(results, concluded.controls)
     lines += _targeted_lines(results)
     lines += paper.index_lines(results)
-    lines += ["", PDF_NOTE]
+    lines += ["", PDF_NOTE, *(["", not_drawn] if not_drawn else [])]
     for title, paths in figures.items():
         if paths:
             lines += ["", f"## {title}", ""]

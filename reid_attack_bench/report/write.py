@@ -20,6 +20,14 @@ from reid_attack_bench.report.plots import cost, curves, sheets, visibility
 from reid_attack_bench.report.plots import heat_maps as plots
 from reid_attack_bench.report.results import Results
 
+MANY_CELLS = 5_000
+"""Cells of a run above which heat maps and curves are drawn on request only: they take most of the time of a report."""
+
+ON_REQUEST = (
+    f"Heat maps and curves are not drawn for more than {MANY_CELLS:,} cells: report.html shows them, and "
+    "`reid-attack-bench report RUN --every-plot` draws them."
+)
+
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, note) after every part."""
 
@@ -29,6 +37,7 @@ def write_report(
     out_dir: Path,
     progress: Progress = lambda done, total, note: None,
     concluded: Conclusions | None = None,
+    every_plot: bool = False,
 ) -> list[Path]:
     """Write the report of a run into `out_dir`; returns the paths.
 
@@ -36,7 +45,8 @@ def write_report(
     and rank_order.csv if the suite has claims, defences and several data sets; tables/ with leaderboard and matrices in
     LaTeX and Markdown; plots/ with overview, heat maps, curves, visibility and costs as PNG and PDF; sheets/ with
     example images; report.md and report.html. Files are written atomically; equal results give equal bytes.
-    `concluded`: conclusions of these results, computed if None.
+    `concluded`: conclusions of these results, computed if None. `every_plot`: draw heat maps and curves also of a run
+    with more than `MANY_CELLS` cells.
 
     Raises:
         BenchError: the results have no cell, or are inconsistent.
@@ -53,9 +63,10 @@ def write_report(
     figures: dict[str, list[Path]] = {}
     figures["Overview"] = plots.overview(results, folder)
     progress(2, total, "overview")
-    heat_maps = plots.heat_maps(results, folder)
+    drawn = every_plot or len(results.cells) <= MANY_CELLS
+    heat_maps = plots.heat_maps(results, folder) if drawn else []
     progress(3, total, "heat maps")
-    figures["Robustness curves"] = curves.curves(results, folder)
+    figures["Robustness curves"] = curves.curves(results, folder) if drawn else []
     progress(4, total, "curves")
     figures["Strength against visibility"] = visibility.visibility(results, folder)
     figures["Strength against cost"] = cost.costs(results, folder)
@@ -69,6 +80,7 @@ def write_report(
         results,
         {title: [p.relative_to(out_dir) for p in ps if p.suffix == ".png"] for title, ps in figures.items()},
         concluded,
+        "" if drawn else ON_REQUEST,
     )
     written.append(replace_file(out_dir / "report.md", report.encode()))
     progress(7, total, "report.md")

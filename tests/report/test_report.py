@@ -644,6 +644,25 @@ def test_report_folder_is_complete_and_its_links_hold(small: Results, tmp_path: 
         assert words in report
 
 
+@pytest.mark.e2e
+def test_heat_maps_of_a_large_run_are_drawn_on_request(
+    small: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "MANY_CELLS", len(small.cells) - 1)
+    write.write_report(small, tmp_path / "large")
+    assert not [*(tmp_path / "large").glob("plots/matrix_*"), *(tmp_path / "large").glob("plots/curve_*")]
+    assert (tmp_path / "large/plots/overview.png").is_file()
+    assert "--every-plot" in (tmp_path / "large/report.md").read_text()
+    write.write_report(small, tmp_path / "all", every_plot=True)
+    assert list((tmp_path / "all").glob("plots/matrix_*")) and list((tmp_path / "all").glob("plots/curve_*"))
+    assert "--every-plot" not in (tmp_path / "all/report.md").read_text()
+
+
+def test_numbers_too_small_to_read_are_not_drawn() -> None:
+    assert panels.Look(0.3, 0.3, 7.5, 6.5, 1).shows_numbers()
+    assert not panels.Look(0.09, 0.09, 3.0, 2.8, 0).shows_numbers()
+
+
 def test_a_run_without_cells_is_refused(small: Results, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no cell"):
         write.write_report(dataclasses.replace(small, cells=[]), tmp_path)

@@ -29,6 +29,8 @@ from reid_attack_bench.report.plots.style import (
 )
 from reid_attack_bench.report.results import CellRow, CleanRow, Results, Setting
 
+_READABLE = 3.5  # points: smaller numbers cannot be read, and drawing thousands of them takes long
+
 _TOP, _GAP = 0.62, 0.22  # inches: above the first block, and between panels
 
 
@@ -59,6 +61,8 @@ class Look:
     digits: int
 
     def shows_numbers(self) -> bool:
+        if self.number_size < _READABLE:
+            return False
         widest = text_width(f"{88.8:.{self.digits}f}", self.number_size)
         return widest <= 0.92 * self.width and self.number_size / 72 <= 0.8 * self.height
 
