@@ -654,7 +654,8 @@ def test_heat_maps_of_a_large_run_are_drawn_on_request(
     assert (tmp_path / "large/plots/overview.png").is_file()
     assert "--every-plot" in (tmp_path / "large/report.md").read_text()
     write.write_report(small, tmp_path / "all", every_plot=True)
-    assert list((tmp_path / "all").glob("plots/matrix_*")) and list((tmp_path / "all").glob("plots/curve_*"))
+    assert list((tmp_path / "all").glob("plots/matrix_*"))
+    assert list((tmp_path / "all").glob("plots/curve_*"))
     assert "--every-plot" not in (tmp_path / "all/report.md").read_text()
 
 
