@@ -13,7 +13,6 @@ from unittest import mock
 import torch
 
 from benchmarks.side_by_side import RUNS, Line, in_turn, line
-from reid_attack_bench import store as stores
 from reid_attack_bench.execute.events import Outcome
 from reid_attack_bench.execute.executor import execute
 from reid_attack_bench.jobs import manifest
@@ -22,7 +21,8 @@ from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.report.write import MANY_CELLS
 from reid_attack_bench.steps.step import Step
-from reid_attack_bench.store import MANIFEST, Store
+from reid_attack_bench.store import Store, local
+from reid_attack_bench.store.local import MANIFEST
 from reid_attack_bench.suites import parse
 
 TOPIC = "reports"
@@ -52,7 +52,7 @@ def filled(root: Path, attacks: int, victims: int) -> Result:
     examples: dict[str, list[Step]] = defaultdict(list)
     for step in small.steps.values():
         examples[step.kind].append(step)
-    with mock.patch.object(stores, "_sync"):
+    with mock.patch.object(local, "_sync"):
         for number, step in enumerate(plan.steps.values()):
             example = examples[step.kind][number % len(examples[step.kind])]
             _copy(example, made, step, store)
