@@ -20,6 +20,7 @@ from typing import Any
 
 from reid_attack_bench.report.rows import audit_flags
 from reid_attack_bench.suites import protocols
+from reid_attack_bench.validation import reading
 
 HEADLINE = 8
 """Epsilon (1/255) whose worst-case mAP ranks the victims of every run; the smallest of a protocol without it."""
@@ -108,7 +109,12 @@ def _order(row: Row) -> tuple[Any, ...]:
     return bool(row.red), *descending, row.victim, row.folder
 
 
-def _rows_of(folder: Path, results: Path) -> Iterator[Row]:
+def _rows_of(folder: Path, results: Path) -> list[Row]:
+    with reading(folder):
+        return list(_each_of(folder, results))
+
+
+def _each_of(folder: Path, results: Path) -> Iterator[Row]:
     table = [row for row in _read(folder / "leaderboard.csv") if row.get("protocol") in current()]
     if not table:
         return
@@ -118,6 +124,8 @@ def _rows_of(folder: Path, results: Path) -> Iterator[Row]:
     height, width = manifest["suite"]["image_size"]
     for row in table:
         epsilons = sorted(int(found[1]) for name in row if (found := re.fullmatch(r"protocol_e(\d+)_mAP", name)))
+        if not epsilons:
+            raise ValueError("leaderboard.csv has no column of its protocol")
         synthetic = row["synthetic"] == "true"
         red, amber = audit_flags(row)
         yield Row(

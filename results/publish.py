@@ -19,7 +19,9 @@ from urllib.parse import quote, unquote
 import pandas as pd
 from PIL import Image
 
+from reid_attack_bench.errors import BenchError
 from reid_attack_bench.report.markdown import PDF_NOTE
+from reid_attack_bench.validation import reading
 
 HERE = Path(__file__).parent
 SUBMISSIONS = "submissions"
@@ -45,9 +47,10 @@ def publish(run: Path, here: Path = HERE, sheet_size: float = SHEET_SIZE) -> Pat
     page = run / "report.html"
     if page.is_file() and page.stat().st_size <= HTML_LIMIT:
         (out / page.name).write_text(anonymous(page.read_text(encoding="utf-8")), encoding="utf-8")
-    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    manifest["store"] = "runs/store"
-    (out / "manifest.json").write_text(anonymous(compact(manifest)), encoding="utf-8")
+    with reading(run):
+        manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        manifest["store"] = "runs/store"
+        (out / "manifest.json").write_text(anonymous(compact(manifest)), encoding="utf-8")
     for path in sorted((run / "plots").glob("*.png")):
         if path.name.startswith(PLOTS):
             reduce_plot(path, out / "plots" / path.name)
@@ -147,12 +150,13 @@ def index(here: Path = HERE) -> str:
     ]
     folders = sorted(path.parent for path in here.glob("*/manifest.json"))
     for folder in folders:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        name = f"[{folder.name}]({folder.name}/report.md)"
-        if (folder / "report.html").is_file():
-            name += f" ([html]({folder.name}/report.html))"
-        what = " ".join(str(manifest["suite"].get("description", "")).split())
-        lines.append(run_row(manifest, name, what))
+        with reading(folder):
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            name = f"[{folder.name}]({folder.name}/report.md)"
+            if (folder / "report.html").is_file():
+                name += f" ([html]({folder.name}/report.html))"
+            what = " ".join(str(manifest["suite"].get("description", "")).split())
+            lines.append(run_row(manifest, name, what))
     others = sorted(path for path in here.iterdir() if path.is_dir() and path not in folders and any(path.iterdir()))
     others = [path for path in others if not path.name.startswith(("_", ".")) and path.name != SUBMISSIONS]
     if others:
@@ -164,7 +168,8 @@ def index(here: Path = HERE) -> str:
         lines += ["| run | claim | lower | higher | measure | difference | verdict |"]
         lines.append("|---|---|--:|--:|---|--:|---|")
     for folder, path in found:
-        lines += [finding(folder.name, row) for row in pd.read_csv(path).to_dict("records")]
+        with reading(path):
+            lines += [finding(folder.name, row) for row in pd.read_csv(path).to_dict("records")]
     return "\n".join(lines) + "\n"
 
 
@@ -184,12 +189,11 @@ def submissions(here: Path) -> list[str]:
     lines += ["| submission | protocol | data | command | machine | time of its steps | version |"]
     lines.append("|---|---|---|---|---|--:|---|")
     for folder in folders:
-        manifest, place = (
-            json.loads((folder / "manifest.json").read_text(encoding="utf-8")),
-            f"{SUBMISSIONS}/{folder.name}",
-        )
-        name = f"[{folder.name}]({place}/report.md) ([card]({place}/card.yaml))"
-        lines.append(run_row(manifest, name, manifest["suite"]["protocol"]))
+        with reading(folder):
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            place = f"{SUBMISSIONS}/{folder.name}"
+            name = f"[{folder.name}]({place}/report.md) ([card]({place}/card.yaml))"
+            lines.append(run_row(manifest, name, manifest["suite"]["protocol"]))
     return lines
 
 
@@ -230,9 +234,12 @@ def main(runs: list[str], here: Path = HERE) -> None:
     lacking = [name for name in runs for part in ("manifest.json", "report.md") if not (Path(name) / part).is_file()]
     if lacking:
         sys.exit(f"error: {lacking[0]} is not a finished run: it needs manifest.json and report.md")
-    for name in runs:
-        print(publish(Path(name), here))
-    (here / "README.md").write_text(index(here), encoding="utf-8")
+    try:
+        for name in runs:
+            print(publish(Path(name), here))
+        (here / "README.md").write_text(index(here), encoding="utf-8")
+    except BenchError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
