@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from reid_attack_bench.store import Held, Store, claims
-from reid_attack_bench.store.claims import STALE, Claims, is_gone, owner
+from reid_attack_bench.store.claims import STALE, FileClaims, is_gone, owner
 
 ELSEWHERE = "node7-0.123.456"
 """A process of another machine."""
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Claims:
+def held(tmp_path: Path) -> FileClaims:
     (tmp_path / "claims").mkdir()
-    return Claims(tmp_path / "claims")
+    return FileClaims(tmp_path / "claims")
 
 
-def put(held: Claims, content: str, age: float = 0) -> Path:
+def put(held: FileClaims, content: str, age: float = 0) -> Path:
     path = held.folder / "k1"
     path.write_text(content)
     os.utime(path, (time.time() - age, time.time() - age))
@@ -38,7 +38,7 @@ def dead() -> str:
     return f"{machine}.{pid}.earlier"
 
 
-def test_a_claim_excludes_others_until_it_is_released(held: Claims) -> None:
+def test_a_claim_excludes_others_until_it_is_released(held: FileClaims) -> None:
     with held.claim("k1"):
         assert held.holder("k1") == owner()
         with pytest.raises(Held, match=rf"claimed by process {os.getpid()} on "), held.claim("k1"):
@@ -65,7 +65,7 @@ def test_a_claim_excludes_others_until_it_is_released(held: Claims) -> None:
         (f"{owner()} token", STALE + 5, True),
     ],
 )
-def test_a_claim_counts_while_its_owner_lives(held: Claims, content: str, age: float, counts: bool) -> None:
+def test_a_claim_counts_while_its_owner_lives(held: FileClaims, content: str, age: float, counts: bool) -> None:
     path = put(held, content, age)
     assert bool(held.holder("k1")) == counts
     if counts:
@@ -79,13 +79,13 @@ def test_a_claim_counts_while_its_owner_lives(held: Claims, content: str, age: f
     assert path.exists() == counts
 
 
-def test_a_folder_in_place_of_a_claim_is_in_nobodys_way(held: Claims) -> None:
+def test_a_folder_in_place_of_a_claim_is_in_nobodys_way(held: FileClaims) -> None:
     (held.folder / "k1").mkdir()
     with held.claim("k1"):
         assert held.holder("k1") == owner()
 
 
-def test_the_owner_keeps_its_claim_by_touching_it(held: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_keeps_its_claim_by_touching_it(held: FileClaims, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "BEAT", 0.01)
     with held.claim("k1"):
         before = (held.folder / "k1").stat().st_mtime_ns
@@ -95,14 +95,14 @@ def test_the_owner_keeps_its_claim_by_touching_it(held: Claims, monkeypatch: pyt
             time.sleep(0.01)
 
 
-def test_a_claim_that_was_taken_over_is_not_removed_by_its_former_owner(held: Claims) -> None:
+def test_a_claim_that_was_taken_over_is_not_removed_by_its_former_owner(held: FileClaims) -> None:
     with held.claim("k1"):
         put(held, f"{ELSEWHERE} token")
     assert held.holder("k1") == ELSEWHERE
 
 
 @pytest.mark.e2e
-def test_the_claim_of_a_killed_process_is_taken_over_at_once(held: Claims) -> None:
+def test_the_claim_of_a_killed_process_is_taken_over_at_once(held: FileClaims) -> None:
     script = f"""
 import time
 from pathlib import Path
@@ -131,7 +131,7 @@ with store.claims.claim("k1"), store.write("data", "k1", {{}}):
     assert list(held.folder.iterdir()) == []
 
 
-def test_what_a_node_that_was_lost_left_is_swept_after_a_while(held: Claims) -> None:
+def test_what_a_node_that_was_lost_left_is_swept_after_a_while(held: FileClaims) -> None:
     store = Store(held.folder.parent)
     store.prepare()
     pending = store.root / "pending" / f"k1~{ELSEWHERE}~12345678"

@@ -150,13 +150,13 @@ def _do_single(attack: str, source: str, options: SingleOptions) -> SingleAttack
     from reid_attack_bench.execute.device import resolve_device
     from reid_attack_bench.jobs.progress import RichListener, listening
     from reid_attack_bench.jobs.single import Request, SingleAttack, plan_single
-    from reid_attack_bench.store import Store
+    from reid_attack_bench.store import open_store
 
     device = resolve_device(options.device)
     base = load_suite(options.suite_name, options.seed)
     settings = parse_settings(options.settings)
     request = Request(attack, source, options.data, settings, options.epsilon, options.pixels)
-    single = SingleAttack(plan_single(base, request, options.data_root), Store(options.store), device)
+    single = SingleAttack(plan_single(base, request, options.data_root), open_store(options.store), device)
     with listening(RichListener(PlainConsole(stderr=True))) as listener:
         single.perform(listener)
     return single

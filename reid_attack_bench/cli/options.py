@@ -29,7 +29,7 @@ MOVED_STORE = click.option("--store", type=click.Path(path_type=Path), help="Fol
 
 STORE = click.option(
     "--store", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True,
-    help="Folder of all artefacts, shared between runs.",
+    help="Folder of all artefacts, or its address such as s3://BUCKET/PREFIX; shared between runs.",
 )  # fmt: skip
 
 

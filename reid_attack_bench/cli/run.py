@@ -147,9 +147,9 @@ def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
 def _print_plan(job: Job, plan: Plan, todo: set[str], as_json: bool) -> None:
     from reid_attack_bench.jobs import job as jobs
     from reid_attack_bench.jobs.time_left import in_words
-    from reid_attack_bench.store import Store
+    from reid_attack_bench.store import open_store
 
-    store = Store(job.settings.store)
+    store = open_store(job.settings.store)
     rows = [
         (step.kind, step.label, "to do" if key in todo else "stored" if store.has(step.kind, key) else "not needed",
          round(step.work), key)

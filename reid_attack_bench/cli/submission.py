@@ -37,14 +37,14 @@ def submit_command(run_dir: Path, victim: str, card: Path, out: Path | None, sto
     from reid_attack_bench.jobs.result import Result
     from reid_attack_bench.jobs.submission.card import card_template
     from reid_attack_bench.jobs.submission.pack import pack
-    from reid_attack_bench.store import Store
+    from reid_attack_bench.store import open_store
 
     result = Result.load(run_dir, store)
     results = result.results
     if not card.exists():
         replace_file(card, card_template(results, victim).encode())
         raise BenchError(f"wrote {card}, because there was no card: fill it in, then run the same command")
-    target = pack(results, Store(result.store), victim, card, out or Path(f"{folder_name(victim)}.zip"))
+    target = pack(results, open_store(result.store), victim, card, out or Path(f"{folder_name(victim)}.zip"))
     say(f"{target}: {target.stat().st_size / 2**20:.1f} MiB; check it with reid-attack-bench verify {target}")
 
 

@@ -18,7 +18,7 @@ from reid_attack_bench.files import expanded
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.plugin_file import code_of, modules_beside
-from reid_attack_bench.store import Store
+from reid_attack_bench.store import Store, open_store
 from reid_attack_bench.suites.parse import from_json, to_json
 
 PACKAGES = ("reid-attack-bench", "torch")
@@ -59,7 +59,7 @@ def as_text(assignment: Assignment) -> str:
         "data_root": source.data_root and os.path.abspath(source.data_root),
         "only": {field: list(values) for field, values in source.only.items()},
         "remember": source.remember and os.path.abspath(source.remember),
-        "store": os.path.abspath(assignment.store.root),
+        "store": assignment.store.address,
         "device": str(assignment.device),
         "threads": assignment.threads,
         "memory_limit": assignment.memory_limit,
@@ -84,7 +84,7 @@ def from_text(text: str) -> Assignment:
     data_root, remember = (Path(values[name]) if values[name] else None for name in ("data_root", "remember"))
     plan = make_plan(from_json(suite), data_root=data_root, only=values["only"], remember=remember)
     return Assignment(
-        plan, Store(Path(values["store"])), torch.device(values["device"]), values["threads"], values["memory_limit"]
+        plan, open_store(values["store"]), torch.device(values["device"]), values["threads"], values["memory_limit"]
     )
 
 

@@ -149,20 +149,19 @@ def repair(plan: Plan, store: Store, listener: Listener) -> list[str]:
     Returns:
         Keys of the discarded results.
     """
-    broken = []
     wanted = set(plan.goals)
     for key in reversed(list(plan.steps)):
-        step = plan.steps[key]
-        if key not in wanted:
-            continue
-        wanted.update(schedule.needs(step))
-        if store.occupied(step.kind, key):
-            try:
-                store.open(step.kind, key)
-            except CorruptArtefact as error:
-                listener.rebuild(step, f"{step.label}: {error.found}")
-                store.discard(step.kind, key)
-                broken.append(key)
+        wanted.update(schedule.needs(plan.steps[key]) if key in wanted else ())
+    there = [step for key, step in plan.steps.items() if key in wanted and store.occupied(step.kind, key)]
+    store.look_up((step.kind, step.key) for step in there)
+    broken = []
+    for step in there:
+        try:
+            store.check(step.kind, step.key)
+        except CorruptArtefact as error:
+            listener.rebuild(step, f"{step.label}: {error.found}")
+            store.discard(step.kind, step.key)
+            broken.append(step.key)
     return broken
 
 

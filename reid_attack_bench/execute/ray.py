@@ -14,7 +14,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from reid_attack_bench.errors import BenchError
@@ -229,7 +228,7 @@ def _outbox(text: str, place: str) -> _Outbox:
         assignment = from_text(text)
     except BenchError as error:
         raise BenchError(f"node {place} cannot run steps: {error}") from error
-    if not Path(assignment.store.root).is_dir():
+    if not assignment.store.is_there():
         raise BenchError(
             f"node {place} has no folder {assignment.store.root}: the store must be a folder that all nodes see"
         )

@@ -26,7 +26,7 @@ from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.registry import Plugin
 from reid_attack_bench.report.ready import check_report
 from reid_attack_bench.steps.examine import examine
-from reid_attack_bench.store import DEFAULT_STORE, Store
+from reid_attack_bench.store import DEFAULT_STORE, open_store
 from reid_attack_bench.suites import parse
 from reid_attack_bench.suites.suite import PRECISIONS, Suite, VictimEntry
 from reid_attack_bench.text import folder_name, no_file_name
@@ -210,7 +210,7 @@ def plan_of(job: Job, *, remember: Path | None = None) -> Plan:
 def to_do(job: Job) -> tuple[Plan, set[str]]:
     """The plan of a job and the keys of the steps missing from the store; nothing is written."""
     plan = plan_of(job)
-    return plan, {step.key for step in missing_steps(plan, Store(job.settings.store))}
+    return plan, {step.key for step in missing_steps(plan, open_store(job.settings.store))}
 
 
 def cost(job: Job, plan: Plan, todo: Collection[str]) -> tuple[Estimate, dict[int, float]]:
@@ -220,7 +220,7 @@ def cost(job: Job, plan: Plan, todo: Collection[str]) -> tuple[Estimate, dict[in
     """
     asked, steps = job.settings.device, [step for key, step in plan.steps.items() if key in todo]
     on_gpu = asked.startswith("cuda") or (asked == "auto" and torch.cuda.is_available())
-    found = estimate(plan, steps, Store(job.settings.store), "cuda" if on_gpu else "cpu")
+    found = estimate(plan, steps, open_store(job.settings.store), "cuda" if on_gpu else "cpu")
     workers = sorted({1, 2, 4, 8, job.settings.workers or 1})
     return found, {count: simulate(steps, found.seconds, count) for count in workers}
 
@@ -231,7 +231,7 @@ def perform(job: Job, listener: Listener) -> Result:
     Raises:
         BenchError: an invalid argument, a full disk, or a store in use by another run.
     """
-    settings, store = job.settings, Store(job.settings.store)
+    settings, store = job.settings, open_store(job.settings.store)
     if settings.threads is not None and settings.threads < 1:
         raise BenchError(f"threads must be at least 1, not {settings.threads}")
     limit = None if settings.memory_limit is None else read_limit(settings.memory_limit)

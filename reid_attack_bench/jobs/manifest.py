@@ -65,7 +65,7 @@ def describe(
         command=command,
         finished=finished,
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        store=str(store.root.resolve()),
+        store=store.address,
         device=", ".join(map(str, devices)),
         machine=machine(devices, outcome.threads),
         versions=versions(),

@@ -15,7 +15,7 @@ from reid_attack_bench.errors import BenchError, nearest
 from reid_attack_bench.jobs import manifest
 from reid_attack_bench.report.record import CellRecord, RunRecord, read_record
 from reid_attack_bench.steps.artefacts import read_crafted, read_splits
-from reid_attack_bench.store import Store
+from reid_attack_bench.store import open_store
 
 if TYPE_CHECKING:  # slow to import, and not needed by a run that is up to date
     import pandas as pd
@@ -72,7 +72,7 @@ class Result:
         """
         record = read_record(Path(run_dir))
         place = Path(store or record.store)
-        if not place.is_dir():
+        if not open_store(place).is_there():
             raise BenchError(f"the store {place} of this run does not exist: give its folder with --store")
         failures = tuple(note.removeprefix("Failed: ") for note in record.notes if note.startswith("Failed: "))
         return cls(Path(run_dir), place, record, failures)
@@ -82,7 +82,7 @@ class Result:
         """All data of the report."""
         from reid_attack_bench.report.collect import collect
 
-        return collect(self.record, Store(self.store))
+        return collect(self.record, open_store(self.store))
 
     @functools.cached_property
     def conclusions(self) -> Conclusions:
@@ -167,7 +167,7 @@ class Result:
             "attack": attack, "source": source, "dataset": dataset, "epsilon": epsilon, "pixels": pixels, "seed": seed,
         }  # fmt: skip
         cell = self._one_cell({name: value for name, value in wanted.items() if value is not None})
-        store = Store(self.store)
+        store = open_store(self.store)
         crafted = read_crafted(store.open("craft", cell.craft_key))
         side = side or ("query" if "query" in crafted else next(iter(crafted)))
         if side not in crafted:
@@ -183,7 +183,7 @@ class Result:
             left = [(place, cell) for place, cell in left if place[name] == value]
             if not left:
                 raise BenchError(f"no images with {name}={value}: {nearest(str(value), map(str, known))}")
-        store = Store(self.store)
+        store = open_store(self.store)
         stored = {cell.craft_key: (place, cell) for place, cell in left if store.has("craft", cell.craft_key)}
         if not stored:
             reasons = {cell.impossible or self.record.failures.get(cell.craft_key, "") for _, cell in left}

@@ -15,7 +15,7 @@ from reid_attack_bench.jobs.job import Job, Only, Settings, evaluate_job, live_j
 from reid_attack_bench.jobs.live import as_victim, left_as_it_was
 from reid_attack_bench.jobs.progress import listening
 from reid_attack_bench.jobs.result import Result
-from reid_attack_bench.store import DEFAULT_STORE, Store
+from reid_attack_bench.store import DEFAULT_STORE, open_store
 from reid_attack_bench.suites.suite import Suite
 
 
@@ -168,7 +168,7 @@ def _perform(job: Job, progress: bool | Listener) -> Result:
     """`perform`, with an error if no victim could be evaluated."""
     with listening(progress) as listener:
         result = perform(job, listener)
-    store = Store(result.store)
+    store = open_store(result.store)
     if result.failures and not any(store.has("clean-rank", row.rank_key) for row in result.record.clean):
         more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
         raise BenchError(f"{result.failures[0]}{more}; no victim was evaluated")

@@ -2,5 +2,6 @@
 
 from reid_attack_bench.store.claims import Held
 from reid_attack_bench.store.local import DEFAULT_STORE, LARGE, CorruptArtefact, Store
+from reid_attack_bench.store.remote import open_store
 
-__all__ = ["DEFAULT_STORE", "LARGE", "CorruptArtefact", "Held", "Store"]
+__all__ = ["DEFAULT_STORE", "LARGE", "CorruptArtefact", "Held", "Store", "open_store"]

@@ -15,6 +15,7 @@ import re
 import socket
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,11 +63,8 @@ def is_gone(name: str) -> bool | None:
     return None if now == "?" else now != started
 
 
-@dataclass(frozen=True)
-class Claims:
-    """Claims as files in `folder`, one per step, by its key."""
-
-    folder: Path
+class Claims(ABC):
+    """Claims on steps, by their keys."""
 
     @contextmanager
     def claim(self, key: str) -> Iterator[None]:
@@ -76,66 +74,124 @@ class Claims:
             Held: another process does it.
             OSError: the store cannot be written to.
         """
-        path, mine = self.folder / key, f"{owner()} {uuid.uuid4().hex}"
-        if not _created(path, mine):
+        mine = f"{owner()} {uuid.uuid4().hex}"
+        if not self.create(key, mine):
             holder = self.holder(key)
             if not holder:
-                self._drop(key)
-            if holder or not _created(path, mine):
+                self.drop(key)
+            if holder or not self.create(key, mine):
                 raise Held(holder or self.holder(key) or "unknown")
         over = threading.Event()
-        beat = threading.Thread(target=_touch, args=(path, over), daemon=True, name="claim")
+        beat = threading.Thread(target=self._beat, args=(key, mine, over), daemon=True, name="claim")
         beat.start()
         try:
             yield
         finally:
             over.set()
             beat.join()
-            if _content(path) == mine:
-                path.unlink(missing_ok=True)
+            found = self.read(key)
+            if found is not None and found[0] == mine:
+                self.remove(key)
 
     def holder(self, key: str) -> str:
         """The living process that does the step `key`; empty if none does."""
-        path = self.folder / key
-        try:
-            content, touched = _content(path), path.stat().st_mtime
-        except OSError:
+        found = self.read(key)
+        if found is None:
             return ""
-        if content is None:  # no file
-            return ""
+        content, touched = found
         name = content.partition(" ")[0] or "unknown"  # or about to be written
         gone = is_gone(name)
         if gone is None:
             gone = self.now() - touched > STALE
         return "" if gone else name
 
-    def _drop(self, key: str) -> None:
+    def sweep(self) -> None:
+        """Remove the claims whose owners are gone."""
+        for key in self.keys():
+            if not self.holder(key):
+                self.drop(key)
+
+    def _beat(self, key: str, mine: str, over: threading.Event) -> None:
+        while not over.wait(BEAT):
+            with contextlib.suppress(OSError, BenchError):
+                self.touch(key, mine)
+
+    @abstractmethod
+    def create(self, key: str, content: str) -> bool:
+        """Make a claim; False if there is one."""
+
+    @abstractmethod
+    def read(self, key: str) -> tuple[str, float] | None:
+        """Content of a claim, and when it was touched; None if there is none."""
+
+    @abstractmethod
+    def touch(self, key: str, content: str) -> None:
+        """Touch a claim, whose content is known."""
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """Remove a claim of this process."""
+
+    @abstractmethod
+    def drop(self, key: str) -> None:
         """Remove a claim whose owner is gone, unless somebody else replaced it meanwhile."""
+
+    @abstractmethod
+    def keys(self) -> list[str]:
+        """Keys of all claims."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """The time by the clock that times touches, which may be another than ours.
+
+        Raises:
+            OSError: the store cannot be written to.
+        """
+
+
+@dataclass(frozen=True)
+class FileClaims(Claims):
+    """Claims as files in `folder`."""
+
+    folder: Path
+
+    def create(self, key: str, content: str) -> bool:
+        return _created(self.folder / key, content)
+
+    def read(self, key: str) -> tuple[str, float] | None:
+        path = self.folder / key
+        try:
+            return path.read_text(encoding="utf-8", errors="replace"), path.stat().st_mtime
+        except OSError:
+            return None
+
+    def touch(self, key: str, content: str) -> None:
+        os.utime(self.folder / key)
+
+    def remove(self, key: str) -> None:
+        (self.folder / key).unlink(missing_ok=True)
+
+    def drop(self, key: str) -> None:
         path, aside = self.folder / key, self.folder / f".{key}.{uuid.uuid4().hex}.tmp"
         with contextlib.suppress(OSError):
             path.rename(aside)
-            name = (_content(aside) or "").partition(" ")[0]
-            if is_gone(name) is False:  # of a living process of this machine
-                aside.rename(path)
-            elif aside.is_dir():
+            if aside.is_dir():
                 aside.rmdir()
+            elif is_gone(aside.read_text(encoding="utf-8", errors="replace").partition(" ")[0]) is False:
+                aside.rename(path)  # of a living process of this machine
             else:
                 aside.unlink()
 
+    def keys(self) -> list[str]:
+        return [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]
+
     def now(self) -> float:
-        """The time by the clock of the file system, which may be another than ours."""
         probe = self.folder / f".{uuid.uuid4().hex}.tmp"
         probe.touch()
         try:
             return probe.stat().st_mtime
         finally:
             probe.unlink(missing_ok=True)
-
-    def sweep(self) -> None:
-        """Remove the claims whose owners are gone."""
-        for path in self.folder.iterdir():
-            if not path.name.startswith(".") and not self.holder(path.name):
-                self._drop(path.name)
 
 
 def _created(path: Path, content: str) -> bool:
@@ -152,20 +208,6 @@ def _created(path: Path, content: str) -> bool:
     finally:
         os.close(handle)
     return True
-
-
-def _content(path: Path) -> str | None:
-    """Text of a file; None if it is none."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-
-
-def _touch(path: Path, over: threading.Event) -> None:
-    while not over.wait(BEAT):
-        with contextlib.suppress(OSError):
-            os.utime(path)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import TICK, file_digest, fingerprint, is_settled, replace_file
-from reid_attack_bench.store.claims import Claims, is_gone, owner
+from reid_attack_bench.store.claims import Claims, FileClaims, is_gone, owner
 
 DEFAULT_STORE = Path("runs/store")
 """Store of every command and function that is not given another."""
@@ -56,6 +56,15 @@ class Store:
 
     root: Path
 
+    @property
+    def address(self) -> str:
+        """Text from which `open_store` opens it, in any folder."""
+        return os.path.abspath(self.root)
+
+    def is_there(self) -> bool:
+        """Whether this machine sees the store."""
+        return self.root.is_dir()
+
     def folder(self, kind: str, key: str) -> Path:
         return self.root / kind / key
 
@@ -86,8 +95,9 @@ class Store:
         if not whole:
             raise CorruptArtefact(folder, "a link or a file is in its place")
         # unsettled, a change may leave the fingerprint the same
-        read = _manifest if is_settled(list(about)) else _manifest.__wrapped__
-        return dict(read(folder, kind, key, about))
+        if is_settled(list(about)):
+            return dict(_remembered_manifest(folder, kind, key, about))
+        return read_manifest(folder, kind, key)
 
     def open(self, kind: str, key: str) -> Path:
         """The folder of one result, after checking every file against its digest.
@@ -98,8 +108,7 @@ class Store:
             CorruptArtefact: a file is missing, changed, added, or replaced by a link or a folder.
         """
         folder, files = self.folder(kind, key), self.manifest(kind, key)["files"]
-        with os.scandir(folder) as entries:
-            found = {entry.name: entry for entry in entries if not entry.name.startswith(_OF_SYSTEMS)}
+        found = {entry.name: entry for entry in os.scandir(folder) if not entry.name.startswith(_OF_SYSTEMS)}
         for name in sorted({*files, MANIFEST} ^ set(found)):
             raise CorruptArtefact(folder, f"{name} is missing" if name in files else f"{name} was added")
         fresh: dict[str, list[Any]] = {}
@@ -120,6 +129,17 @@ class Store:
         if fresh:
             self._remember(key, {**(known or {}), **fresh})
         return folder
+
+    def check(self, kind: str, key: str) -> None:
+        """Check one result as far as that takes no more than reading it.
+
+        Raises:
+            CorruptArtefact: as `open`.
+        """
+        self.open(kind, key)
+
+    def look_up(self, results: Iterable[tuple[str, str]]) -> None:
+        """Prepare for `check` of many results, given as (kind, key)."""
 
     @property
     def checked(self) -> Path:
@@ -153,9 +173,7 @@ class Store:
 
         `manifest` is read on exit, so the caller may add to it until then.
         """
-        pending = _made(self.root / "pending") / f"{key}~{owner()}~{uuid.uuid4().hex[:8]}"
-        pending.mkdir()
-        try:
+        with self._new_folder(key) as pending:
             yield pending
             files, checked = _digests(pending)
             whole = {"facts": {}, **manifest, "kind": kind, "key": key, "files": files, "seal": ""}
@@ -164,6 +182,13 @@ class Store:
             if checked:
                 self._remember(key, checked)
             self._place(pending, kind, key)
+
+    @contextmanager
+    def _new_folder(self, key: str) -> Iterator[Path]:
+        pending = _made(self.root / "pending") / f"{key}~{owner()}~{uuid.uuid4().hex[:8]}"
+        pending.mkdir()
+        try:
+            yield pending
         finally:
             shutil.rmtree(pending, ignore_errors=True)
 
@@ -183,7 +208,7 @@ class Store:
     @property
     def claims(self) -> Claims:
         """Which steps are being done, and by whom."""
-        return Claims(self.root / "claims")
+        return FileClaims(self.root / "claims")
 
     def prepare(self) -> None:
         """Make the folder ready for a run: what killed runs left half written is removed, that of living ones is not.
@@ -215,8 +240,17 @@ class Store:
 
 
 @functools.lru_cache(maxsize=64)  # of one result, the manifest is read several times in a row
-def _manifest(folder: Path, kind: str, key: str, about: tuple[int, ...]) -> dict[str, Any]:
-    """The manifest in `folder`, which has the fingerprint `about`, without its seal."""
+def _remembered_manifest(folder: Path, kind: str, key: str, about: tuple[int, ...]) -> dict[str, Any]:
+    """`read_manifest` of a file with the fingerprint `about`."""
+    return read_manifest(folder, kind, key)
+
+
+def read_manifest(folder: Path, kind: str, key: str) -> dict[str, Any]:
+    """The manifest in `folder`, checked, without its seal.
+
+    Raises:
+        CorruptArtefact: it cannot be read, was changed, or is of another result.
+    """
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
         manifest = json.loads(text)

@@ -81,7 +81,7 @@ class Elsewhere(Listener):
     def note(self, text: str) -> None:
         self.notes.append(text)
         if "another run" in text:
-            (claim,) = [path for path in self.store.claims.folder.iterdir() if path.name[0] != "."]
+            (claim,) = [path for path in (self.store.root / "claims").iterdir() if path.name[0] != "."]
             (self.done.folder("data", claim.name)).rename(self.store.folder("data", claim.name))
             claim.unlink()
 
@@ -96,7 +96,7 @@ def test_what_another_machine_does_is_waited_for_and_taken(
     before = results(small_plan, done)
     store.prepare()
     (store.root / "data").mkdir()
-    (store.claims.folder / data.key).write_text("node7-0.123.456 token")
+    (store.root / "claims" / data.key).write_text("node7-0.123.456 token")
     monkeypatch.setattr(parallel, "AGAIN", 0.01)
     listener = Elsewhere(store, done)
     outcome = executor.execute(small_plan, store, CPU, listener, workers=workers)
