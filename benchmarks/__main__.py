@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.side_by_side import Line
 
-TOPICS = ("crafting", "strength", "ranking", "matrix", "training", "measures", "growth", "reports")
+TOPICS = ("crafting", "strength", "ranking", "matrix", "training", "measures", "growth", "reports", "overhead")
 COLUMNS = ("topic", "what", "against", "figure", "low", "high", "unit", "target", "met", "runs", "note")
 
 

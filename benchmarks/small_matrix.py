@@ -21,7 +21,7 @@ from reid_attack_bench.plan.planner import make_plan
 from reid_attack_bench.store import Store
 from reid_attack_bench.suites import parse
 
-_VICTIM = f"{Path(__file__).with_name('untrained.py')}:Untrained"
+VICTIM = f"{Path(__file__).with_name('untrained.py')}:Untrained"
 _REPEATED = ("craft", "measure", "features", "rank")
 _IDENTITIES = 8  # four queries each
 
@@ -77,7 +77,7 @@ def counts_here(sources: int, targets: int, threads: int) -> dict[str, Any]:
 
 def plan_of(sources: int, targets: int) -> Plan:
     def victims(role: str, count: int, first: int) -> dict[str, Any]:
-        entry = {"use": _VICTIM, "roles": [role]}
+        entry = {"use": VICTIM, "roles": [role]}
         return {f"{role}{i}": {**entry, "options": {"seed": first + i}} for i in range(count)}
 
     sizes = {"train_identities": 2, "test_identities": _IDENTITIES, "images_per_camera": 1, "queries_per_identity": 4}
