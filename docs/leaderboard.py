@@ -18,9 +18,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from reid_attack_bench.report.record import reading
 from reid_attack_bench.report.rows import audit_flags
 from reid_attack_bench.suites import protocols
-from reid_attack_bench.validation import reading
 
 HEADLINE = 8
 """Epsilon (1/255) whose worst-case mAP ranks the victims of every run; the smallest of a protocol without it."""

@@ -6,15 +6,13 @@ number, and nothing else is converted.
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import dataclasses
 import functools
 import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -241,22 +239,6 @@ def parse_json(text: str | bytes, where: str) -> Any:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BenchError(f"{where} is not valid JSON ({' '.join(str(error).split())[:500]})") from error
-
-
-@contextlib.contextmanager
-def reading(where: Path | str) -> Iterator[None]:
-    """Context in which values of a file are taken for granted: where they are not there, `where` is damaged.
-
-    Raises:
-        BenchError: in place of what a missing, misspelt or mistyped value raises.
-    """
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, csv.Error) as error:
-        words = " ".join(str(error).split())[:200]
-        raise BenchError(f"{where} is damaged: {type(error).__name__}: {words}") from error
-    except FileNotFoundError as error:
-        raise BenchError(f"{where} lacks {error.filename}") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.report.markdown import PDF_NOTE
-from reid_attack_bench.validation import reading
+from reid_attack_bench.report.record import reading
 
 HERE = Path(__file__).parent
 SUBMISSIONS = "submissions"

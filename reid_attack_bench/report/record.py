@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,3 +222,19 @@ def parse_record(text: str, where: str) -> RunRecord:
         return checked(RunRecord, content, where, noun="field")
     except BenchError as error:
         raise BenchError(f"{where} is not the manifest of a run: {error}; run the suite again") from error
+
+
+@contextlib.contextmanager
+def reading(where: Path | str) -> Iterator[None]:
+    """Context in which values of a file are taken for granted: where they are not there, `where` is damaged.
+
+    Raises:
+        BenchError: in place of what a missing, misspelt or mistyped value raises.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, csv.Error) as error:
+        words = " ".join(str(error).split())[:200]
+        raise BenchError(f"{where} is damaged: {type(error).__name__}: {words}") from error
+    except FileNotFoundError as error:
+        raise BenchError(f"{where} lacks {error.filename}") from error

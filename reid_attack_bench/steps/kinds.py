@@ -47,7 +47,12 @@ STEP_VERSIONS = {name: kind.version for name, kind in KINDS.items()}
 
 def run(step: Step, workspace: Workspace, out: Path, progress: Progress) -> Facts:
     """Run one step. Every global random state is seeded with the step's seed first."""
+    seed(step)
+    return KINDS[step.kind].run(step, workspace, out, progress)
+
+
+def seed(step: Step) -> None:
+    """Seed every global random state with the step's seed."""
     torch.manual_seed(step.seed)
     np.random.seed(step.seed % 2**32)
     random.seed(step.seed)
-    return KINDS[step.kind].run(step, workspace, out, progress)

@@ -22,10 +22,12 @@ from safetensors.torch import load_file
 from reid_attack_bench.contracts import ThreatModel, Victim
 from reid_attack_bench.errors import BenchError, VictimError
 from reid_attack_bench.execute.runner import Runner
+from reid_attack_bench.execute.surroundings import undisturbed
 from reid_attack_bench.jobs.submission.archive import Archive, place
 from reid_attack_bench.plan.plan import Cell
+from reid_attack_bench.steps import kinds
 from reid_attack_bench.steps.artefacts import TARGETS, read_crafted, read_targets, write_targets
-from reid_attack_bench.steps.craft import first_batch, run_craft, targets_of
+from reid_attack_bench.steps.craft import first_batch, targets_of
 from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.step import Step, source_keys
 from reid_attack_bench.steps.victim import described
@@ -231,11 +233,12 @@ def _other_cost(claimed: Mapping[str, float], found: Mapping[str, float]) -> str
 
 def _made(step: Step, runner: Runner, *, whole: bool) -> tuple[dict[str, np.ndarray], Mapping[str, float]]:
     """Adversarial images by part, and the cost of crafting, where all are made."""
-    if not whole:
-        part, images = first_batch(step, runner.workspace)
-        return {part: images}, {}
-    with _temporary(runner.store) as folder:
-        facts = run_craft(step, runner.workspace, folder, lambda done, total, note: None)
+    with _temporary(runner.store) as folder, undisturbed():
+        if not whole:
+            kinds.seed(step)
+            part, images = first_batch(step, runner.workspace)
+            return {part: images}, {}
+        facts = kinds.run(step, runner.workspace, folder, lambda done, total, note: None)
         return {part: np.array(images) for part, images in read_crafted(folder).items()}, facts
 
 

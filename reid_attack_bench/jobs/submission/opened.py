@@ -32,6 +32,7 @@ from reid_attack_bench.jobs.submission.archive import (
 )
 from reid_attack_bench.jobs.submission.card import Card, parse_card
 from reid_attack_bench.jobs.submission.images import expected_files
+from reid_attack_bench.jobs.submission.probes import claimed_probes, with_probes
 from reid_attack_bench.jobs.submission.tables import Table, check_claims, read_table
 from reid_attack_bench.jobs.submission.trusted import Given
 from reid_attack_bench.plan.plan import Cell, Plan
@@ -93,17 +94,23 @@ def opened(path: Path, given: Given, data_root: Path | None) -> Iterator[Submiss
             raise BenchError(f"{path}: its card is of {card.name!r}, which is no victim of its suite")
         try:
             suite, live = trusted.allowed(record.suite, given, model.label)
-            said = trusted.check_name(record.suite, model.label)
+            unsaid = [trusted.check_name(record.suite, model.label)]
             plan = _planned(suite, data_root, live)
         except BenchError as error:
             raise BenchError(f"{path}: {error}") from error
+        probes = claimed_probes(archive, record, plan)
+        for key in probes:
+            unsaid.append(
+                f"what decides the answers of {plan.steps[key].about} beside its file and weights: they differ"
+            )
+        plan = with_probes(plan, probes) if probes else plan
         cells = tuple(cell for cell in plan.cells if cell.target == card.name)
         check_claims(tables[MATRIX], cells, f"{path}: {MATRIX}", record.bench)
         _check_record(record, plan, cells, path)
         _check_stored(archive, plan, cells)
         yield Submission(
             path, file_digest(path), archive, card, record, card.name, tables, plan, cells,
-            Store(Path(folder) / "store"), (said,) if said else (),
+            Store(Path(folder) / "store"), tuple(filter(None, unsaid)),
         )  # fmt: skip
 
 

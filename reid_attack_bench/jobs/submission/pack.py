@@ -44,11 +44,16 @@ def pack(results: Results, store: Store, victim: str, card_path: Path, out: Path
         archive.writestr(MANIFEST, replace(results.record, suite=suite, store="").to_json())
         for name, text in tables_of(results, victim).items():
             archive.writestr(name, text)
-        for kind, key in carried(results, victim, cells):
+        whole = carried(results, victim, cells)
+        for kind, key in whole:
             folder = store.open(kind, key)
             for name in STORED[kind]:
                 if (folder / name).is_file():
                     archive.write(folder / name, place(kind, key, name))
+        for step in results.record.steps:  # of other victims, what is in their keys
+            if step.kind == "victim" and (step.kind, step.key) not in whole and store.has(step.kind, step.key):
+                about = store.folder(step.kind, step.key) / MANIFEST
+                archive.write(about, place(step.kind, step.key, MANIFEST))
     return replace_file(out, content.getvalue())
 
 

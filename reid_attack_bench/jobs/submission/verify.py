@@ -128,6 +128,7 @@ def verified(
     What is cheap comes first, and what follows from what does not hold is not made.
     """
     seed = int(submission.digest[:15], 16) if seed is None else seed
+    submission.store.prepare()
     runner = Runner(submission.plan.steps, submission.store, device, listener)
     over: dict[str, str] = {}
     again: tuple[Again, ...] = ()
