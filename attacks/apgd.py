@@ -92,6 +92,9 @@ class APGD(GradientOptions, Attack):
         """The same without objectives on logits; on the own embedding if it has no others."""
         return replace(self, objectives=tuple(name for name in self.objectives if name not in LOGITS) or ("self",))
 
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return self.restarts == 1 and self.diversity == 0
+
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:

@@ -110,6 +110,9 @@ class GAP(LearnedAttack):
         """Per image, about six forward passes for a generator of half width and three for the victim."""
         return (6.0 * (self.width / 16) ** 2 + 3.0) * self.steps * self.batch
 
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return True
+
     def fit(self, source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State:
         """Train the generator against `source` on its own training split, within `threat`.
 

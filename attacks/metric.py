@@ -118,6 +118,9 @@ class MetricFGSM(GradientOptions, Attack):
     def objective_on(self, source: Victim, batch: Batch) -> Objectives:
         return objective_on(source, batch, self.references)
 
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return self.diversity == 0
+
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:
@@ -165,6 +168,9 @@ class MetricPGD(TransferOptions, Attack):
 
     def objective_on(self, source: Victim, batch: Batch) -> Objectives:
         return objective_on(source, batch, self.references)
+
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return self.diversity == 0
 
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None

@@ -120,6 +120,9 @@ class MUAP(LearnedAttack):
     def craft_work(self) -> float:
         return 0.0
 
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return True
+
     def fit(self, source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State:
         """Fit the perturbation, H×W the size of the training images.
 

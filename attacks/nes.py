@@ -65,6 +65,9 @@ class NES(QueryAttack):
     def reads(self) -> Reads:
         return "distances"
 
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return True
+
     def search(self, oracle: Oracle, batch: Batch, threat: ThreatModel, generator: torch.Generator) -> Tensor:
         clean, draws = batch.images, Draws(len(batch.images), generator)
         everyone = torch.arange(len(clean))

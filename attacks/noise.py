@@ -38,6 +38,9 @@ class Noise(Attack):
     def __post_init__(self) -> None:
         check_settings(self, "noise")
 
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return threat.pixels is None
+
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:

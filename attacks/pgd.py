@@ -70,6 +70,9 @@ class FGSM(GradientOptions, Attack):
     def without_logits(self) -> MetricFGSM:
         return MetricFGSM(**options_of(self, GradientOptions))
 
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return True
+
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None
     ) -> Tensor:
@@ -136,6 +139,9 @@ class PGD(TransferOptions, Attack):
 
     def without_logits(self) -> MetricPGD:
         return MetricPGD(steps=self.steps, step_size=self.step_size, **options_of(self, TransferOptions))
+
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return self.diversity == 0
 
     def craft(
         self, source: Victim, batch: Batch, threat: ThreatModel, generator: torch.Generator, state: State | None = None

@@ -125,6 +125,9 @@ class Square(QueryAttack):
     def reads(self) -> Reads:
         return "distances"
 
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return True
+
     def search(self, oracle: Oracle, batch: Batch, threat: ThreatModel, generator: torch.Generator) -> Tensor:
         clean, device = batch.images, batch.images.device
         changes = _Changes(clean, threat, Draws(len(clean), generator))

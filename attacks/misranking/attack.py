@@ -56,6 +56,9 @@ class MisRanking(Settings, LearnedAttack):
         """The same with `misclassification_weight` 0; None if no mis-ranking loss is left."""
         return replace(self, misclassification_weight=0.0) if self.misranking_weight else None
 
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        return True
+
     def fit(self, source: Victim, data: TrainingData, threat: ThreatModel, context: FitContext) -> State:
         """Train the generator against `source` on its training split, within `threat`.
 

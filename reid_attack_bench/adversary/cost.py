@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,6 +25,24 @@ class Cost:
     forward: int = 0
     backward: int = 0
     without_camera: int = 0
+    _recomputes: bool = field(default=False, repr=False, compare=False)
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Context in which passes do not count, since they are made again for want of memory."""
+        self._recomputes = True
+        try:
+            yield
+        finally:
+            self._recomputes = False
+
+    def add_forward(self, images: Tensor, uses_cameras: bool) -> None:
+        if self._recomputes:
+            return
+        self.forward += len(images)
+        if uses_cameras:
+            cameras = cameras_of(images)
+            self.without_camera += len(images) if cameras is None else int((cameras < 0).sum())
 
 
 class Metered(WrappedVictim):
@@ -50,10 +70,7 @@ class Metered(WrappedVictim):
 
     def _metered(self, values: Tensor, images: Tensor) -> Tensor:
         count = len(images)
-        self.cost.forward += count
-        if self.uses_cameras:
-            cameras = cameras_of(images)
-            self.cost.without_camera += count if cameras is None else int((cameras < 0).sum())
+        self.cost.add_forward(images, self.uses_cameras)
         if values.requires_grad:
             values.register_hook(lambda gradient: self._passed_back(count))
         return values

@@ -5,6 +5,7 @@ Images between parts are float32 RGB, N×3×H×W, in [0, 1]. Stored images are u
 
 from reid_attack_bench.contracts.attack import (
     ADDED_LATER,
+    DRAW_BATCH,
     Attack,
     Batch,
     LearnedAttack,
@@ -45,6 +46,7 @@ from reid_attack_bench.contracts.victim import (
 
 __all__ = [
     "ADDED_LATER",
+    "DRAW_BATCH",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Attack",

@@ -73,6 +73,10 @@ class Batch:
     targets: Targets | None = None
 
 
+DRAW_BATCH = 64
+"""Images of a batch whose size may decide the random numbers of an image, see `Attack.draws_each_image`."""
+
+
 class Attack(ABC):
     """Base class of attacks. Subclass it as a frozen dataclass of settings; define `needs` and `craft`.
 
@@ -124,6 +128,15 @@ class Attack(ABC):
     def steps_within(self, threat: ThreatModel) -> int:
         """`steps` under `threat`, for an attack whose number of steps depends on the budget."""
         return self.steps
+
+    def draws_each_image(self, threat: ThreatModel) -> bool:
+        """Whether the random numbers of an image under `threat` do not depend on how many others are in its batch.
+
+        True if `craft` draws nothing, or one tensor of uniform numbers whose first axis is the images, or by
+        `attacks.common.draws.Draws`. It is then handed batches of the suite's `batch_size`. Any other attack is handed
+        those of its `draw_batch`, and a smaller `batch_size` limits the passes of the source alone.
+        """
+        return False
 
     def without_logits(self) -> Attack | None:
         """The form of this attack for a source without logits, which the harness then uses; None if it has none."""

@@ -191,7 +191,9 @@ class _Planner:
         if isinstance(run.attack, LearnedAttack):
             fit = self.add(fit_step(run, steps, self.data[self._fitted_on(source)], gate))
         data = self.data[name]
-        return self.add(craft_step(run, steps, data, fit, self.passes, self.suite.batch_size, gate))
+        return self.add(
+            craft_step(run, steps, data, fit, self.passes, self.suite.batch_size, gate, self.suite.draw_batch)
+        )
 
     def _cell(self, run: AttackRun, source: PlannedSource, target: PlannedVictim, row: CleanRow, **others: str) -> Cell:
         own = "white-box" if run.threat.sees == "gradients" else "query"

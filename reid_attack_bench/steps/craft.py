@@ -23,6 +23,7 @@ from reid_attack_bench.contracts import (
     ReferenceImages,
     State,
     Targets,
+    ThreatModel,
     Victim,
     craft_threat,
     each_member,
@@ -51,6 +52,7 @@ from reid_attack_bench.steps.workspace import Workspace
 VERSION = 2
 
 
+# size: the attack, what it is crafted on, and how it is computed
 def craft_step(
     run: AttackRun,
     sources: Sequence[Step],
@@ -59,6 +61,7 @@ def craft_step(
     passes: Mapping[str, Any],
     batch_size: int,
     after: tuple[str, ...],
+    draw_batch: int | None = None,
 ) -> Step:
     """Craft the attack of `run` on `sources`, one or several at once, for the attacked sides of `data`.
 
@@ -66,8 +69,13 @@ def craft_step(
         sources: left out where the attack does not use them, so that all sources share the result.
         fit: step that trained a learned attack.
         passes: precision and compilation of the sources, see `passes`.
+        batch_size, draw_batch: as in Suite; None for one that is the other. It is in the key where it decides random
+            numbers.
         after: the sources' gates; ignored for an attack without needs.
     """
+    threat = craft_threat(run.threat)
+    apart = draw_batch in (None, batch_size) or _draws_each_image(run.attack, threat, sources)
+    drawn = {} if apart else {"draw_batch": draw_batch}
     needs = bool(run.needs)
     work = run.threat.queries or run.attack.craft_work  # a query is one forward pass
     parents = {"data": data, **(source_parents(sources) if run.uses_source else {}), **({"fit": fit} if fit else {})}
@@ -75,8 +83,8 @@ def craft_step(
         "craft",
         VERSION,
         f"{run.label} on {source_names(sources)}, {data.about}" if needs else f"{run.label}, {data.about}",
-        run.config(craft_threat(run.threat)),
-        {**run.implementation, "batch_size": batch_size, **(passes if needs else {})},
+        run.config(threat),
+        {**run.implementation, "batch_size": batch_size, **drawn, **(passes if needs else {})},
         parents,
         after if needs else (),
         run.attack,
@@ -116,7 +124,7 @@ def targets_of(step: Step, workspace: Workspace) -> np.ndarray | None:
 def _batches(step: Step, workspace: Workspace, crafting: _Crafting) -> Iterator[tuple[str, int, np.ndarray]]:
     """(part, index of the first image, adversarial images uint8 N×H×W×3) of each batch, in order."""
     threat = threat_of(step)  # another object than that of the attack
-    size = max_batch = int(step.implementation["batch_size"])
+    size, max_batch = crafting.batch, crafting.max_batch
     for part in ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,):
         images = crafting.splits[part].images
         for first in range(0, len(images), size):
@@ -138,6 +146,10 @@ class _Crafting:
         self.device = workspace.device
         self.generator = torch.Generator().manual_seed(step.seed)
         self.cost, self.images, self.queries = Cost(), 0, 0
+        # images that the attack is handed at once, and images per pass of the source, whose draws are those of a batch
+        self.batch = int(step.implementation.get("draw_batch", step.implementation["batch_size"]))
+        fixed = any(map(_is_randomised, sources_of(step)))
+        self.max_batch = self.batch if fixed else min(self.batch, int(step.implementation["batch_size"]))
         sees_lists = "gallery" in self.attack.needs and self.threat.perturbs == "query"
         embedded = functools.partial(self._embedded_gallery, step) if sees_lists else None
         self.source = workspace.source(step, self.cost, embedded) if source_keys(step) else None
@@ -161,17 +173,19 @@ class _Crafting:
 
     def _embedded_gallery(self, step: Step, victim: Victim) -> torch.Tensor:
         images = self.splits["gallery"].images_for(victim)
-        return _embed(victim, images, int(step.implementation["batch_size"]), self.device)
+        return _embed(victim, images, self.max_batch, self.device)
 
     def _system(self, step: Step, workspace: Workspace) -> tuple[Victim, int]:
         """The source as it retrieves, at no cost of the attack, and its batch size."""
-        return workspace.passes(step.inputs["source"], step), int(step.implementation["batch_size"])
+        return workspace.passes(step.inputs["source"], step), self.max_batch
 
     def _clean(self, step: Step, workspace: Workspace) -> list[tuple[torch.Tensor, Compare]]:
         """Clean embeddings of the queries by each source, and its comparison; at no cost of the attack."""
         systems = [workspace.passes(key, step) for key in source_keys(step)]
-        query, size = self.splits["query"], int(step.implementation["batch_size"])
-        return [(_embed(each, query.images_for(each), size, self.device), _blockwise(each)) for each in systems]
+        query = self.splits["query"]
+        return [
+            (_embed(each, query.images_for(each), self.max_batch, self.device), _blockwise(each)) for each in systems
+        ]
 
     def crafted(self, part: str, rows: slice, drawn: torch.Tensor, max_batch: int) -> torch.Tensor:
         """Craft the images of `part` at `rows` with the random numbers that follow the state `drawn` of the generator.
@@ -182,7 +196,9 @@ class _Crafting:
         batch, source = self._batch(part, rows), self.source
         self.images += len(batch.images)
         if source is not None and max_batch < len(batch.images):
-            source = self.chunked.setdefault(max_batch, each_member(source, lambda member: Chunked(member, max_batch)))
+            # below the size that was asked for, memory is short
+            wrap = functools.partial(Chunked, max_batch=max_batch, recomputes=max_batch < self.max_batch)
+            source = self.chunked.setdefault(max_batch, each_member(source, wrap))
         threat = replace(self.threat)
         if not isinstance(self.attack, QueryAttack):
             return self.attack.craft(source, batch, threat, self.generator, **self.learned)  # type: ignore[arg-type]
@@ -219,6 +235,17 @@ class _Crafting:
             return {}
         totals = {"forward_passes": self.cost.forward, "backward_passes": self.cost.backward, "queries": self.queries}
         return {name: total / self.images for name, total in totals.items()}
+
+
+def _draws_each_image(attack: Attack, threat: ThreatModel, sources: Sequence[Step]) -> bool:
+    """Whether the random numbers of an image depend on its batch neither in the attack nor in its sources."""
+    return attack.draws_each_image(threat) and not (attack.needs and any(map(_is_randomised, sources)))
+
+
+def _is_randomised(victim: Step) -> bool:
+    """Whether the victim of a victim step is declared to be, by itself, its defence or the victim that is defended."""
+    inner = victim.parents.get("victim")
+    return bool(victim.plugin.randomised) or (inner is not None and _is_randomised(inner))
 
 
 def _blockwise(system: Victim) -> Compare:

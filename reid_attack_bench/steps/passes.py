@@ -6,15 +6,17 @@ Each wraps another victim, so attacks and evaluation need no change.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from reid_attack_bench.adversary.cost import Metered
 from reid_attack_bench.contracts import Victim, WrappedVictim
 from reid_attack_bench.errors import BenchError
 
@@ -90,27 +92,51 @@ class Chunked(WrappedVictim):
     """A victim that splits its batches into chunks of `max_batch` images, for a GPU with too little memory.
 
     With gradients, activations are recomputed in the backward pass instead of stored (Chen et al., arXiv 1604.06174),
-    at the cost of one forward pass. An attack that splits its batches by `max_batch` itself avoids that cost.
+    in the time of one forward pass, which is no cost of the attack. One that splits its batches by `max_batch` itself
+    saves that time. Unless it `recomputes`, activations of the whole batch are stored.
     """
 
-    def __init__(self, victim: Victim, max_batch: int) -> None:
+    def __init__(self, victim: Victim, max_batch: int, *, recomputes: bool = True) -> None:
         super().__init__(victim)
         self.max_batch = self._size = max_batch
+        self._recomputes = recomputes
+        self._costs = [part.cost for part in victim.modules() if isinstance(part, Metered)]
 
     def embed(self, images: Tensor) -> Tensor:
-        return _joined(self.victim.embed, images, self._size)
+        return self._joined(self.victim.embed, images)
 
     def logits(self, images: Tensor) -> Tensor | None:
-        return _joined(self.victim.logits, images, self._size)
+        return self._joined(self.victim.logits, images)
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        return _joined(self.victim.outputs, images, self._size)
+        return self._joined(self.victim.outputs, images)
 
     def suspicion(self, images: Tensor) -> Tensor | None:
-        return _joined(self.victim.suspicion, images, self._size)
+        return self._joined(self.victim.suspicion, images)
 
     def rejects(self, images: Tensor) -> Tensor | None:
-        return _joined(self.victim.rejects, images, self._size)
+        return self._joined(self.victim.rejects, images)
+
+    def _joined(self, function: Callable[[Tensor], Any], images: Tensor) -> Any:
+        if len(images) <= self._size:
+            return function(images)
+        if self._recomputes and torch.is_grad_enabled() and images.requires_grad:
+            function = functools.partial(checkpoint, function, use_reentrant=False, context_fn=self._contexts)
+        parts = [function(part) for part in images.split(self._size)]
+        if isinstance(parts[0], tuple):
+            return tuple(_together(values) for values in zip(*parts, strict=True))
+        return _together(parts)
+
+    def _contexts(self) -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
+        """Those of the pass, and of the same pass in the backward pass."""
+        return contextlib.nullcontext(), self._recomputing()
+
+    @contextlib.contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for cost in self._costs:
+                stack.enter_context(cost.recomputing())
+            yield
 
 
 def with_smaller_batches(work: Callable[[int], _Kept], size: int, what: str, note: Note) -> tuple[_Kept, int]:
@@ -135,17 +161,6 @@ def with_smaller_batches(work: Callable[[int], _Kept], size: int, what: str, not
             )
         size //= 2
         note(f"{what}: out of GPU memory, going on with {size} image{'s' * (size > 1)} at once")
-
-
-def _joined(function: Callable[[Tensor], Any], images: Tensor, max_batch: int) -> Any:
-    if len(images) <= max_batch:
-        return function(images)
-    keeps = torch.is_grad_enabled() and images.requires_grad
-    parts = [checkpoint(function, part, use_reentrant=False) if keeps else function(part)
-             for part in images.split(max_batch)]  # fmt: skip
-    if isinstance(parts[0], tuple):
-        return tuple(_together(values) for values in zip(*parts, strict=True))
-    return _together(parts)
 
 
 def _together(parts: Any) -> Tensor | None:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from reid_attack_bench.contracts import DRAW_BATCH
 from reid_attack_bench.metrics.catalogue import comparable
 from reid_attack_bench.suites.suite import CONTROL, EOT_SAMPLES, PRECISIONS, RELATIONS
 from reid_attack_bench.validation import Document, OneOf, OneOrMany, json_schema, mistake, pattern, shown
@@ -244,6 +245,9 @@ class FullDocument(Document):
         [256, 128], min_length=2, max_length=2, description="height and width in pixels, at least 16"
     )
     batch_size: int = Field(64, ge=1, description="images per forward pass")
+    draw_batch: int = Field(
+        DRAW_BATCH, ge=1, description="images that an attack draws random numbers for at once, whatever batch_size"
+    )
     headline_epsilon: Epsilon | None = Field(
         None, description="the leaderboard is sorted by the worst case at this epsilon; default: the smallest"
     )

@@ -87,6 +87,7 @@ def parse(document: Any, default_name: str = "suite", *, full: bool = False, dat
         precision=top.precision,
         compile=top.compile,
         protocol=top.protocol,
+        draw_batch=top.draw_batch,
     )
 
 
@@ -134,6 +135,8 @@ def from_plain(plain: Mapping[str, Any]) -> Suite:
     Raises:
         BenchError: not a suite that this version can read.
     """
+    if isinstance(plain, Mapping) and "batch_size" in plain:  # one number before the two were apart
+        plain = {"draw_batch": plain["batch_size"], **plain}
     return checked(Suite, plain, "the suite", noun="field")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reid_attack_bench.contracts import ThreatModel
+from reid_attack_bench.contracts import DRAW_BATCH, ThreatModel
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.mistakes import shown
 from reid_attack_bench.text import no_label
@@ -133,8 +133,8 @@ class Suite:
         name, description: shown in reports.
         seed: seed of all random numbers of the run.
         image_size: (height, width) in pixels at which images are stored, attacked and evaluated.
-        batch_size: images per forward pass. Affects results only by rounding, except for victims that draw once per
-            batch. It is halved if the GPU runs out of memory.
+        batch_size: images per forward pass of attacks. Affects results only by rounding; passes of victims that are
+            declared as randomised do not follow it. It is halved if the GPU runs out of memory.
         headline_epsilon: the leaderboard is sorted by the worst case at this epsilon.
         datasets: name → options.
         victims, attacks: entries that are combined into cells.
@@ -145,6 +145,8 @@ class Suite:
         compile: apply torch.compile to victims on a GPU. Like `precision`, it changes results slightly.
         protocol: name of the fixed set of attacks by which victims are ranked, see `suites.protocols`; empty for none.
             Its attacks are among `attacks`.
+        draw_batch: images that an attack is handed at once where that decides its random numbers, or those of its
+            source; see `Attack.draws_each_image`.
     """
 
     __pydantic_config__ = _WHOLE
@@ -162,6 +164,7 @@ class Suite:
     precision: str = "float32"
     compile: bool = False
     protocol: str = ""
+    draw_batch: int = DRAW_BATCH
 
     def with_seed(self, seed: int) -> Suite:
         return replace(self, seed=seed)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from reid_attack_bench import registry
+from reid_attack_bench.adversary.cost import Cost, Metered
 from reid_attack_bench.attacks.metric import MetricPGD
 from reid_attack_bench.attacks.pgd import FGSM, PGD
 from reid_attack_bench.contracts import Batch, ThreatModel, Victim
@@ -278,3 +279,9 @@ def test_planning_a_finished_run_imports_no_training_code() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.split() == []
+
+
+def test_passes_made_again_for_want_of_memory_are_no_cost() -> None:
+    cost, images = Cost(), torch.rand(5, 3, 64, 32, requires_grad=True)
+    Chunked(Metered(ToyVictim().eval(), cost), 2).embed(images).square().sum().backward()
+    assert (cost.forward, cost.backward) == (5, 5)

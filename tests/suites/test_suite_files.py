@@ -172,6 +172,7 @@ suites = st.builds(
     seed=st.integers(0),
     image_size=st.tuples(st.integers(16, 999), st.integers(16, 999)),
     batch_size=st.integers(1),
+    draw_batch=st.integers(1),
     headline_epsilon=st.integers(0, 255),
     datasets=st.dictionaries(text, options, max_size=2),
     victims=st.lists(
