@@ -22,28 +22,42 @@ _SMALL, _LARGE = 6, 40  # changes to both sides, in 1/255; the large ones are fu
 
 
 def random_numbers(subject: Subject) -> Iterator[Observation]:
-    """Check that embed does not seed the global generators."""
-    ends: list[dict[str, Any]] = []
-    kept = random.getstate(), np.random.get_state()
-    try:
-        for seed in (1, 2):
-            with same_draw(subject.images.device, seed), torch.no_grad():
-                np.random.seed(seed)
-                random.seed(seed)
-                subject.victim.embed(subject.few[:2].clone())
-                ends.append(_states(subject.images.device))
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
-    seeded = [name for name, state in ends[0].items() if state == ends[1][name]]
+    """Check that embed draws from the global generators, if at all, and does not seed them."""
+    (_, first), (one, second), (other, _) = (_from_seed(subject, seed) for seed in (1, 2, 2))
+    seeded = [name for name, state in first.items() if state == second[name]]
+    differ = subject.moved(one, other)
     if seeded:
         yield fault(
             f"embed sets the seed of {' and '.join(seeded)}",
             "draw from the global generator without seeding it, or from one of your own: attacks would draw the same "
             "numbers after each pass",
         )
+    elif differ > MOVED:
+        yield fault(
+            f"two passes from the same seeds differ by {100 * differ:.2g} % of the distance between images",
+            "draw from torch's global generator, or from those of NumPy and random: they are seeded for each step, and "
+            "no other seed is; nobody can compute these figures again",
+        )
     else:
-        yield ok("embed does not seed the global generators")
+        yield ok("embed does not seed the global generators" + _repeats(subject))
+
+
+def _repeats(subject: Subject) -> str:
+    return ", and its draws follow them" if subject.varies > MOVED else ""
+
+
+def _from_seed(subject: Subject, seed: int) -> tuple[Tensor, dict[str, Any]]:
+    """Embeddings of two images with all global generators seeded, and the states of these afterwards."""
+    kept = random.getstate(), np.random.get_state()
+    try:
+        with same_draw(subject.images.device, seed), torch.no_grad():
+            np.random.seed(seed)
+            random.seed(seed)
+            embeddings = subject.victim.embed(subject.few[:2].clone())
+            return embeddings, _states(subject.images.device)
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
 
 
 def _states(device: torch.device) -> dict[str, Any]:

@@ -81,8 +81,9 @@ def make_plan(
     clean = tuple(planner.clean.rows.values())
     notes = [note for step in data.values() for note in source_of(step).notes] + planner.clean.notes(victims)
     notes += [
-        f"{victim.label} answers one image differently with the same seeds: a change of code or settings outside its "
-        "own file and weights is not noticed, and its stored results are used"
+        f"{victim.label} answers one image differently with the same seeds: nobody can compute its figures again (see "
+        "check-victim), and a change of code or settings outside its own file and weights is not noticed: its stored "
+        "results are used"
         for victim in victims
         if victim.step.implementation.get("probe") == DIFFERS
     ]

@@ -19,6 +19,7 @@ from reid_attack_bench.victims.defences.input_defences import Jpeg, RandomResize
 from tests.checks.test_checks import DATA
 from tests.plugins import deceptive
 from tests.plugins.toy import ToyVictim
+from tests.plugins.unseeded import Unseeded
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "weights" / "osnet_x0_25_msmt17.safetensors"
 
@@ -53,6 +54,7 @@ def faults(found: dict[str, CheckResult]) -> dict[str, str]:
         ("OwnGenerator", "determinism"),
         ("NoiseOfNumpy", "determinism"),
         ("Reseeds", "random numbers"),
+        ("OwnGenerator", "random numbers"),
         ("NoiseByContent", "gradient"),
         ("WrongStraightThrough", "gradient"),
         ("HidesBehindPurify", "adaptive gradient"),
@@ -68,6 +70,14 @@ def test_a_deception_is_a_fault(name: str, check_name: str) -> None:
     found = _of(name)
     assert check_name in faults(found), found
     assert all(result.advice for result in found.values() if result.level == "fault")
+
+
+def test_draws_that_no_seed_repeats_are_a_fault() -> None:
+    found = checked(Unseeded())
+    assert found["determinism"].level == "ok", "it is declared"
+    assert "two passes from the same seeds differ by" in faults(found)["random numbers"]
+    found = checked(RandomResizePad().defend(ToyVictim().eval()))
+    assert found["random numbers"].evidence == "embed does not seed the global generators, and its draws follow them"
 
 
 @functools.cache
