@@ -79,6 +79,12 @@ def test_a_claim_counts_while_its_owner_lives(held: FileClaims, content: str, ag
     assert path.exists() == counts
 
 
+def test_a_store_that_nobody_prepared_takes_claims_too(tmp_path: Path) -> None:
+    held = FileClaims(tmp_path / "store" / "claims")
+    with held.claim("k1"):
+        assert held.holder("k1") == owner()
+
+
 def test_a_folder_in_place_of_a_claim_is_in_nobodys_way(held: FileClaims) -> None:
     (held.folder / "k1").mkdir()
     with held.claim("k1"):

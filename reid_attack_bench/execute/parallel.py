@@ -111,6 +111,8 @@ def run_in_parallel(
                 pause.wait(len(queue) + len(held))
                 continue
             for worker, message in team.messages():
+                if message[0] == "lost" and worker.step:  # another machine would respect its claim for a while
+                    store.claims.drop(worker.step.key)
                 if message[0] == "held":
                     held += [worker.step] if worker.step else []
                     worker.step = None

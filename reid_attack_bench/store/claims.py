@@ -156,7 +156,11 @@ class FileClaims(Claims):
     folder: Path
 
     def create(self, key: str, content: str) -> bool:
-        return _created(self.folder / key, content)
+        try:
+            return _created(self.folder / key, content)
+        except FileNotFoundError:  # nobody prepared the store
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return _created(self.folder / key, content)
 
     def read(self, key: str) -> tuple[str, float] | None:
         path = self.folder / key

@@ -164,7 +164,7 @@ class Store:
 
     def discard(self, kind: str, key: str) -> None:
         """Remove a result, or whatever is in its place."""
-        (self.checked / key).unlink(missing_ok=True)
+        _remove(self.checked / key)
         _remove(self.folder(kind, key))
 
     @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import torch
 
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.execute import executor
+from reid_attack_bench.execute import ray as tasks
 from reid_attack_bench.execute.assignment import Assignment, as_text, from_text
 from reid_attack_bench.execute.events import Listener
 from reid_attack_bench.plan.plan import Plan
@@ -203,6 +206,22 @@ def test_an_assignment_carries_the_address(bucket: Any, small_plan: Plan) -> Non
     there = from_text(as_text(Assignment(small_plan, open_store(URL), CPU, 1, None)))
     assert there.store == open_store(Path(URL))
     assert isinstance(there.store, RemoteStore)
+
+
+def test_a_task_of_a_cluster_claims_what_it_does(
+    bucket: Any, empty_cache: Any, small_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "settings_of_a_worker", lambda threads: None)
+    mailbox = SimpleNamespace(put=SimpleNamespace(remote=lambda message: None))
+    data = next(step for step in small_plan.steps.values() if step.kind == "data")
+    store = open_store(URL)
+    text = as_text(Assignment(small_plan, store, CPU, 1, None))
+    store.prepare()
+    with store.claims.claim(data.key):
+        assert tasks._run_step(text, data.key, mailbox, os.getcwd()) == [("held",)]
+    messages = tasks._run_step(text, data.key, mailbox, os.getcwd())
+    assert [message[0] for message in messages] == ["finish", "idle"]
+    assert empty_cache().has("data", data.key)
 
 
 @pytest.mark.usefixtures("bucket")

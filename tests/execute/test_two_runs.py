@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from reid_attack_bench.execute import executor, parallel
-from reid_attack_bench.execute.events import Listener
+from reid_attack_bench.execute.events import Listener, Outcome, Recorder
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.store import Store
@@ -105,6 +106,39 @@ def test_what_another_machine_does_is_waited_for_and_taken(
     assert set(outcome.seconds) == small_plan.steps.keys() - {data.key}
     assert len([note for note in listener.notes if "another run" in note]) == 1
     assert results(small_plan, store) == before
+
+
+class Losing(parallel.Team):
+    """A worker on another machine that is lost with its first step; the next one does it."""
+
+    def __init__(self, store: Store) -> None:
+        self.claims, self.worker, self.given = store.root / "claims", parallel.Worker(), 0
+
+    def idle(self) -> parallel.Worker | None:
+        return None if self.worker.step else self.worker
+
+    def give(self, worker: parallel.Worker, step: Step) -> None:
+        self.given += 1
+        if self.given == 1:
+            (self.claims / step.key).write_text("node7-0.123.456 token")
+        assert len(list(self.claims.iterdir())) == (self.given == 1), "its claim is no longer in the way"
+
+    def busy(self) -> bool:
+        return self.worker.step is not None
+
+    def messages(self) -> Iterator[tuple[parallel.Worker, parallel.Message]]:
+        yield self.worker, ("lost", "a node was lost") if self.given == 1 else ("idle",)
+
+    def dismiss(self) -> None:
+        pass
+
+
+def test_the_claim_of_a_lost_worker_is_not_waited_for(tmp_path: Path) -> None:
+    store, step = Store(tmp_path), Step("data", 1, "a", {})
+    store.prepare()
+    team = Losing(store)
+    parallel.run_in_parallel([step], Recorder(Outcome(), Listener()), team, {step.key: step}, store)
+    assert team.given == 2
 
 
 def test_a_store_needs_no_locks_of_its_file_system(
