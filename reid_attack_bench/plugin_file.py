@@ -1,7 +1,8 @@
 """Load FILE.py of a user: what it sees of its surroundings, and the digest of its code.
 
 While the file loads, and while its classes are built, its folder is at the head of `sys.path`, so that modules beside
-it import; it sees an empty command line; what it prints goes to standard error.
+it import, and after it the folder of the package that it is in, if any; it sees an empty command line; what it prints
+goes to standard error.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import itertools
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -35,8 +38,16 @@ def code_of(path: Path) -> str:
     """
     content = file_digest(path)
     folder = path.resolve().parent
-    beside = {str(each.relative_to(folder)): file_digest(each) for each in modules_beside(path)}
+    beside = {os.path.relpath(each, folder): file_digest(each) for each in modules_beside(path)}
     return digest_of([content, beside])[:16] if beside else content[:16]
+
+
+def home_of(path: Path) -> Path:
+    """The folder of the outermost package that a file is in; its own folder, if that is no package."""
+    home = path.resolve().parent
+    while (home / "__init__.py").is_file() and home.parent != home:
+        home = home.parent
+    return home
 
 
 def load(path: Path, kind: str) -> tuple[ModuleType, str]:
@@ -46,7 +57,8 @@ def load(path: Path, kind: str) -> tuple[ModuleType, str]:
         BenchError: the file does not import, or ends the program.
     """
     code = code_of(path)
-    name = f"reid_attack_bench_plugin_{digest_of([str(path.resolve()), code])[:16]}"
+    package = path.resolve().parent.relative_to(home_of(path)).parts  # so that `from .net import make` works
+    name = ".".join([*package, f"reid_attack_bench_plugin_{digest_of([str(path.resolve()), code])[:16]}"])
     module = sys.modules.get(name)
     if module is not None:
         return module, code
@@ -85,8 +97,10 @@ def surroundings(module: ModuleType, kind: str) -> Iterator[None]:
         del sys.modules[name]
     sys.modules.update(own)
     before, arguments, bytecode = set(sys.modules), sys.argv, sys.dont_write_bytecode
+    home, here = home_of(path), os.getcwd()
+    folders = [str(each) for each in dict.fromkeys((path.parent, home))]
     # Python takes a compiled file for the same as a source that was changed within the same second
-    sys.path.insert(0, str(path.parent))
+    sys.path[:0] = folders
     sys.argv, sys.dont_write_bytecode = [str(path)], True
     importlib.invalidate_caches()
     try:
@@ -99,11 +113,13 @@ def surroundings(module: ModuleType, kind: str) -> Iterator[None]:
             'what it does as a program belongs under if __name__ == "__main__"'
         ) from error
     finally:
-        with suppress(ValueError):
-            sys.path.remove(str(path.parent))
+        for folder in folders:
+            with suppress(ValueError):
+                sys.path.remove(folder)
+        os.chdir(here)
         sys.argv, sys.dont_write_bytecode = arguments, bytecode
         for name in set(sys.modules) - before:
-            if _is_beside(name, path.parent):
+            if any(_is_beside(name, each) for each in (path.parent, home)):
                 own[name] = sys.modules[name]
                 setattr(own[name], _BESIDE, module.__name__)
         for name, each in others.items():
@@ -117,26 +133,36 @@ def modules_beside(path: Path) -> list[Path]:
         return []
     found, unread = {path}, [path]
     while unread:
-        new = set(_imported_by(unread.pop(), path.parent)) - found
+        new = set(_imported_by(unread.pop(), path.parent, home_of(path))) - found
         found |= new
         unread += new
     return sorted(found - {path})
 
 
-def _imported_by(path: Path, folder: Path) -> Iterator[Path]:
-    """Modules below `folder` that one of them imports."""
+def _imported_by(path: Path, folder: Path, home: Path) -> Iterator[Path]:
+    """Modules below `folder`, or in a package of `home`, that one of them imports."""
+    places = dict.fromkeys((folder, home))
     try:
         nodes = list(ast.walk(ast.parse(path.read_bytes())))
     except (SyntaxError, ValueError, OSError):  # what is wrong with it is said when it is imported
         return
     for node in nodes:
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _modules(folder, alias.name)
+            for place, alias in itertools.product(places, node.names):
+                yield from _modules(place, alias.name)
         elif isinstance(node, ast.ImportFrom):
-            start = path.parents[node.level - 1] if node.level else folder
-            for alias in node.names:
+            starts = [path.parents[node.level - 1]] if node.level else places
+            if node.level:
+                yield from _packages(path.parents[node.level - 1], home)
+            for start, alias in itertools.product(starts, node.names):
                 yield from _modules(start, ".".join(filter(None, (node.module, alias.name))))
+
+
+def _packages(folder: Path, home: Path) -> Iterator[Path]:
+    """What makes packages of `folder` and of those that it is in, below `home`: importing from one runs them all."""
+    for each in (folder, *folder.parents):
+        if each != home and each.is_relative_to(home) and (each / "__init__.py").is_file():
+            yield each / "__init__.py"
 
 
 def _modules(start: Path, name: str) -> Iterator[Path]:
@@ -167,7 +193,7 @@ def _file_beside(module: object) -> str:
 
 def _line_in(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
-        return f":{error.lineno}"
+        return f":{error.lineno}" if error.lineno else ""
     line = ""
     trace = error.__traceback__
     while trace is not None:

@@ -49,7 +49,7 @@ def _as_new() -> Iterator[None]:
     before = dict(sys.modules)
     yield
     for name in set(sys.modules) - set(before):
-        if name.startswith("reid_attack_bench_plugin_") or plugin_file._file_beside(sys.modules[name]):
+        if "reid_attack_bench_plugin_" in name or plugin_file._file_beside(sys.modules[name]):
             del sys.modules[name]
 
 
@@ -180,3 +180,38 @@ def test_json_of_a_plan_is_json_where_the_victim_prints(tmp_path, tiny, write_su
     arguments = ["evaluate", "--victim", key, "--suite", write_suite(tiny), "--dry-run", "--json"]
     lines = CliRunner().invoke(cli.cli, arguments).stdout.splitlines()
     assert {"victim", "rank"} <= {json.loads(line)["kind"] for line in lines}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from .net import WORDS", "from . import net; WORDS = net.WORDS", "from net import WORDS",
+     "from ..top import WORDS", "from outer.inner.net import WORDS", "import outer.inner.net as net; WORDS = net.WORDS",
+     "from outer.top import WORDS"],
+)  # fmt: skip
+def test_a_file_in_a_package_imports_from_it_in_every_way(tmp_path, line) -> None:
+    path = tmp_path / "outer" / "inner" / "mine.py"
+    attack(path, line, "WORDS")
+    for module in ("outer/__init__", "outer/inner/__init__", "outer/top", "outer/inner/net"):
+        (tmp_path / f"{module}.py").write_text(f"WORDS = '{module}'\n")
+    found = words(path)
+    assert found == ("outer/top" if "top" in line else "outer/inner/net")
+    before = plugin_file.code_of(path)
+    (tmp_path / f"{found}.py").write_text("WORDS = 'changed'\n")
+    assert plugin_file.code_of(path) != before
+    assert words(path) == "changed"
+    assert str(tmp_path) not in sys.path
+    assert "outer.top" not in sys.modules or plugin_file._file_beside(sys.modules["outer.top"])
+
+
+def test_the_working_folder_is_that_of_before(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words(attack(tmp_path / "mine.py", "import os; os.chdir('/')", "os.getcwd()")) == "/"
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize("content", [b"x = 1\0\n", b"class Mine(:\n", b"\xff\xfe\0", b"def f(): f()\nf()\n", b"1/0"])
+def test_a_file_that_is_no_program_is_one_line(tmp_path, content) -> None:
+    (tmp_path / "mine.py").write_bytes(content)
+    with pytest.raises(BenchError, match=r"mine.py(:[0-9]+)? does not import") as caught:
+        words(tmp_path / "mine.py")
+    assert "\n" not in str(caught.value)

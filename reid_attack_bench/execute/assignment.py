@@ -17,7 +17,7 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.files import expanded
 from reid_attack_bench.plan.plan import Plan
 from reid_attack_bench.plan.planner import make_plan
-from reid_attack_bench.plugin_file import code_of, modules_beside
+from reid_attack_bench.plugin_file import code_of, home_of, modules_beside
 from reid_attack_bench.store import Store, open_store
 from reid_attack_bench.suites.parse import from_json, to_json
 
@@ -118,10 +118,11 @@ def _with_files(value: Any, change: Callable[[str], str]) -> Any:
 def _shipped(path: Path) -> dict[str, Any]:
     """A plug-in file and the modules beside it, by content."""
     parts = [path.resolve(), *modules_beside(path)]
-    folder = parts[0].parent
+    home = home_of(path)
     return {
         "code": code_of(path),
-        "parts": {str(part.relative_to(folder)): part.read_text(encoding="utf-8") for part in parts},
+        "file": str(parts[0].relative_to(home)),
+        "parts": {str(part.relative_to(home)): part.read_text(encoding="utf-8") for part in parts},
     }
 
 
@@ -139,7 +140,7 @@ def _placed(files: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
             for part, content in sent["parts"].items():
                 (folder / part).parent.mkdir(parents=True, exist_ok=True)
                 (folder / part).write_text(content, encoding="utf-8")
-            path = folder / path.name
+            path = folder / sent["file"]
             moved[name] = str(path)
         if code_of(path) != sent["code"]:
             raise BenchError(
