@@ -114,6 +114,9 @@ class PlainConsole(Console):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **settings})
 
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # the command ends as if it had printed itself
+
     def render_str(self, text: str, **settings: Any) -> Text:
         return super().render_str(visible(text), **settings)
 

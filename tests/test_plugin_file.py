@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +174,33 @@ def test_json_of_a_victim_that_prints_is_json(tmp_path, tiny, write_suite) -> No
     assert json.loads(result.stdout)["victim"] == key
     for said in ("loads", "builds", "embeds"):
         assert said in result.stderr
+
+
+@pytest.mark.e2e
+def test_json_is_json_where_the_victim_and_its_programs_write_past_python(tmp_path, tiny, write_suite) -> None:
+    noise = "import os; os.write(1, b'raw\\n'); os.system('echo from a shell')"
+    key = victim(tmp_path / "mine.py", noise, noise, noise)
+    code = "from reid_attack_bench.cli.main import main; main()"
+    for arguments in (["check-victim", key], ["evaluate", "--victim", key, "--dry-run"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments, "--suite", str(write_suite(tiny)), "--json"],
+            capture_output=True, text=True, encoding="utf-8", check=False, cwd=tmp_path,
+        )  # fmt: skip
+        assert all(json.loads(line) for line in done.stdout.splitlines()), done.stderr
+        assert done.stdout
+        assert "from a shell" in done.stderr
+
+
+@pytest.mark.e2e
+def test_a_reader_that_leaves_ends_the_command_without_a_word(tmp_path, tiny, write_suite) -> None:
+    code = "from reid_attack_bench.cli.main import main; main()"
+    for arguments in (["schema", "suite"], ["list", "attacks"]):
+        command = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+        )
+        command.stdout.close()
+        assert command.stderr.read() == b""
+        assert command.wait() == 141
 
 
 def test_json_of_a_plan_is_json_where_the_victim_prints(tmp_path, tiny, write_suite) -> None:

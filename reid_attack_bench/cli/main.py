@@ -28,6 +28,9 @@ from reid_attack_bench.errors import BenchError
 from reid_attack_bench.text import one_line, say
 
 _SECONDS_FOR_A_THREAD = 1.0
+_UNREAD = 141
+"""Exit status where standard output is closed, as of a program that SIGPIPE ends."""
+
 _INTERRUPTED = "interrupted. Finished steps are kept; run the same command to resume."
 
 
@@ -51,6 +54,10 @@ def _invoke() -> None:
     try:
         with _finishing():
             status = cli(standalone_mode=False, complete_var=VARIABLE)
+            if status != _UNREAD:
+                sys.stdout.flush()
+        if status == _UNREAD:
+            raise BrokenPipeError
         if status:  # of click.exceptions.Exit
             sys.exit(status)
     except BenchError as error:
@@ -66,7 +73,9 @@ def _invoke() -> None:
         _complain(_INTERRUPTED)
         sys.exit(130)
     except BrokenPipeError:
-        sys.exit(141)
+        with contextlib.suppress(OSError, ValueError):  # what is left to be written is not
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_UNREAD)
     except OSError as error:
         _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         sys.exit(1)

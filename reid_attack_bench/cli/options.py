@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -48,6 +52,12 @@ class Commands(click.Group):
         if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             raise BenchError(f"unknown command '{args[0]}': {nearest(args[0], self.commands)}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # as with `| head`; click would end with status 1
+            raise click.exceptions.Exit(141) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, _first_sentence(self.commands[name].help or "")) for name in self.list_commands(ctx)]
@@ -125,6 +135,32 @@ class bar:  # noqa: N801  used as a function
 
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
+
+
+@contextlib.contextmanager
+def only_ours() -> Iterator[TextIO]:
+    """Context of a stream that alone is standard output: what plug-ins print goes to standard error.
+
+    So does what programs print that they start, and libraries that do not ask Python.
+    """
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            number = stdout.fileno()
+            kept = os.dup(number)
+            stdout.flush()
+            os.dup2(sys.stderr.fileno(), number)
+        except (OSError, ValueError):  # in a notebook, or where there is no standard error
+            yield stdout
+            return
+        out = os.fdopen(kept, "w", encoding="utf-8")
+        try:
+            yield out
+        finally:
+            out.flush()
+            stdout.flush()
+            os.dup2(kept, number)
+            out.close()
 
 
 def load_suite(name: str, seed: int | None = None) -> Suite:

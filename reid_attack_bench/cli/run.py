@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reid_attack_bench.cli import complete
-from reid_attack_bench.cli.options import parse_only, parse_settings, run_options, suite_option
+from reid_attack_bench.cli.options import only_ours, parse_only, parse_settings, run_options, suite_option
 from reid_attack_bench.cli.report import write_and_show
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.text import PlainConsole, one_line, say
@@ -39,7 +39,8 @@ def run_command(suite_name: str, full: bool, data: tuple[str, ...], **options: A
 
     settings = settings_of(options)
     names = [name for text in data for name in text.split(",") if name]
-    job = jobs.run_job(suite_name, settings, full=full, data=names, command=_command())
+    with _apart(options["as_json"]):
+        job = jobs.run_job(suite_name, settings, full=full, data=names, command=_command())
     _run(job, dry_run=options["dry_run"], as_json=options["as_json"])
 
 
@@ -81,10 +82,11 @@ def evaluate_command(
     """
     from reid_attack_bench.jobs import job as jobs
 
-    job = jobs.evaluate_job(
-        victim, suite_name, settings_of(options), name=name, options=parse_settings(given), train_on=train_on,
-        defends=defends, command=_command(),
-    )  # fmt: skip
+    with _apart(options["as_json"]):
+        job = jobs.evaluate_job(
+            victim, suite_name, settings_of(options), name=name, options=parse_settings(given), train_on=train_on,
+            defends=defends, command=_command(),
+        )  # fmt: skip
     _run(job, dry_run=options["dry_run"], as_json=options["as_json"])
 
 
@@ -116,9 +118,9 @@ def _command() -> str:
     return shlex.join(["reid-attack-bench", *sys.argv[1:]])
 
 
-def _prints_apart(as_json: bool) -> contextlib.AbstractContextManager[Any]:
-    """Context in which what a plug-in prints goes to standard error, if `as_json`."""
-    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+def _apart(as_json: bool) -> contextlib.AbstractContextManager[Any]:
+    """Context in which standard output is left to us, if it is to be JSON."""
+    return only_ours() if as_json else contextlib.nullcontext()
 
 
 def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
@@ -126,14 +128,16 @@ def _run(job: Job, *, dry_run: bool, as_json: bool) -> None:
     from reid_attack_bench.jobs.progress import JsonListener, RichListener, listening
 
     if dry_run:
-        with _prints_apart(as_json):
+        with _apart(as_json):
             plan, todo = jobs.to_do(job)
         _print_plan(job, plan, todo, as_json)
         for note in plan.notes:
             say(f"note: {note}", sys.stderr if as_json else sys.stdout)
         return
     console = PlainConsole(stderr=as_json)
-    with listening(JsonListener() if as_json else RichListener(console)) as listener, _prints_apart(as_json):
+    with contextlib.ExitStack() as entered:
+        own = JsonListener(entered.enter_context(only_ours())) if as_json else RichListener(console)
+        listener = entered.enter_context(listening(own))
         result = jobs.perform(job, listener)
     if not result.record.files:  # an existing report implies that they exist
         write_and_show(result, as_json)

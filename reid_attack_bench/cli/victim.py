@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +14,7 @@ from rich.text import Text
 
 from reid_attack_bench.cli import complete
 from reid_attack_bench.cli.data import load_data
-from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, load_suite, parse_settings, suite_option
+from reid_attack_bench.cli.options import DATA_ROOT, DEVICE, load_suite, only_ours, parse_settings, suite_option
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.text import PlainConsole, say, visible
 
@@ -76,12 +74,12 @@ def check_victim_command(
     from reid_attack_bench.jobs.check_victim import find_victim
 
     suite = load_suite(suite_name)
-    model = find_victim(victim, parse_settings(settings), suite if source_label else None)
     name = data or next(iter(suite.datasets))
     source, splits = load_data(name, suite, data_root)
     images, rows = sample(splits["query"], splits["gallery"]), sampled(splits["query"], splits["gallery"])
     places = [(part, row) for part, chosen in zip(("query", "gallery"), rows, strict=True) for row in chosen]
-    with contextlib.redirect_stdout(sys.stderr):  # what the victim prints
+    with only_ours():
+        model = find_victim(victim, parse_settings(settings), suite if source_label else None)
         shown = images_at(images, model, name)
         results = check(
             model,

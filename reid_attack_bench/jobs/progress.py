@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -155,10 +155,10 @@ class RichListener(Listener):
 
 
 class JsonListener(Listener):
-    """One JSON object per line on what was standard output when it was made, to be read by programs."""
+    """One JSON object per line on `out`, by default what was standard output when it was made, for programs to read."""
 
-    def __init__(self) -> None:
-        self._out = sys.stdout
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
 
     def _say(self, event: str, **values: Any) -> None:
         self._out.write(json.dumps({"event": event, **values}) + "\n")
