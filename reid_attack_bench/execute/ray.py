@@ -41,6 +41,9 @@ _POLL = 0.05
 _LOOKS = 20
 """Looks at the mailbox before other work is seen to."""
 
+_PATIENCE = 120.0
+"""Seconds for which a run waits for a node that is large enough."""
+
 _PROGRESS = 0.5
 """Seconds between two messages about the progress of a step."""
 
@@ -67,7 +70,9 @@ def start(assignment: Assignment, address: str) -> RayTeam:
         raise BenchError(f"--ray {address}: {' '.join(str(error).split())}") from error
     if assignment.device.type == "cuda" and not ray.cluster_resources().get("GPU"):
         raise BenchError(f"--ray {address}: the cluster has no GPU: use --device cpu")
-    return RayTeam(ray, assignment, ours)
+    team = RayTeam(ray, assignment, ours)
+    team.check_room(patience=0.0)
+    return team
 
 
 class RayTeam(Team):
@@ -88,8 +93,26 @@ class RayTeam(Team):
         self._task = ray.remote(max_retries=0)(_run_step)
         self._tasks: dict[Any, Worker] = {}
         self._losses: dict[str, int] = {}
-        self._memory = assignment.memory_limit or _MEMORY
+        self._memory = assignment.memory_limit or int(min(_MEMORY, max(self._of_nodes("memory"), default=_MEMORY)))
         self._over: dict[str, str] = {}
+        self._had_room = time.monotonic()
+
+    def _of_nodes(self, resource: str) -> list[float]:
+        """How much each node that is alive has of a resource."""
+        return [node["Resources"].get(resource, 0.0) for node in self._ray.nodes() if node["Alive"]]
+
+    def check_room(self, patience: float = _PATIENCE) -> None:
+        """Raise BenchError if for so many seconds there was no node that is large enough for a step."""
+        needed = (float(self._assignment.threads), float(self._memory))
+        nodes = list(zip(self._of_nodes("CPU"), self._of_nodes("memory"), strict=False))
+        if any(cores >= needed[0] and memory >= needed[1] for cores, memory in nodes):
+            self._had_room = time.monotonic()
+        elif time.monotonic() - self._had_room >= patience:
+            there = ", ".join(f"{cores:.0f} cores and {memory / 2**30:.1f} GiB" for cores, memory in nodes) or "no node"
+            raise BenchError(
+                f"no node of the cluster has the {needed[0]:.0f} cores and {needed[1] / 2**30:.1f} GiB of a "
+                f"step (there: {there}): add a node, or lower --threads or --memory-limit; finished steps are kept"
+            )
 
     def idle(self) -> Worker | None:
         return Worker() if self._free() else None
@@ -120,6 +143,8 @@ class RayTeam(Team):
                 break
             done, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=_POLL)
             told = self._ray.get(self._mailbox.take.remote())
+        if not (done or told):
+            self.check_room()
         running = {worker.step.key: worker for worker in self._tasks.values() if worker.step is not None}
         for message in told:
             if message[0] == "over":  # just before its task ends

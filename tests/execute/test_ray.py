@@ -76,6 +76,22 @@ def test_one_node_gives_the_same_bytes_and_a_failure_names_it(tmp_path: Path) ->
     assert results(plan, node) == results(plan, alone)
 
 
+def test_a_run_does_not_wait_for_ever_for_a_node_that_is_large_enough(small_plan: Plan) -> None:
+    def team(memory_limit: int | None, **resources: float) -> tasks.RayTeam:
+        assignment = Assignment(small_plan, Store(Path("store")), CPU, threads=2, memory_limit=memory_limit)
+        return tasks.RayTeam(Ray(**resources), assignment)
+
+    team(None, CPU=2, memory=2.0**30).check_room(patience=0.0)  # a small node has what it has
+    team(2**33, CPU=2, memory=2.0**33).check_room(patience=0.0)
+    with pytest.raises(BenchError, match=r"2 cores and 16.0 GiB of a step \(there: 2 cores and 8.0 GiB\): add a node"):
+        team(2**34, CPU=2, memory=2.0**33).check_room(patience=0.0)
+    short = team(None, CPU=1, memory=2.0**33)
+    short.check_room()
+    short._had_room -= 121
+    with pytest.raises(BenchError, match=r"has the 2 cores and 3.0 GiB of a step \(there: 1 cores"):
+        short.check_room()
+
+
 @needs_ray
 @pytest.mark.slow
 def test_a_step_whose_worker_died_is_run_again(
@@ -116,6 +132,12 @@ class Ray:
 
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [
+            {"Alive": True, "Resources": self.resources},
+            {"Alive": False, "Resources": {"CPU": 99, "memory": 1e15}},
+        ]
 
     def put(self, value: object) -> object:
         return value
