@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -177,28 +176,3 @@ def test_as_many_tasks_run_as_the_cluster_has_room_for(small_plan: Plan) -> None
     ray = Ray(CPU=64, memory=100 * gib, GPU=1)
     assert filled(ray, small_plan, "cuda", ["rank"]) == 1
     assert {"num_cpus": 2, "num_gpus": 0.25, "memory": 3 * 2**30}.items() <= ray.given[-1].items()
-
-
-@needs_ray
-@pytest.mark.slow
-def test_a_run_survives_the_loss_of_a_node(small_plan: Plan, tmp_path: Path) -> None:
-    from ray.cluster_utils import Cluster
-
-    alone, shared = Store(tmp_path / "alone"), Store(tmp_path / "shared")
-    assert executor.execute(small_plan, alone, CPU).causes == []
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    lost = cluster.add_node(num_cpus=1)
-
-    class Kills(Heard):
-        def finish(self, step: Step, seconds: float) -> None:
-            if step.kind == "data":
-                cluster.remove_node(lost, allow_graceful=False)
-
-    try:
-        heard = Kills()
-        outcome = executor.execute(small_plan, shared, CPU, heard, ray=cluster.address)
-    finally:
-        cluster.shutdown()
-        os.environ.pop("RAY_ADDRESS", None)
-    assert outcome.causes == []
-    assert results(small_plan, shared) == results(small_plan, alone)
