@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reid_attack_bench.contracts import DataSet, Listing, RankingProtocol
 from reid_attack_bench.data.readers.labels import numbers_of
-from reid_attack_bench.data.readers.layout import Labelled, image_list
+from reid_attack_bench.data.readers.layout import Labelled, image_list, lines_of
 from reid_attack_bench.data.readers.market1501 import JUNK
 from reid_attack_bench.errors import BenchError, nearest
 
@@ -64,15 +65,12 @@ class CsvList(DataSet):
 
 def _rows(file: Path) -> Iterator[dict[str, str]]:
     """Rows with their line; every cell is stripped, and the split is one of train, query and gallery."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{file} cannot be read as UTF-8 text ({error})") from error
-    lines = text.splitlines()
+    lines = lines_of(file)
     header = lines[0] if lines else ""
     delimiter = next((each for each in ",;\t" if each in header), ",")
     reader = csv.reader(lines, delimiter=delimiter)
-    columns = [name.strip().lower() for name in next(reader, [])]
+    cells_of = _cells(file, reader)
+    columns = [name.strip().lower() for name in next(cells_of, [])]
     for column in columns:
         if column not in (*REQUIRED, *OPTIONAL):
             raise BenchError(f"{file}, line 1: unknown column '{column}': {nearest(column, (*REQUIRED, *OPTIONAL))}")
@@ -80,7 +78,7 @@ def _rows(file: Path) -> Iterator[dict[str, str]]:
     if missing or len(set(columns)) < len(columns):
         what = f"no column {' and no column '.join(missing)}" if missing else "a column twice"
         raise BenchError(f"{file}, line 1: the header has {what}: it must be path,identity,camera,split[,clothes]")
-    for cells in reader:
+    for cells in cells_of:
         where = f"{file}, line {reader.line_num}"
         if not any(cell.strip() for cell in cells):
             continue
@@ -95,6 +93,17 @@ def _rows(file: Path) -> Iterator[dict[str, str]]:
         if not (file.parent / row["path"]).is_file():
             raise BenchError(f"{where}: {file.parent / row['path']} is missing")
         yield {**row, "split": SPLITS[row["split"].lower()], "line": str(reader.line_num)}
+
+
+def _cells(file: Path, reader: Any) -> Iterator[list[str]]:
+    """The rows of a CSV reader; what it cannot read is a BenchError with its line."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise BenchError(f"{file}, line {reader.line_num + 1}: it is no row of a CSV file ({error})") from error
 
 
 def _check_cameras(file: Path, rows: list[dict[str, str]]) -> None:

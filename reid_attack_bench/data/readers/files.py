@@ -71,7 +71,7 @@ def content_digest(lists: Mapping[str, ImageList]) -> str:
         for path, *labels in sorted(zip(*columns, strict=True)):
             name = Path(os.path.relpath(path, base)).as_posix()
             line = "\0".join([split, name, *map(str, labels), contents[path]])
-            digest.update(f"{line}\n".encode())
+            digest.update(f"{line}\n".encode(errors="surrogateescape"))  # names of files need not be UTF-8
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +24,9 @@ HIDDEN, NO_IMAGE, UNNAMED = "hidden files", "files that are no images", "names w
 OUTSIDE = "outside the folders of the layout"
 """Reasons in `Listing.skipped`. A name that ends in / stands for all of a folder."""
 
-_LARGEST = 2**62
+LARGEST = 2**62
+"""Largest label: it fits into 64 bits."""
+
 _SPLITS = ("train", "query", "gallery")
 
 
@@ -140,11 +143,29 @@ def find_base(root: Path, needed: Iterable[str]) -> Path:
 
 def files_below(folder: Path) -> Iterator[str]:
     """Paths of all files below `folder`, relative to it, sorted; links to folders end in / and are not followed."""
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_unreadable):
         folders.sort()
         below = "" if place == str(folder) else f"{Path(os.path.relpath(place, folder)).as_posix()}/"
         yield from (f"{below}{name}/" for name in folders if os.path.islink(os.path.join(place, name)))
         yield from (f"{below}{name}" for name in sorted(names))
+
+
+def lines_of(file: Path) -> list[str]:
+    """Lines of a text file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
+
+    Raises:
+        BenchError: it is neither, or cannot be read.
+    """
+    try:
+        content = file.read_bytes()
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return content.decode(encoding).splitlines()
+    except (OSError, UnicodeError) as error:
+        raise BenchError(f"{file} cannot be read as UTF-8 text ({error})") from error
+
+
+def _unreadable(error: OSError) -> None:
+    raise BenchError(f"{error.filename} cannot be read ({error.strerror}): check its permissions") from error
 
 
 def why_no_image(path: str) -> str:
@@ -198,7 +219,7 @@ def _labels(match: re.Match[str], path: Path, layout: Layout) -> Labels:
         labels = layout.labels(match)
         if labels.identity < 0 and labels.identity not in layout.junk:
             raise ValueError(f"it has identity {labels.identity}")
-        if max(labels.identity, labels.camera, labels.clothes or 0) > _LARGEST:
+        if max(labels.identity, labels.camera, labels.clothes or 0) > LARGEST:
             raise ValueError("it has a number that is too large")
     except ValueError as error:
         raise BenchError(f"{path}: {error}: a name must be as {layout.example}; rename or remove the file") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from reid_attack_bench.contracts import DataSet, Listing
-from reid_attack_bench.data.readers.layout import files_below, find_base, why_no_image
+from reid_attack_bench.data.readers.layout import LARGEST, files_below, find_base, lines_of, why_no_image
 from reid_attack_bench.data.readers.torchreid import read_with_torchreid
 from reid_attack_bench.errors import BenchError
 
@@ -74,13 +74,14 @@ def _listed(_: Any, folder: str, file: str) -> list[tuple[str, int, int]]:
         BenchError: a line that is not "PATH IDENTITY" with the camera third in the file's name; names file and line.
     """
     found = []
-    for number, line in enumerate(Path(file).read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(lines_of(Path(file)), 1):
         text = line.strip()
         if not text:
             continue
         match = _LINE.fullmatch(text)
         name = _NAME.match(match["path"].replace("\\", "/").rpartition("/")[2]) if match else None
-        if match is None or name is None or int(name["camera"]) == 0:
+        numbers = [int(match["identity"]), int(name["camera"])] if match and name else []
+        if match is None or name is None or numbers[1] == 0 or max(numbers) > LARGEST:
             raise BenchError(
                 f"{file}, line {number}: '{text[:80]}' is not a path and an identity, as "
                 "0000/0000_000_01_0303morning_0015_0.jpg 0 (camera 01)"
