@@ -128,7 +128,7 @@ def _team(
 
 
 def _run_here(todo: list[Step], runner: Runner, outcome: Outcome) -> None:
-    queue, pause = schedule.Queue(todo), Pause(runner.listener)
+    queue, pause = schedule.Queue(todo), Pause(runner.listener, runner.store)
     while todo:
         held: dict[str, Step] = {}  # what another run does, and what waits for it
         for step in todo:  # in the order of the plan, which keeps what belongs together in memory
@@ -139,7 +139,7 @@ def _run_here(todo: list[Step], runner: Runner, outcome: Outcome) -> None:
             if step.key in outcome.failed:
                 outcome.failed.update(queue.fail(step.key, outcome.failed[step.key]))
         if len(held) == len(todo):
-            pause.wait(len(held))
+            pause.wait(held.values())
         todo = list(held.values())
 
 

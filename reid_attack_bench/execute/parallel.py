@@ -13,7 +13,7 @@ from reid_attack_bench.execute.events import Listener, Recorder
 from reid_attack_bench.execute.schedule import Queue, resident
 from reid_attack_bench.steps.step import Step
 from reid_attack_bench.steps.workspace import VICTIMS_IN_MEMORY
-from reid_attack_bench.store import Store
+from reid_attack_bench.store import Store, described
 
 Message = tuple[Any, ...]
 """An event of a worker, with the keys of steps in place of steps: the name of a method of Listener and its arguments.
@@ -95,7 +95,7 @@ def run_in_parallel(
     """
     queue = Queue(todo)
     held: list[Step] = []
-    looked, pause = time.monotonic(), Pause(recorder)
+    looked, pause = time.monotonic(), Pause(recorder, store)
     try:
         while True:
             if held and time.monotonic() - looked >= AGAIN:
@@ -108,7 +108,7 @@ def run_in_parallel(
             if not team.busy():
                 if not held:
                     break
-                pause.wait(len(queue) + len(held))
+                pause.wait(held)
                 continue
             for worker, message in team.messages():
                 if message[0] == "lost" and worker.step:  # another machine would respect its claim for a while
@@ -126,13 +126,15 @@ def run_in_parallel(
 class Pause:
     """Waits a moment for what another run is doing, and says so the first time."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener, self._said = listener, False
+    def __init__(self, listener: Listener, store: Store) -> None:
+        self._listener, self._store, self._said = listener, store, False
 
-    def wait(self, steps: int) -> None:
-        if not self._said:
-            self._listener.note(f"waiting for another run on this store, which does what {steps} steps need")
-        self._said = True
+    def wait(self, held: Iterable[Step]) -> None:
+        """Wait; all that is left are the steps `held`, or needs them."""
+        owner = "" if self._said else next(filter(None, (self._store.claims.holder(each.key) for each in held)), "")
+        if owner:
+            self._said = True
+            self._listener.note(f"waiting for another run on this store ({described(owner)}): it is doing what is left")
         time.sleep(AGAIN)
 
 

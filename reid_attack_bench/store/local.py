@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Store:
     """
 
     root: Path
+    _sound: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def address(self) -> str:
@@ -75,7 +76,9 @@ class Store:
     def has(self, kind: str, key: str) -> bool:
         """Whether a result is stored, by its manifest; `open` checks its files too."""
         try:
-            self.manifest(kind, key)
+            about = _fingerprint(self.folder(kind, key))
+            if self._sound.get((kind, key)) != about:
+                self.manifest(kind, key)
         except CorruptArtefact:
             return False
         return True
@@ -87,17 +90,12 @@ class Store:
             CorruptArtefact: it cannot be read, was changed, or is of another result.
         """
         folder = self.folder(kind, key)
-        try:
-            whole = stat.S_ISDIR(folder.lstat().st_mode) and stat.S_ISREG((folder / MANIFEST).lstat().st_mode)
-            about = tuple(fingerprint(folder / MANIFEST))
-        except OSError as error:
-            raise CorruptArtefact(folder, f"{MANIFEST}: {error.strerror}") from error
-        if not whole:
-            raise CorruptArtefact(folder, "a link or a file is in its place")
-        # unsettled, a change may leave the fingerprint the same
-        if is_settled(list(about)):
-            return dict(_remembered_manifest(folder, kind, key, about))
-        return read_manifest(folder, kind, key)
+        about = _fingerprint(folder)
+        if not is_settled(list(about)):  # a change may leave the fingerprint the same
+            return read_manifest(folder, kind, key)
+        found = dict(_remembered_manifest(folder, kind, key, about))
+        self._sound[kind, key] = about
+        return found
 
     def open(self, kind: str, key: str) -> Path:
         """The folder of one result, after checking every file against its digest.
@@ -237,6 +235,22 @@ class Store:
             for cut_short in self.root.glob(f"{depth}.*.tmp"):
                 if not self.claims.holder(cut_short.name[1:].partition(".")[0]):
                     _remove(cut_short)
+
+
+def _fingerprint(folder: Path) -> tuple[int, ...]:
+    """That of the manifest in `folder`.
+
+    Raises:
+        CorruptArtefact: there is none, or a link or a file in place of it or of the folder.
+    """
+    try:
+        whole = stat.S_ISDIR(folder.lstat().st_mode) and stat.S_ISREG((folder / MANIFEST).lstat().st_mode)
+        about = tuple(fingerprint(folder / MANIFEST))
+    except OSError as error:
+        raise CorruptArtefact(folder, f"{MANIFEST}: {error.strerror}") from error
+    if not whole:
+        raise CorruptArtefact(folder, "a link or a file is in its place")
+    return about
 
 
 @functools.lru_cache(maxsize=64)  # of one result, the manifest is read several times in a row

@@ -45,7 +45,7 @@ def open_store(place: str | Path) -> Store:
         if importlib.util.find_spec(package) is None:
             more = "'reid-attack-bench[remote]'" if package in ("fsspec", "s3fs") else package
             raise BenchError(f"--store {url} requires {package}, which is not installed: pip install {more}")
-    return RemoteStore(_cache() / hashlib.sha256(url.encode()).hexdigest()[:16], url)
+    return RemoteStore(_cache() / hashlib.sha256(url.encode()).hexdigest()[:16], url=url)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class RemoteStore(Store):
 
     @property
     def _copies(self) -> Store:
-        return Store(self.root)
+        return Store(self.root, self._sound)
 
     @property
     def _manifests(self) -> Store:

@@ -104,7 +104,7 @@ def test_what_another_machine_does_is_waited_for_and_taken(
     assert outcome.causes == []
     assert [step.key for step in listener.found_steps] == [data.key]
     assert set(outcome.seconds) == small_plan.steps.keys() - {data.key}
-    assert len([note for note in listener.notes if "another run" in note]) == 1
+    assert len([note for note in listener.notes if "another run on this store (process 123 on node7)" in note]) == 1
     assert results(small_plan, store) == before
 
 
