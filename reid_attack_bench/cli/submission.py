@@ -140,7 +140,8 @@ def _lines(found: Verified) -> Iterator[str]:
         pairs = [f"{rank1:.1f}/{mean:.1f}" for rank1, mean in (check.claimed, check.found)]
         yield f"{check.cell}: claimed {pairs[0]}, found {pairs[1]} (Rank-1/mAP): {check.problem or 'holds'}"
     for each in found.again:
-        verdict = "differs each time" if each.stochastic else f"{each.share:.1%} of the changed values are equal"
+        verdict = f"{each.share:.0%} the same or as strong, strength {each.strength:.2f}"
+        verdict = "differ each time" if each.stochastic else verdict
         yield f"crafted again, {each.images[0]} of {each.images[1]} images: {each.step.label}: {verdict}"
     yield from (f"not verified: {line}" for line in found.unverified)
     if not found.wrong:
@@ -167,7 +168,8 @@ def _as_plain(submission: Path, found: Verified) -> dict[str, Any]:
                 "craft": each.step.label,
                 "images": each.images[0],
                 "of": each.images[1],
-                "equal": each.share,
+                "alike": each.share,
+                "strength": each.strength,
                 "stochastic": each.stochastic,
             }
             for each in found.again

@@ -25,7 +25,8 @@ from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.jobs import manifest
 from reid_attack_bench.jobs.submission.archive import MATRIX
 from reid_attack_bench.jobs.submission.images import (
-    AGREEMENT,
+    IMAGES,
+    STRENGTH,
     Again,
     Taken,
     crafted_again,
@@ -274,8 +275,9 @@ def _exceeding(cell: Cell, problem: str) -> Check:
 
 def _apart(again: Again) -> str:
     return (
-        f"the images of '{again.step.label}' are not those that it makes: of the values that change, "
-        f"{again.share:.0%} are equal in {again.images[0]} images that were crafted again, and {AGREEMENT:.0%} must be"
+        f"the images of '{again.step.label}' are not those that it makes: of {again.images[0]} that were crafted "
+        f"again, {again.share:.0%} are the same or as strong ({IMAGES:.0%} must be), and they move the embedding of "
+        f"the source {again.strength:.2f} times as far ({STRENGTH} at least)"
     )
 
 
