@@ -90,10 +90,18 @@ class RemoteStore(Store):
 
     def check(self, kind: str, key: str) -> None:
         """Check the manifest, and that all files are there; their content is checked when they are downloaded."""
-        manifest, there = self.manifest(kind, key), self._objects(kind, key)
-        for name, digest in manifest["files"].items():
-            if _object(name, digest) not in there:
-                raise CorruptArtefact(self.folder(kind, key), f"{name} is missing in {self.url}")
+        if missing := self._lacks(kind, key):
+            self._forget(kind, key)  # another machine may have made it again since its manifest was read here
+            missing = self._lacks(kind, key)
+        for name in missing:
+            raise CorruptArtefact(self.folder(kind, key), f"{name} is missing in {self.url}")
+
+    def _lacks(self, kind: str, key: str) -> list[str]:
+        """Files of a result that are not there."""
+        there = self._objects(kind, key)
+        return [
+            name for name, digest in self.manifest(kind, key)["files"].items() if _object(name, digest) not in there
+        ]
 
     def look_up(self, results: Iterable[tuple[str, str]]) -> None:
         wanted = {
@@ -125,8 +133,7 @@ class RemoteStore(Store):
     def discard(self, kind: str, key: str) -> None:
         self._copies.discard(kind, key)
         self._forget(kind, key)
-        names = [path.rpartition("/")[2] for path in self._find(kind, key)]
-        for name in sorted(names, key=lambda name: name != MANIFEST):  # the manifest first
+        for name in sorted(self._listed.pop((kind, key)), key=lambda name: name != MANIFEST):  # the manifest first
             with contextlib.suppress(FileNotFoundError):
                 _call(self.url, "rm_file", self._path(kind, key, name))
 
@@ -168,8 +175,9 @@ class RemoteStore(Store):
             self._manifests._place(pending, kind, key)
 
     def _forget(self, kind: str, key: str) -> None:
+        """Forget what is known of a result, and look again what is there."""
         self._manifests.discard(kind, key)
-        self._listed.pop((kind, key), None)
+        self._listed[kind, key] = self._named(kind, key)
 
     @contextlib.contextmanager
     def _missing(self, kind: str, key: str) -> Iterator[None]:
@@ -189,17 +197,20 @@ class RemoteStore(Store):
 
     def _objects(self, kind: str, key: str) -> set[str]:
         """Names of the objects of one result."""
-        if not self._listed:
+        if "at" not in self._listed:
             self._listed["at"] = time.monotonic()
             for path in self._find():
                 *_, of, which, name = ("", "", *path.split("/"))
                 self._listed.setdefault((of, which), set()).add(name)
         found: set[str] = self._listed.get((kind, key), set())
         if not found and time.monotonic() - self._listed["at"] > _FRESH:
-            found = {path.rpartition("/")[2] for path in self._find(kind, key)}
+            found = self._named(kind, key)
             if found:
                 self._listed[kind, key] = found
         return found
+
+    def _named(self, kind: str, key: str) -> set[str]:
+        return {path.rpartition("/")[2] for path in self._find(kind, key)}
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,20 @@ def test_a_damaged_object_is_noticed_and_removed(bucket: Any, empty_cache: Any, 
     assert (empty_cache("third").open("data", "k1") / "a.txt").read_text() == "hello"
 
 
+def test_what_another_machine_made_again_is_not_taken_for_damage(bucket: Any, empty_cache: Any) -> None:
+    one, two = open_store(URL), empty_cache()
+    fill(one, "first")
+    two.check("data", "k1")
+    one.discard("data", "k1")
+    assert bucket.find("bench") == []
+    fill(one, "second")
+    for store in (two, empty_cache()):
+        store.prepare()
+        store.check("data", "k1")
+        assert (store.open("data", "k1") / "a.txt").read_text() == "second"
+    assert (one.open("data", "k1") / "a.txt").read_text() == "second"
+
+
 def test_claims_are_objects(bucket: Any, empty_cache: Any) -> None:
     one, two = open_store(URL), empty_cache()
     one.prepare()
