@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import gc
 import locale
@@ -34,10 +35,14 @@ class _Exit(BaseException):
 
 
 class Streams:
-    """Standard output and error outside a step, whose own output goes to standard error."""
+    """Standard output and error outside a step, whose own output goes to standard error.
+
+    That holds for code in C and other programs too, unless standard output is a terminal, which others draw on.
+    """
 
     def __init__(self, pressed: list[int]) -> None:
         self._outside, self._pressed = (sys.stdout, sys.stderr), pressed
+        self._file: int | None = None
 
     def outside(self, call: Callable[..., None]) -> Callable[..., None]:
         """`call` with the streams that are outside the step: it tells about the step and is no part of it."""
@@ -45,11 +50,56 @@ class Streams:
         @functools.wraps(call)
         def called(*values: Any) -> None:
             with contextlib.redirect_stdout(self._outside[0]), contextlib.redirect_stderr(self._outside[1]):
-                call(*values)
+                if self._file is None:
+                    call(*values)
+                else:
+                    with _moved(self._file, _STDOUT):
+                        call(*values)
             if self._pressed:  # and the step went on
                 raise KeyboardInterrupt
 
         return called
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Context in which a step has its own."""
+        with contextlib.ExitStack() as stack:
+            if not os.isatty(_STDOUT):
+                with contextlib.suppress(OSError):  # one of them is closed
+                    self._file = stack.enter_context(_moved(_STDERR, _STDOUT))
+            stack.enter_context(contextlib.redirect_stdout(_Stream(sys.stderr)))
+            stack.enter_context(contextlib.redirect_stderr(_Stream(sys.stderr)))
+            yield
+
+
+_STDOUT, _STDERR = 1, 2
+
+
+@contextlib.contextmanager
+def _moved(source: int, number: int) -> Iterator[int | None]:
+    """Context in which file descriptor `number` is what `source` is; gives another of what it was, None if closed."""
+    _flush()
+    try:
+        before = os.dup(number)
+    except OSError:
+        before = None
+    os.dup2(source, number)
+    try:
+        yield before
+    finally:
+        _flush()
+        os.close(number) if before is None else os.dup2(before, number)
+        if before is not None:
+            os.close(before)
+
+
+def _flush() -> None:
+    """Write what Python and C hold back."""
+    for stream in {sys.stdout, sys.__stdout__}:
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # none, or closed
+            stream.flush()  # type: ignore[union-attr]
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).fflush(None)
 
 
 @contextlib.contextmanager
@@ -66,8 +116,7 @@ def undisturbed() -> Iterator[Streams]:
     try:
         with (
             _open_files(),
-            contextlib.redirect_stdout(_Stream(sys.stderr)),
-            contextlib.redirect_stderr(_Stream(sys.stderr)),
+            streams.apart(),
             warnings.catch_warnings(),
             # left, they end the modes that were entered in them
             torch.inference_mode(mode=torch.is_inference_mode_enabled()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +127,7 @@ class _Kept(ABC):
     """A value, and what was inside it."""
 
     @abstractmethod
-    def changes(self, now: Any) -> Iterator[tuple[str, ...]]:
+    def changes(self, now: Any) -> Iterable[tuple[str, ...]]:
         """Paths below this value to what is another in `now`."""
 
     @abstractmethod
@@ -139,11 +139,10 @@ class _Object(_Kept):
     def __init__(self, value: Any) -> None:
         self.value = value
 
-    def changes(self, now: Any) -> Iterator[tuple[str, ...]]:
-        if now is not self.value and not (
-            isinstance(now, _PLAIN) and type(now) is type(self.value) and self._equal(now)
-        ):
-            yield ()
+    def changes(self, now: Any) -> Iterable[tuple[str, ...]]:
+        if now is self.value or (isinstance(now, _PLAIN) and type(now) is type(self.value) and self._equal(now)):
+            return ()
+        return [()]
 
     def _equal(self, now: Any) -> bool:
         return bool(now == self.value) or (now != now and self.value != self.value)
@@ -188,14 +187,15 @@ class _Container(_Kept):
 
     def __init__(self, value: Any, depth: int = 0) -> None:
         self.value = value
-        self.inside = {key: _kept(each, depth + 1) for key, each in _items(value)}
+        # most are empty: the hooks of each module
+        self.inside = {key: _kept(each, depth + 1) for key, each in _items(value)} if value else {}
 
-    def changes(self, now: Any) -> Iterator[tuple[str, ...]]:
+    def changes(self, now: Any) -> Iterable[tuple[str, ...]]:
         if type(now) is not type(self.value):
-            yield ()
-            return
-        if not self.inside and not now:
-            return
+            return [()]
+        return self._changes(now) if self.inside or now else ()
+
+    def _changes(self, now: Any) -> Iterator[tuple[str, ...]]:
         here = dict(_items(now))
         for key in here.keys() | self.inside.keys():
             if key not in here or key not in self.inside:
@@ -205,6 +205,8 @@ class _Container(_Kept):
                     yield (str(key), *path)
 
     def restored(self) -> Any:
+        if not self.inside and not self.value:
+            return self.value
         before = {key: kept.restored() for key, kept in self.inside.items()}
         if isinstance(self.value, dict):
             here = self.value

@@ -206,6 +206,7 @@ class Untidy(Attack):
 
 def disorder():
     print("this is not JSON")
+    os.write(1, b"nor is this\n")
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(3)
     torch.use_deterministic_algorithms(False)
