@@ -67,7 +67,10 @@ class LocalWorker(Worker):
         if status is not None and status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else "unknown"
             return ("died", f"its process died with exit status {status} ({name}): out of memory?")
-        return ("died", f"its process ended itself with exit status {status}, as os._exit in a plug-in does")
+        return (
+            "died",
+            f"its process ended itself with exit status {status}, as a compiled library that calls exit does",
+        )
 
     def _exit_status(self) -> int | None:
         """Exit status of a process that is about to end; negative for the signal that ended it."""
