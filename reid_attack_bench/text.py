@@ -94,6 +94,14 @@ def csv_cell(text: str) -> str:
     return f"'{shown}" if start.startswith(_FORMULA) and not _NUMBER.fullmatch(start) else shown
 
 
+def code_span(text: str) -> str:
+    """Text in one line as code within a line of Markdown, whatever backticks are in it."""
+    line = one_line(text)
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    ticks, room = "`" * (longest + 1), " " * (longest > 0)
+    return f"{ticks}{room}{line}{room}{ticks}"
+
+
 def fenced(lines: Iterable[str], language: str = "") -> list[str]:
     """Lines as a code block of Markdown, in a fence that no line can end."""
     shown = [visible(line) for line in lines]

@@ -22,6 +22,7 @@ from PIL import Image
 from reid_attack_bench.errors import BenchError
 from reid_attack_bench.report.markdown import PDF_NOTE
 from reid_attack_bench.report.record import reading
+from reid_attack_bench.text import code_span, one_line
 
 HERE = Path(__file__).parent
 SUBMISSIONS = "submissions"
@@ -173,11 +174,16 @@ def index(here: Path = HERE) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _cell(text: object) -> str:
+    """Text of a submission in a cell of a table, which it does not end; no tag of HTML."""
+    return one_line(text).replace("|", "\\|").replace("<", "&lt;")
+
+
 def run_row(manifest: dict[str, Any], name: str, what: str) -> str:
     """A row of a table of runs; `name` with its links, `what` in words."""
-    command = f"`{manifest['command']}`"
-    texts = [what, data(manifest), command, machine(manifest), duration(manifest), version(manifest)]
-    return "| " + " | ".join([name, *(text.replace("|", "\\|") for text in texts)]) + " |"
+    command = code_span(manifest["command"]).replace("|", "\\|")  # in code, < is no tag
+    after = map(_cell, (machine(manifest), duration(manifest), version(manifest)))
+    return "| " + " | ".join([name, _cell(what), _cell(data(manifest)), command, *after]) + " |"
 
 
 def submissions(here: Path) -> list[str]:
@@ -227,7 +233,7 @@ def finding(run: str, row: dict[str, Any]) -> str:
     measure = row["measure"] + (f" at equal {row['at_equal']}" if isinstance(row["at_equal"], str) else "")
     gap = f"{row['difference']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
     columns = [run, row["claim"], *sides, f"{measure}, {row['relation']}", gap, row["verdict"]]
-    return "| " + " | ".join(str(column).replace("|", "\\|") for column in columns) + " |"
+    return "| " + " | ".join(map(_cell, columns)) + " |"
 
 
 def main(runs: list[str], here: Path = HERE) -> None:

@@ -23,7 +23,17 @@ from reid_attack_bench.report.labels import markdown_text
 from reid_attack_bench.report.paper.latex import latex_text
 from reid_attack_bench.report.rows import csv_text
 from reid_attack_bench.steps.step import Step
-from reid_attack_bench.text import PlainConsole, csv_cell, fenced, file_name, no_file_name, one_line, say, visible
+from reid_attack_bench.text import (
+    PlainConsole,
+    code_span,
+    csv_cell,
+    fenced,
+    file_name,
+    no_file_name,
+    one_line,
+    say,
+    visible,
+)
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=40)  # lone surrogates too
 HOSTILE = (
@@ -162,6 +172,18 @@ def test_markdown_ends_neither_at_a_fence_nor_at_a_cell(text):
     cell = markdown_text(text)
     assert "\n" not in cell
     assert not re.search(r"(?<!\\)(\\\\)*[|`<]", cell.replace("&lt;", ""))
+
+
+@hostile
+@example(text="`")
+@example(text="a``b`")
+def test_code_in_a_line_ends_where_it_is_to(text):
+    span = code_span(text)
+    ticks = re.match("`+", span)[0]
+    assert span.endswith(ticks)
+    assert "\n" not in span
+    inside = span[len(ticks) : -len(ticks)]
+    assert all(len(run) < len(ticks) for run in re.findall("`+", inside))
 
 
 @hostile
