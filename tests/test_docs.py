@@ -26,16 +26,17 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from reid_attack_bench import registry
+from reid_attack_bench import registry, validation
 from reid_attack_bench.attacks.common.transfer import GradientOptions, TransferOptions
 from reid_attack_bench.attacks.misranking.released import BEHAVIOURS
 from reid_attack_bench.checks import check as conformance
 from reid_attack_bench.cli import main as cli
-from reid_attack_bench.cli import options
+from reid_attack_bench.cli import options, submission
 from reid_attack_bench.contracts import ThreatModel, Victim
 from reid_attack_bench.data import catalogue as datasets
 from reid_attack_bench.errors import MissingWeightsError
 from reid_attack_bench.jobs import folder
+from reid_attack_bench.jobs.submission import archive, images, tables, trusted
 from reid_attack_bench.report.analysis import (
     audit,
     compare,
@@ -350,6 +351,25 @@ def test_data_sets_and_threat_models_are_documented() -> None:
         assert f"`{name}`" in read("data.md")
     assert {field.name for field in fields(ThreatModel)} <= named(read("threat-models.md"))
     assert set(STEP_VERSIONS) == named(section(read("concepts.md"), "Plan and store"))
+
+
+def test_limits_and_tolerances_of_verify_are_documented() -> None:
+    text = section(read("security.md"), "Submissions")
+    for words in (
+        f"{archive.ENTRIES:,} files",
+        f"{archive.FILES[archive.MANIFEST] // 2**20} MiB of text",
+        f"{archive.TOTAL // 2**30} GiB in all",
+        f"of {archive.RATIO} times",
+        f"{trusted.CELLS:,} cells",
+        f"{images.AS_STRONG:g} times as far",
+        f"{images.STRENGTH:g} times as far",
+    ):
+        assert words in " ".join(text.split()), words
+    assert (tables.TOLERANCE, tables.CLOSE, images.IMAGES) == (0.5, 0.01, 0.9), "half a point, 1 %, nine in ten"
+    assert f"{validation.MOST_VALUES:,} values" in " ".join(read("security.md").split())
+    options = {option for each in submission.verify_command.params for option in each.opts if option.startswith("--")}
+    assert {"--victim", "--attack", "--trust", "--sample", "--seed", "--json"} <= options
+    assert set(re.findall(r"--[a-z]+", text)) <= options
 
 
 def test_the_contract_of_a_victim_is_documented() -> None:

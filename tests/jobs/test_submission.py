@@ -92,6 +92,11 @@ def test_an_honest_submission_holds(packed: Path) -> None:
     said = bench("verify", f"{VICTIM}.zip", f"--victim=toy={TOY}:ToyRecipe", cwd=packed).stdout
     assert f"all {len(claims)} claims hold" in said
     assert "not verified: that the weights of smooth@plaza come from its training" in said
+    found = json.loads(bench("verify", f"{VICTIM}.zip", f"--victim=toy={TOY}:ToyRecipe", "--json", cwd=packed).stdout)
+    assert found["holds"] is True
+    assert len(found["claims"]) == len(claims)
+    assert all(each["alike"] == 1 for each in found["crafted_again"])
+    assert any("come from its training" in line for line in found["not_verified"])
     checks = checked(packed / f"{VICTIM}.zip")
     assert len(checks) == len(claims)
     assert all(check.found == pytest.approx(check.claimed, abs=0.01) for check in checks)
