@@ -7,6 +7,7 @@ is crafted again, and of each attack a sample of crafts whole.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +18,12 @@ import torch
 
 from reid_attack_bench.adversary import budget
 from reid_attack_bench.contracts import unbound, weights_digest
-from reid_attack_bench.errors import BudgetError
+from reid_attack_bench.errors import BenchError, BudgetError
 from reid_attack_bench.execute.device import default_threads, settings_for_a_run
 from reid_attack_bench.execute.events import Listener, Outcome
 from reid_attack_bench.execute.executor import execute
 from reid_attack_bench.execute.runner import Runner
+from reid_attack_bench.execute.surroundings import where
 from reid_attack_bench.jobs import manifest
 from reid_attack_bench.jobs.submission.archive import MATRIX
 from reid_attack_bench.jobs.submission.images import (
@@ -133,7 +135,7 @@ def verified(
     runner = Runner(submission.plan.steps, submission.store, device, listener)
     over: dict[str, str] = {}
     again: tuple[Again, ...] = ()
-    with settings_for_a_run(default_threads(device)):
+    with settings_for_a_run(default_threads(device)), _in_one_line(submission.path):
         problems = _taken_weights(submission, runner)
         if not problems:
             over = _taken_images(submission, runner)
@@ -154,6 +156,18 @@ def verified(
     return Verified(tuple(checks), tuple(problems), again, seed, unverified, results)
 
 
+@contextlib.contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """Context for what a stranger brings and plug-ins do with it, which may raise anything."""
+    try:
+        yield
+    except BenchError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())[:200]
+        raise BenchError(f"{path} cannot be verified: {where(error)}{type(error).__name__}: {words}") from error
+
+
 def _taken_weights(submission: Submission, runner: Runner) -> list[str]:
     """Put the weights of trained victims into the store; what is wrong with those of the submitted one."""
     taken = Taken(submission.archive, runner)
@@ -166,19 +180,22 @@ def _taken_weights(submission: Submission, runner: Runner) -> list[str]:
 
 
 def _taken_images(submission: Submission, runner: Runner) -> dict[str, str]:
-    """Put the images into the store; craft key → how they exceed their budget."""
+    """Put the images into the store; craft key → how they exceed their budget, or are no attack at all."""
     taken, plan = Taken(submission.archive, runner), submission.plan
     over: dict[str, str] = {}
     cells = {cell.craft_key: cell for cell in submission.cells if cell.craft_key}
     for key, cell in cells.items():
         taken.images(plan.steps[key], cell, plan.suite.image_size)
-        clean = read_splits(runner.obtain(cell.data_key))
+        clean, changed = read_splits(runner.obtain(cell.data_key)), False
         try:
             for part, images in read_crafted(submission.store.folder("craft", key)).items():
                 for first, batch, before in images_in_batches(images, clean[part].images):
-                    budget.enforce(batch, before, cell.threat, attack=cell.attack, first_index=first)
+                    found = budget.enforce(batch, before, cell.threat, attack=cell.attack, first_index=first)
+                    changed = changed or bool((found != before).any())
         except BudgetError as error:
             over[key] = str(error)
+        if not changed and cell.threat.epsilon and why_not_again(plan.steps[key], runner.steps, submission.store):
+            over.setdefault(key, "its images are the clean ones")
     return over
 
 

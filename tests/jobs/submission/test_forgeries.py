@@ -161,6 +161,12 @@ def images(make: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[Go
     return forge
 
 
+def learned(good: Good, files: Files) -> None:
+    """Of an attack that cannot be crafted again."""
+    for name in crafts(files, "learner", 8):
+        files[f"{name}/query.npy"] = array(good.queries)
+
+
 def noise(adversarial: np.ndarray, clean: np.ndarray) -> np.ndarray:
     drawn = np.random.default_rng(0).integers(-8, 9, clean.shape)
     return np.clip(clean.astype(int) + drawn, 0, 255).astype(np.uint8)
@@ -419,6 +425,7 @@ BROUGHT: dict[str, tuple[Callable[[Good, Files], None], str]] = {
         images(lambda adversarial, clean: clean),
         r"are not those that it makes: .* 0% are the same or as strong .* 0\.00 times as far",
     ),
+    "clean images of a learned attack": (learned, "learner .*: its images are the clean ones"),
     "noise": (images(noise), "images of 'craft metric_pgd 8/255 on .*' are not those that it makes"),
     "half of the change": (images(weaker), "are not those that it makes"),
     "only the last image is clean": (
