@@ -19,6 +19,7 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _MISSING = object()
 _HARNESS = tuple(f"reid_attack_bench.{layer}." for layer in ("contracts", "adversary", "steps"))
 _OF_TORCH = frozenset(vars(nn.Module()))
+_LEFT = frozenset({"training", "_is_full_backward_hook"})  # compared apart; left by a hook that is removed, and no harm
 
 _METHODS = ("forward", "__call__", "_call_impl", "_wrapped_call_impl", "train", "eval")
 _ASKED = (*Victim.__annotations__, *(name for name in vars(Victim) if not name.startswith("_")))
@@ -239,12 +240,12 @@ def _items(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Attributes but for `training`, and for what the harness's own wrappers keep to themselves."""
+    """Attributes but for those in _LEFT, and for what the harness's own wrappers keep to themselves."""
     ours = type(module).__module__.startswith(_HARNESS)
     return {
         name: value
         for name, value in vars(module).items()
-        if name != "training" and not (ours and name.startswith("_") and name not in _OF_TORCH)
+        if name not in _LEFT and not (ours and name.startswith("_") and name not in _OF_TORCH)
     }
 
 

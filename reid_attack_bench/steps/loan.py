@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from reid_attack_bench.contracts import Victim
 from reid_attack_bench.errors import BenchError, VictimError
@@ -73,20 +75,30 @@ def as_it_was(victim: Victim) -> Iterator[None]:
 
 def _own_changes(victim: Victim) -> tuple[set[Change], bool]:
     """What a victim that is asked about images changes of itself, and whether it changes the images."""
+
+    def compared(images: Tensor) -> Tensor:
+        return victim.compare(victim.embed(images), victim.embed(images.detach().flip(-1)))
+
     before, writes = Condition(victim), False
-    device = next((each.device for each in (*victim.parameters(), *victim.buffers())), torch.device("cpu"))
-    # not those that `examine` shows, which a victim may remember
-    images = torch.rand(2, 3, *victim.input_size, generator=torch.Generator().manual_seed(7919)).to(device)
+    asked = (victim.embed, victim.logits, victim.outputs, victim.suspicion, victim.rejects, victim.purify, compared)
     with _same_random_numbers(), as_it_was(victim):
-        for gradients in (False, True):
-            for ask in (victim.embed, victim.logits, victim.outputs, victim.suspicion):
-                given = images.clone()
-                with torch.set_grad_enabled(gradients), suppress(Exception):
-                    # no leaf, in which autograd allows no in-place operations
-                    ask(given.requires_grad_(True).view_as(given) if gradients else given)
-                writes |= not torch.equal(given.detach(), images)
+        for images, gradients, ask in itertools.product(_unseen(victim), (False, True), asked):
+            given = images.clone()
+            with torch.set_grad_enabled(gradients), suppress(Exception):
+                # no leaf, in which autograd allows no in-place operations
+                ask(given.requires_grad_(True).view_as(given) if gradients else given)
+            writes |= not torch.equal(given.detach(), images)
         changes = before.changes()
     return changes, writes
+
+
+def _unseen(victim: Victim) -> list[Tensor]:
+    """Images but those that `examine` shows, which a victim may remember; of two sizes, by which it may keep tables."""
+    device = next((each.device for each in (*victim.parameters(), *victim.buffers())), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(7919)
+    height, width = victim.input_size
+    sizes = ((2, height, width), (3, 3 * height // 4, 3 * width // 4))
+    return [torch.rand(count, 3, *size, generator=generator).to(device) for count, *size in sizes]
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,24 @@ def test_gradients_left_in_a_source_are_dropped(lab, data) -> None:
     assert victim.body[0].weight.grad is None
 
 
+def test_hooks_that_are_removed_and_copies_that_are_changed_are_no_change(lab, data) -> None:
+    class Tidy(hostile.Changing):
+        def craft(self, source, batch, threat, generator):
+            first = hostile.inner(source).body[0]
+            handles = [
+                first.register_forward_hook(lambda module, given, found: None),
+                first.register_full_backward_hook(lambda module, given, found: None),
+            ]
+            images = batch.images.clone().requires_grad_(True)
+            torch.autograd.grad(source.embed(images).sum(), images)
+            for handle in handles:
+                handle.remove()
+            hostile.add_to_weights(copy.deepcopy(source))
+            return batch.images
+
+    lab.run(craft_step(attacked(Tidy("")), [ready(hostile.Quiet())], data, None, {}, 5, ()))
+
+
 @pytest.mark.parametrize(
     ("victim", "words"),
     [
@@ -73,10 +93,11 @@ def test_a_victim_that_changes_what_it_may_not_is_blamed(lab, data, victim, word
         lab.run(craft_step(attacked(MetricPGD(steps=2)), [source], data, None, {}, 5, ()))
 
 
-def test_a_victim_may_keep_its_last_embeddings(lab, data) -> None:
-    source = ready(hostile.Remembers())
+@pytest.mark.parametrize("kind", [hostile.Remembers, hostile.Tables])
+def test_a_victim_may_keep_what_it_made(lab, data, kind) -> None:
+    source = ready(kind())
     lab.run(craft_step(attacked(MetricPGD(steps=2)), [source], data, None, {}, 5, ()))
-    with pytest.raises(BenchError, match=r"attack Changing changed remembers: weights"):
+    with pytest.raises(BenchError, match=rf"attack Changing changed {kind.__name__.lower()}: weights"):
         lab.run(craft_step(attacked(hostile.Changing("weights")), [source], data, None, {}, 5, ()))
 
 
