@@ -39,6 +39,7 @@ from reid_attack_bench.steps.data import source_of
 from reid_attack_bench.steps.victim import training_data_of
 from reid_attack_bench.store import Store
 from reid_attack_bench.suites import parse
+from reid_attack_bench.text import visible
 
 _PACKAGES = (
     "torch",
@@ -62,16 +63,16 @@ def describe(
         suite=plan.suite,
         bench=__version__,
         report_version=REPORT_VERSION,
-        command=command,
+        command=visible(command),  # JSON that is read back holds no names that are not UTF-8
         finished=finished,
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        store=store.address,
+        store=visible(store.address),
         device=", ".join(map(str, devices)),
         machine=machine(devices, outcome.threads),
         versions=versions(),
-        notes=tuple(notes(plan, outcome)),
-        failures=dict(outcome.failed),
-        rebuilt=tuple(outcome.rebuilt),
+        notes=tuple(map(visible, notes(plan, outcome))),
+        failures={key: visible(reason) for key, reason in outcome.failed.items()},
+        rebuilt=tuple(map(visible, outcome.rebuilt)),
         clean=rows["clean"],
         cells=rows["cells"],
         steps=tuple(

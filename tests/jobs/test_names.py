@@ -6,11 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from reid_attack_bench.errors import BenchError
-from reid_attack_bench.jobs.job import Settings, evaluate_job, run_job
+from reid_attack_bench.execute.events import Outcome
+from reid_attack_bench.jobs import manifest
+from reid_attack_bench.jobs.job import Settings, evaluate_job, plan_of, run_job
 from reid_attack_bench.jobs.run import evaluate
+from reid_attack_bench.store import Store
 from reid_attack_bench.suites import parse
+from tests.conftest import TOY
 from tests.plugins import toy
 
 DOCUMENT = "datasets: {plaza: {}}\nattacks: {noise: {}}\n"
@@ -71,3 +76,16 @@ def test_odd_labels_stay_and_their_folder_stays_below_runs(tmp_path, label):
     assert job.suite.victims[-1].label == label
     assert job.out.parent == Path("runs")
     assert job.out.name.startswith("mine+")
+
+
+@pytest.mark.e2e
+def test_a_record_of_names_that_are_no_text_is_read_back(tmp_path):
+    job = evaluate_job(f"{TOY}:ToyVictim", suite_file(tmp_path, "mine"), Settings(), options={})
+    odd = "caf\udce9 \x1b[2J"
+    outcome = Outcome(failed={"key": odd}, rebuilt=[odd])
+    store = Store(tmp_path / "store")
+    record = manifest.describe(plan_of(job), store, outcome, torch.device("cpu"), f"run {odd}", finished=False)
+    manifest.write(record, tmp_path / "run")
+    found = manifest.read(tmp_path / "run")
+    assert found is not None
+    assert (found.command, found.failures) == (r"run caf\xe9 \x1b[2J", {"key": r"caf\xe9 \x1b[2J"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,7 +60,8 @@ def styled() -> Iterator[None]:
     """Context with the style of the figures, independent of the user's matplotlibrc."""
     defaults = {k: v for k, v in dict.items(matplotlib.rcParamsDefault) if not k.startswith(("backend", "toolbar"))}
     parameters: Any = {**defaults, **STYLE}
-    with matplotlib.rc_context(parameters):
+    with matplotlib.rc_context(parameters), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a label in another script: it is in the tables
         yield
 
 
