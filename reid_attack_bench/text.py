@@ -6,7 +6,6 @@ Whatever the program prints goes through `say` or a `PlainConsole`, and cells of
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sys
 import unicodedata
@@ -57,7 +56,7 @@ def file_name(*parts: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9._@+=-]+", "-", joined)
     if plain == joined and len(plain) <= _LONGEST:
         return plain
-    return f"{plain[: _LONGEST - 7]}-{hashlib.sha256(os.fsencode(joined)).hexdigest()[:6]}"
+    return f"{plain[: _LONGEST - 7]}-{hashlib.sha256(joined.encode(errors='surrogatepass')).hexdigest()[:6]}"
 
 
 def folder_name(text: str) -> str:

@@ -200,6 +200,7 @@ def test_latex_is_ascii_on_one_line_and_ends_no_group(text):
 @example(text="x" * 240)
 @example(text="名" * 240)
 @example(text="../../escape")
+@example(text="\ud800")
 def test_file_names_stay_in_their_folder_and_fit(text):
     name = file_name("matrix", text, "mAP")
     assert re.fullmatch(r"matrix[A-Za-z0-9._@+=-]*", name)

@@ -229,7 +229,9 @@ def _started(pid: int) -> str:
     Empty if there is none; "?" if it is hidden from this user.
     """
     with contextlib.suppress(OSError):
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *rest = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
         return "" if state in "ZX" else f"{_boot()}-{rest[18]}"
     try:
         os.kill(pid, 0)
@@ -243,5 +245,5 @@ def _started(pid: int) -> str:
 @functools.cache
 def _boot() -> str:
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")[:8]
     return ""
