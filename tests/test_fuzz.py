@@ -47,7 +47,7 @@ JUNK: list[Any] = [
 ]  # fmt: skip
 
 TIERS = pytest.mark.parametrize(
-    "examples", [pytest.param(1, id="some"), pytest.param(5, id="many", marks=pytest.mark.slow)]
+    "examples", [pytest.param(1, id="some"), pytest.param(20, id="many", marks=pytest.mark.slow)]
 )
 
 Damage = Callable[[Any], Any]
@@ -174,7 +174,7 @@ def test_suites(examples: int, tmp_path: Path) -> None:
     path.write_bytes(as_yaml(suite()))
     ends_well("run", str(path), "--dry-run", "--store", str(tmp_path / "store"))
 
-    @fuzz(100 * examples)
+    @fuzz(150 * examples)
     @given(content=damaged(suite()).map(as_yaml) | damaged_bytes(as_yaml(suite())), full=st.booleans())
     def check(content: bytes, full: bool) -> None:
         path.write_bytes(content)
@@ -208,7 +208,7 @@ def test_records(examples: int, made: Path, tmp_path: Path) -> None:
     good = json.loads(path.read_text())
     out = ("--card", str(made / "card.yaml"), "--out", str(tmp_path / "out.zip"))
 
-    @fuzz(60 * examples)
+    @fuzz(100 * examples)
     @given(content=damaged(good).map(as_json) | damaged_bytes(as_json(good)), which=st.integers(0, 9))
     def check(content: bytes, which: int) -> None:
         path.write_bytes(content)
@@ -250,7 +250,7 @@ def test_submissions(examples: int, made: Path, tmp_path: Path) -> None:
     def stopped(*_: Any, **__: Any) -> None:
         raise BenchError("all that it says was read")
 
-    @fuzz(80 * examples)
+    @fuzz(120 * examples)
     @given(change=changes, whole=damaged_bytes((made / "good.zip").read_bytes()), which=st.integers(0, 5))
     def check(change: dict[str, bytes], whole: bytes, which: int) -> None:
         with zipfile.ZipFile(path, "w") as archive:
