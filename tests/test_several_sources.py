@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import tiny_document
+from tests.conftest import TOY, tiny_document
 from tests.test_pipeline import bench
 
 pytestmark = pytest.mark.e2e
@@ -64,5 +64,5 @@ def test_a_submission_holds(joined: Path) -> None:
     card |= {"paper": "none", "code": "none", "licence": "MIT", "contact": "me@example.org"}
     (folder / "card.yaml").write_text(yaml.safe_dump(card))
     bench(*submit, cwd=folder)
-    said = bench("verify", "toy@plaza.zip", "--sample", "100", cwd=folder).stdout
+    said = bench("verify", "toy@plaza.zip", "--victim", f"toy={TOY}:ToyRecipe", "--sample", "100", cwd=folder).stdout
     assert "claims hold" in said
