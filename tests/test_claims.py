@@ -64,6 +64,7 @@ def test_a_claim_excludes_others_until_it_is_released(held: FileClaims) -> None:
         (f"{dead()} token", 0, False),
         (f"{owner()} token", STALE + 5, True),
     ],
+    ids=["elsewhere", "stale", "empty", "stale and empty", "garbage", "dead", "own"],  # the same in each process
 )
 def test_a_claim_counts_while_its_owner_lives(held: FileClaims, content: str, age: float, counts: bool) -> None:
     path = put(held, content, age)
