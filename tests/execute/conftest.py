@@ -11,6 +11,12 @@ from reid_attack_bench.suites import parse
 from tests.conftest import TOY, tiny_document
 
 
+@pytest.fixture(autouse=True)
+def ray_workers_get_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers are nice to other processes: beside other tests they would wait for minutes."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
 @pytest.fixture
 def small_plan() -> Plan:
     return small()
