@@ -68,10 +68,14 @@ def start(assignment: Assignment, address: str) -> RayTeam:
         )  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise BenchError(f"--ray {address}: {' '.join(str(error).split())}") from error
-    if assignment.device.type == "cuda" and not ray.cluster_resources().get("GPU"):
-        raise BenchError(f"--ray {address}: the cluster has no GPU: use --device cpu")
     team = RayTeam(ray, assignment, ours)
-    team.check_room(patience=0.0)
+    try:
+        if assignment.device.type == "cuda" and not ray.cluster_resources().get("GPU"):
+            raise BenchError(f"--ray {address}: the cluster has no GPU: use --device cpu")
+        team.check_room(patience=0.0)
+    except BenchError:
+        team.dismiss()
+        raise
     return team
 
 

@@ -147,5 +147,5 @@ def test_names_of_the_suite_may_be_picked(tiny, lobby: Path) -> None:
     picked = parse.parse(tiny, data=["lobby", "campus"])
     assert picked.datasets["lobby"] == tiny["datasets"]["lobby"]
     assert [victim.train_on for victim in picked.victims] == [("lobby", "campus")]
-    with pytest.raises(BenchError, match="a label of letters"):
+    with pytest.raises(BenchError, match="must be a label of at most 128 letters"):
         parse.parse({**tiny, "datasets": {"my lobby": {}}})
