@@ -82,17 +82,19 @@ def lightmbn(folder: Path) -> str:
         from pathlib import Path
         from reid_attack_bench.victims.exported import TorchScriptModel
         mine = TorchScriptModel(Path(__file__).with_name("parts.ts"), input_size=(64, 32), normalise="parts",
-                                parts_axis=2, flip="sum")
+                                parts_axis=2, flip="sum", trust_code=True)
     """)
 
 
-def exported(suffix: str, kind: str, write: Callable[[nn.Module, Path], Path]) -> Callable[[Path], str]:
+def exported(
+    suffix: str, kind: str, write: Callable[[nn.Module, Path], Path], options: str = ""
+) -> Callable[[Path], str]:
     def text(folder: Path) -> str:
         write(Convolutions(32), folder / f"net{suffix}")
         return lines(f"""
             from pathlib import Path
             from reid_attack_bench.victims.exported import {kind}
-            mine = {kind}(Path(__file__).with_name("net{suffix}"), input_size=(64, 32), convention="boxmot")
+            mine = {kind}(Path(__file__).with_name("net{suffix}"), input_size=(64, 32), convention="boxmot"{options})
         """)
 
     return text
@@ -101,8 +103,7 @@ def exported(suffix: str, kind: str, write: Callable[[nn.Module, Path], Path]) -
 def plain_module(folder: Path) -> str:
     return lines("""
         import torch
-        from torch import Tensor, nn
-from torch.nn import functional
+        from torch import nn
         torch.manual_seed(0)
         mine = nn.Sequential(nn.Conv2d(3, 32, 8, 8), nn.ReLU(), nn.AdaptiveAvgPool2d((4, 1)), nn.Flatten())
     """)
@@ -127,7 +128,7 @@ KINDS: dict[str, Callable[[Path], str]] = {
     "lightmbn": lightmbn,
     "onnx": exported(".onnx", "OnnxModel", onnx_file),
     "openvino": exported(".xml", "OpenVinoModel", openvino_file),
-    "torchscript": exported(".ts", "TorchScriptModel", scripted),
+    "torchscript": exported(".ts", "TorchScriptModel", scripted, ", trust_code=True"),
     "plain-module": plain_module,
     "hugging-face": hugging_face,
 }
