@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,15 @@ def test_the_end_of_a_program_is_the_error_of_a_step(how) -> None:
         assert hostile.ENDS[how] in str(raised.value)
 
 
+@pytest.fixture
+def listens_to_interrupts() -> Iterator[None]:
+    """SIGINT raises, although a process that tests for another one may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens_to_interrupts")
 def test_a_real_interrupt_ends_a_step_that_catches_it() -> None:
     def raising(streams: Streams) -> None:
         raise ValueError("going on")
