@@ -171,8 +171,13 @@ def csv_text(frame: pd.DataFrame) -> str:
     writer.writerow(map(csv_cell, frame.columns))
     measures = [measure_of(str(column)) for column in frame.columns]
     for row in rows(frame):
-        texts = (_formatted(measure, value) for measure, value in zip(measures, row.values(), strict=True))
-        writer.writerow(map(csv_cell, texts))
+        # numbers begin no formula
+        writer.writerow(
+            [
+                _formatted(measure, value) if measure is not None else csv_cell(_formatted(None, value))
+                for measure, value in zip(measures, row.values(), strict=True)
+            ]
+        )
     return text.getvalue()
 
 

@@ -189,7 +189,7 @@ def test_paper_tables_have_a_row_of_the_best_control(run: Results, tmp_path: Pat
     assert len(marked) in (1, 2)
     assert "Best control: random changes" in to_markdown(table)
     strong = matrix(run, "plaza", Setting("misranking", 8), "mAP")
-    assert not strong.notes()
+    assert not strong.notes
     concluded = conclude.conclude(run)
     written = paper.write_tables(run, concluded.board, tmp_path, concluded.controls)
     assert not [path.name for path in written if "blocks" in path.name or "plain" in path.name]

@@ -94,7 +94,7 @@ class _Latex:
         return len(self.panels) * (one + 45)
 
     def text(self) -> str:
-        table, marks = self.table, self.table.notes()
+        table, marks = self.table, self.table.notes
         caption = table.caption
         if any(value.interval for line in table.lines for value in line.values):
             caption += f" {table.intervals}" if self.intervals else " Intervals are in the Markdown and the CSV."
@@ -162,7 +162,7 @@ class _Latex:
         return text + self.raised(value.notes)
 
     def raised(self, notes: tuple[str, ...]) -> str:
-        marks = self.table.notes()
+        marks = self.table.notes
         return rf"$^{{\mathrm{{{','.join(marks[note] for note in notes)}}}}}$" if notes else ""
 
 

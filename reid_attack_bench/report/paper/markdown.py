@@ -8,7 +8,7 @@ from reid_attack_bench.report.paper.table import PaperTable, Value
 
 def to_markdown(table: PaperTable) -> str:
     """Caption, table and notes; values as **12.3** ± 0.4 [10.1, 14.2], with * for white-box."""
-    marks = table.notes()
+    marks = table.notes
     over = [group for group, count in table.groups for _ in range(count)]
     several = len(table.groups) > 1
     heads = [f"{group}, {head}" if several else head for group, head in zip(over, table.heads, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import string
 from collections.abc import Iterable, Mapping
@@ -67,6 +68,7 @@ class PaperTable:
     intervals: str = "95 % bootstrap intervals over identities in brackets."
     comment: str = ""
 
+    @functools.cached_property
     def notes(self) -> dict[str, str]:
         """Note → mark (a, b, …, z, aa, …), in reading order."""
         found: dict[str, str] = {}
