@@ -64,9 +64,7 @@ def filled(root: Path, attacks: int, victims: int) -> Result:
 def _copy(example: Step, made: Store, step: Step, store: Store) -> None:
     """Store the result of `example` as that of `step`."""
     stored = made.manifest(example.kind, example.key)
-    own = {"kind": step.kind, "key": step.key, "label": step.label, "config": step.config}
-    own |= {"implementation": step.implementation, "inputs": dict(step.inputs)}
-    with store.write(step.kind, step.key, {**stored, **own}) as folder:
+    with store.write(step.kind, step.key, {**stored, **step.record}) as folder:
         for path in made.folder(example.kind, example.key).iterdir():
             if path.name != MANIFEST:
                 shutil.copyfile(path, folder / path.name)

@@ -90,6 +90,11 @@ class ThreatModel:
         """epsilon in the [0, 1] range of the images."""
         return self.epsilon / 255.0
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Attacked sides of a data set: "query", "gallery" or both."""
+        return ("query", "gallery") if self.perturbs == "both" else (self.perturbs,)
+
     def project(self, adversarial: Tensor, clean: Tensor, scores: Tensor | None = None) -> Tensor:
         """Project onto the budget: the L-inf ball around `clean`, [0, 1], and at most `pixels` positions.
 

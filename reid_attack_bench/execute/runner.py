@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -93,13 +92,7 @@ class Runner:
             self.obtain(key)
         self.listener.start(step)
         begun = time.monotonic()
-        manifest: dict[str, Any] = {
-            "label": step.label,
-            "config": step.config,
-            "implementation": step.implementation,
-            "inputs": dict(step.inputs),
-            "device": self.workspace.device.type,
-        }
+        manifest = {**step.record, "device": self.workspace.device.type}
         with self.store.write(step.kind, step.key, manifest) as folder, undisturbed() as streams:
             warnings.simplefilter("ignore")  # torch warns about every operation without a deterministic kernel
             progress = streams.outside(functools.partial(self.listener.progress, step))

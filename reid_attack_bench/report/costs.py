@@ -80,5 +80,4 @@ def _images(cell: CellRecord, facts_of: FactsOf) -> int | None:
     counts = facts_of("data", cell.data_key)
     if counts is None:
         return None
-    sides = ("query", "gallery") if cell.threat.perturbs == "both" else (cell.threat.perturbs,)
-    return sum(int(counts[side]["images"]) for side in sides)
+    return sum(int(counts[side]["images"]) for side in cell.threat.sides)

@@ -125,7 +125,7 @@ def _batches(step: Step, workspace: Workspace, crafting: _Crafting) -> Iterator[
     """(part, index of the first image, adversarial images uint8 N×H×W×3) of each batch, in order."""
     threat = threat_of(step)  # another object than that of the attack
     size, max_batch = crafting.batch, crafting.max_batch
-    for part in ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,):
+    for part in threat.sides:
         images = crafting.splits[part].images
         for first in range(0, len(images), size):
             rows = slice(first, first + size)

@@ -65,6 +65,16 @@ class Step:
         settings = {**self.config, **self.implementation}
         return digest_of([self.kind, self.version, settings, self.inputs])
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """Values of the step itself in the manifest of its result."""
+        return {
+            "label": self.label,
+            "config": self.config,
+            "implementation": self.implementation,
+            "inputs": dict(self.inputs),
+        }
+
     @functools.cached_property
     def meaning(self) -> str:
         """Digest of what is asked for, however it is computed. Steps with the same key have the same meaning."""

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from reid_attack_bench.contracts import ThreatModel, Victim, to_float
+from reid_attack_bench.contracts import Victim, to_float
 from reid_attack_bench.errors import BenchError, VictimError
 from reid_attack_bench.execute.runner import Runner
 from reid_attack_bench.execute.surroundings import undisturbed
@@ -62,18 +62,10 @@ _WEIGHTS = 2**34
 """Largest file of weights in bytes, 16 GiB."""
 
 
-def parts_of(threat: ThreatModel) -> tuple[str, ...]:
-    """Sides of a data set that are attacked."""
-    return ("query", "gallery") if threat.perturbs == "both" else (threat.perturbs,)
-
-
 def expected_files(steps: Mapping[str, Step], cells: Iterable[Cell]) -> set[str]:
     """Names in the archive of the images that `cells` need."""
     return {
-        place("craft", cell.craft_key, f"{part}.npy")
-        for cell in cells
-        if cell.craft_key
-        for part in parts_of(cell.threat)
+        place("craft", cell.craft_key, f"{part}.npy") for cell in cells if cell.craft_key for part in cell.threat.sides
     }
 
 
@@ -121,7 +113,7 @@ class Taken:
         """
         counts = source_of(step.parents["data"]).counts
         with self.store.write("craft", step.key, manifest := _manifest(step)) as folder:
-            for part in parts_of(cell.threat):
+            for part in cell.threat.sides:
                 shape = (counts[part], *size, 3)
                 name, path = place("craft", step.key, f"{part}.npy"), folder / f"{part}.npy"
                 self.archive.extract(name, path, math.prod(shape) + 4096)
@@ -162,14 +154,7 @@ class Taken:
 
 
 def _manifest(step: Step) -> dict[str, Any]:
-    return {
-        "label": step.label,
-        "config": step.config,
-        "implementation": step.implementation,
-        "inputs": dict(step.inputs),
-        "facts": {},
-        "seconds": 0.0,
-    }
+    return {**step.record, "facts": {}, "seconds": 0.0}
 
 
 def _check_array(path: Path, shape: tuple[int, ...], where: str) -> None:
@@ -189,18 +174,18 @@ def why_not_again(step: Step, steps: Mapping[str, Step], known: Store) -> str:
     if "fit" in step.inputs:
         return "the attack was learned in the run, and what it learned is not in the file"
     for key in source_keys(step):
-        missing = next((each for each in _trained(steps[key]) if not known.has("victim", each.key)), None)
+        missing = next((each for each in trained_in(steps[key]) if not known.has("victim", each.key)), None)
         if missing is not None:
             return f"its source {missing.about} was trained in the run, and is not in the file"
     return ""
 
 
-def _trained(victim: Step) -> Iterator[Step]:
-    """The victim steps that a victim needs and that train."""
+def trained_in(victim: Step) -> Iterator[Step]:
+    """The victim steps that train among a victim and those that it is made of, from the outermost."""
     if victim.action == "train":
         yield victim
     if "victim" in victim.parents:
-        yield from _trained(victim.parents["victim"])
+        yield from trained_in(victim.parents["victim"])
 
 
 @dataclass(frozen=True)

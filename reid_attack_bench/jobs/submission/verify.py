@@ -33,6 +33,7 @@ from reid_attack_bench.jobs.submission.images import (
     Taken,
     crafted_again,
     images_in_batches,
+    trained_in,
     why_not_again,
 )
 from reid_attack_bench.jobs.submission.opened import Submission, opened
@@ -199,15 +200,10 @@ def _taken_images(submission: Submission, runner: Runner) -> dict[str, str]:
     return over
 
 
-def _trained(submission: Submission) -> Iterator[Step]:
+def _trained(submission: Submission) -> list[Step]:
     """The submitted victim and those that it is made of, if the bench trained them, in the order of the plan."""
-    wanted, step = set(), submission.plan.steps[submission.victim_key]
-    while True:
-        wanted.add(step.key)
-        if "victim" not in step.parents:
-            break
-        step = step.parents["victim"]
-    return (step for key, step in submission.plan.steps.items() if key in wanted and step.action == "train")
+    steps = submission.plan.steps
+    return [steps[each.key] for each in trained_in(steps[submission.victim_key])][::-1]
 
 
 def _again(submission: Submission, runner: Runner, sample: int, seed: int) -> Iterator[Again]:
@@ -316,7 +312,7 @@ def _unverified(submission: Submission, runner: Runner, again: Sequence[Again]) 
         yield f"all but the first {part[0].images[0]} images of {len(part)} crafts: crafted again in part (--sample)"
     if len(again) < len(submission.cells) or part:
         yield "the cost of crafting (passes, queries), where images were not crafted again whole"
-    if any(_trained(submission)):
+    if _trained(submission):
         yield f"that the weights of {submission.label} come from its training: they are taken as they are"
     if not find_lpips_weights():
         yield "lpips: its weights are not on this machine"
